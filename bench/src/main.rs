@@ -1,0 +1,2 @@
+//! Benchmarks of the broker.
+fn main() {}

@@ -1,0 +1,11 @@
+//! Corelane: a Kafka-wire-compatible broker for Linux. One core, one lane.
+//!
+//! Layers, lowest first; each may use what stands before it (checked by `tests/tidy.rs`):
+//! `types`, `limits`, `metrics` → `protocol` → `partition`, `cluster`, `store` (over `runtime`) → `shard` → `broker` →
+//! `api` → `server` → the binary. `simulation` implements `runtime` for tests.
+
+pub mod api;
+pub mod limits;
+pub mod runtime;
+pub mod store;
+pub mod types;

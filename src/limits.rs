@@ -1,0 +1,59 @@
+//! Every bound of the broker, with its unit and its reason. A number that limits memory, time or work lives here.
+//!
+//! Constants that depend on each other say so to the compiler.
+
+/// Largest request accepted, in bytes after the length prefix. Kafka's default for `socket.request.max.bytes`.
+pub const REQUEST_BYTES_MAX: u32 = 100 * 1024 * 1024;
+
+/// Unit of direct I/O: positions, lengths and addresses are multiples of it. Covers 512 B and 4 KiB sectors.
+pub const IO_ALIGNMENT: usize = 4096;
+
+/// Size of one block of the log in memory, in bytes. Measured: 1 MiB writes saturate where 16 KiB ones reach a third.
+pub const BLOCK_BYTES: usize = 1024 * 1024;
+
+/// Writes of one shard's log in flight. More gains nothing measurable and lengthens every flush.
+pub const WRITES_IN_FLIGHT_MAX: usize = 4;
+
+/// Bytes in flight before a flush that somebody waits for: keeps a flush behind at most two blocks.
+pub const FLUSH_BYTES_AHEAD_MAX: usize = 2 * BLOCK_BYTES;
+
+/// Size of a segment file at first, in bytes.
+pub const SEGMENT_BYTES_MIN: u32 = 64 * 1024 * 1024;
+
+/// Size of a segment file in a large store, in bytes: fewer files and fewer index rows.
+pub const SEGMENT_BYTES_MAX: u32 = 1024 * 1024 * 1024;
+
+/// Largest record batch that a topic may allow, in bytes: it must fit into the smallest segment with its entry header,
+/// the segment's own header and the footer. Kafka's default for `max.message.bytes` is 1,048,588.
+pub const BATCH_BYTES_MAX: u32 = 48 * 1024 * 1024;
+const _: () = assert!(BATCH_BYTES_MAX < SEGMENT_BYTES_MIN - 1024 * 1024);
+const _: () = assert!(BATCH_BYTES_MAX < REQUEST_BYTES_MAX);
+
+/// Most memory of one shard unless `--memory` says otherwise, in bytes.
+pub const SHARD_MEMORY_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Least memory of one shard, in bytes: the blocks in flight, a few for the tail cache, and the request buffers.
+pub const SHARD_MEMORY_BYTES_MIN: u64 = 32 * 1024 * 1024;
+
+/// Batches up to this size, in bytes, are copied into a fetch answer; larger ones are sent from their block.
+/// Measured: below it a copy costs less than one more piece of a gathered send, and it pins no block.
+pub const FETCH_COPY_BYTES_MAX: usize = 4096;
+
+/// Pieces of one gathered send: Linux's IOV_MAX.
+pub const SEND_PIECES_MAX: usize = 1024;
+
+/// Most bytes of one fetch answer, whatever the client asks. Kafka's default for `fetch.max.bytes`.
+pub const FETCH_BYTES_MAX: u32 = 55 * 1024 * 1024;
+
+/// Requests of one connection that were applied and wait for their answer. When full, the socket is not read.
+/// Kafka's producers keep at most 5 in flight; 64 leaves room for raw clients.
+pub const REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX: usize = 64;
+
+/// Most shards of one process: every one is a node to every client.
+pub const SHARDS_MAX: u16 = 64;
+
+/// Most partitions of one topic and of the whole cluster: bounds the metadata image.
+pub const PARTITIONS_MAX: usize = 100_000;
+
+/// Longest topic name, in characters. Kafka's `Topic.MAX_NAME_LENGTH`.
+pub const TOPIC_NAME_LENGTH_MAX: usize = 249;

@@ -1,0 +1,3 @@
+//! The `corelane` binary.
+
+fn main() {}

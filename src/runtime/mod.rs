@@ -1,0 +1,105 @@
+//! The seam between Corelane and the machine: what a shard may ask of its executor, its clock and its disk.
+//!
+//! Production implements it once over glommio (`runtime::glommio`, the only file that names that crate); the simulation
+//! implements it over a seeded executor, a virtual clock and a disk that tears, loses and fails. Everything above is
+//! written against these traits and runs unchanged on both.
+//!
+//! Invariants: a runtime belongs to one thread and nothing it hands out leaves it; memory given to a write does not
+//! change until the write completes; a completed write is durable only after a flush that began after it has ended.
+
+pub mod block;
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::types::{MonotonicUs, TimestampMs};
+
+/// One core's executor, clock, randomness and disk. Cheap to clone: every clone is the same executor.
+pub trait Runtime: Clone + 'static {
+    /// Memory for direct I/O.
+    type Buffer: Buffer;
+    /// An open file, direct I/O only.
+    type File: File<Buffer = Self::Buffer>;
+
+    /// Runs a future on this core until it ends. A panic in it stops the process.
+    fn spawn(&self, future: impl Future<Output = ()> + 'static);
+
+    /// Ends after `duration`; late by as long as another task holds the core.
+    fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
+
+    /// Lets every other runnable task of this core run once. Long work calls it about every 100 µs.
+    fn yield_now(&self) -> impl Future<Output = ()> + 'static;
+
+    /// The monotonic clock.
+    fn now(&self) -> MonotonicUs;
+
+    /// The wall clock, for record timestamps and retention only.
+    fn wall_clock(&self) -> TimestampMs;
+
+    /// Sixty-four random bits; a seeded stream in simulation.
+    fn random(&self) -> u64;
+
+    /// Allocates `bytes` (a multiple of `IO_ALIGNMENT`) of memory aligned to `IO_ALIGNMENT`, with unspecified content:
+    /// clearing a block that is about to be filled would cost as much as filling it.
+    fn allocate(&self, bytes: usize) -> Self::Buffer;
+
+    /// Creates a file that must not exist yet, with `bytes` of space reserved and its size set to `bytes`.
+    /// Its content reads as zeroes. The name is durable only after `sync_directory`.
+    fn create(&self, path: &Path, bytes: u64) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// Opens an existing file for direct reads and writes.
+    fn open(&self, path: &Path) -> impl Future<Output = io::Result<Self::File>>;
+
+    /// Creates a directory and its missing parents; success when it exists.
+    fn create_directory(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Names of the files directly in a directory, unordered.
+    fn list(&self, directory: &Path) -> impl Future<Output = io::Result<Vec<String>>>;
+
+    /// Removes a file. Durable only after `sync_directory`.
+    fn remove(&self, path: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// Makes creations and removals in a directory durable.
+    fn sync_directory(&self, directory: &Path) -> impl Future<Output = io::Result<()>>;
+}
+
+/// A file open for direct I/O. Cheap to clone: every clone is the same file.
+///
+/// Errors: any error of a write or flush is final for its caller; the implementation has already resubmitted what may
+/// be resubmitted (EAGAIN, EINTR, ENOMEM before submission). A short write is an error.
+pub trait File: Clone + 'static {
+    /// Memory for direct I/O.
+    type Buffer: Buffer;
+
+    /// Size of the file in bytes when it was opened or created, or as grown by writes since.
+    fn bytes(&self) -> u64;
+
+    /// Writes the whole buffer at `position` (a multiple of `IO_ALIGNMENT`). The buffer must not change until then.
+    /// Two writes in flight must not touch the same `IO_ALIGNMENT` unit of the file.
+    fn write_at(&self, buffer: Rc<Self::Buffer>, position: u64) -> impl Future<Output = io::Result<()>> + 'static;
+
+    /// Reads `bytes` from `position`, both multiples of `IO_ALIGNMENT`. At the end of the file the result is shorter
+    /// in content but not in length: the rest is zero.
+    fn read_at(&self, position: u64, bytes: usize) -> impl Future<Output = io::Result<Self::Buffer>> + 'static;
+
+    /// fdatasync: every write that completed before the call is durable when it ends with success.
+    fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static;
+}
+
+/// Aligned memory for direct I/O.
+pub trait Buffer: 'static {
+    /// The memory. Stays put for the life of the buffer, also when the buffer itself moves.
+    fn as_ptr(&self) -> *const u8;
+
+    /// Size in bytes, a multiple of `IO_ALIGNMENT`.
+    fn bytes(&self) -> usize;
+
+    /// The content.
+    fn as_slice(&self) -> &[u8];
+
+    /// The content, to fill while nobody else holds the buffer.
+    fn as_mut_slice(&mut self) -> &mut [u8];
+}
