@@ -57,3 +57,8 @@ pub const PARTITIONS_MAX: usize = 100_000;
 
 /// Longest topic name, in characters. Kafka's `Topic.MAX_NAME_LENGTH`.
 pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
+
+/// Most elements of all arrays of one message together. A tiny element on the wire takes up to 150 bytes in memory, so
+/// this bounds what a hostile request costs to about 150 MiB; a request for every partition there may be
+/// (`PARTITIONS_MAX`) with its replicas stays well below.
+pub const ARRAY_ELEMENTS_PER_MESSAGE_MAX: u32 = 1_000_000;
