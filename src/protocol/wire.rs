@@ -849,6 +849,9 @@ macro_rules! message {
             }
         }
 
+        // Headers are chosen by the key alone, so both must say the same.
+        const _: () = assert!($flexible == $crate::protocol::api_key::ApiKey::$key.flexible_since());
+
         impl $(<$life>)? $crate::protocol::wire::Message for $name $(<$life>)? {
             const KEY: $crate::protocol::api_key::ApiKey = $crate::protocol::api_key::ApiKey::$key;
             const VERSIONS: std::ops::RangeInclusive<i16> = $versions;
