@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod limits;
+pub mod partition;
 pub mod protocol;
 pub mod runtime;
 pub mod store;

@@ -62,3 +62,34 @@ pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
 /// this bounds what a hostile request costs to about 150 MiB; a request for every partition there may be
 /// (`PARTITIONS_MAX`) with its replicas stays well below.
 pub const ARRAY_ELEMENTS_PER_MESSAGE_MAX: u32 = 1_000_000;
+/// Bytes a decompressor hands out at a time. Large enough that the cost per window vanishes, small enough for L2.
+pub const DECOMPRESS_WINDOW_BYTES: usize = 64 * 1024;
+
+/// Most bytes that one batch may decompress to. Decompression streams, so this bounds time on the core, not memory: a
+/// batch of 1 MiB can claim 32 GiB. No client can hold a batch near it: Java's producer builds one in one byte buffer.
+pub const DECOMPRESSED_BATCH_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+
+/// Largest zstd window held while decompressing, as a power of two: 8 MiB, which RFC 8878 asks every decoder to support
+/// and which zstd's levels up to 19 stay within. Frames that declare more but never look further back are accepted.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// Largest block that an LZ4 frame may declare, in bytes: the format's own limit.
+pub const LZ4_BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// How far back a snappy copy may reach, in bytes. Every snappy encoder cuts its input into blocks of 64 KiB.
+pub const SNAPPY_HISTORY_BYTES: usize = 64 * 1024;
+
+/// Records of one batch that a produce answer explains one by one; the batch is refused whole in any case.
+pub const RECORD_ERRORS_MAX: usize = 128;
+
+/// Producers remembered per partition. The one that wrote longest ago is forgotten first; all it loses is the detection
+/// of its duplicates. A producer costs about 160 bytes here and in the checkpoint.
+pub const PRODUCERS_PER_PARTITION_MAX: usize = 4096;
+
+/// Batches remembered per producer, to recognise duplicates. Kafka's `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`: clients
+/// keep at most so many requests in flight.
+pub const PRODUCER_BATCHES_RETAINED: usize = 5;
+
+/// Leader epochs remembered per partition, one per restart that was followed by an append. Forgetting the oldest changes
+/// no end offset that is still above the log start of a living consumer by more than an epoch.
+pub const LEADER_EPOCHS_PER_PARTITION_MAX: usize = 1024;

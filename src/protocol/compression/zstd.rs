@@ -1,0 +1,151 @@
+//! Zstandard frames, streamed with a window of at most 2^`ZSTD_WINDOW_LOG_MAX` bytes.
+//!
+//! A frame declares the window that its encoder *may* have used, not the one it needed: a producer at level 22 that
+//! streams declares 128 MiB for a batch of 16 KiB. A decoder reserves what is declared, so a larger declaration is
+//! lowered to our bound on the way in (the header carries no checksum). Content within the bound decodes as ever;
+//! only a match that really reaches further back than 8 MiB is refused, by zstd itself.
+
+use std::ops::Range;
+
+use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+
+use super::{Codec, DecompressError};
+use crate::limits::{DECOMPRESS_WINDOW_BYTES, ZSTD_WINDOW_LOG_MAX};
+
+/// Magic number, frame header descriptor, window descriptor.
+const HEAD_BYTES: usize = 6;
+/// First bytes of a frame: 0xFD2FB528, little endian.
+const MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
+/// Bit of the frame header descriptor: no window descriptor follows, the content size is the window.
+const SINGLE_SEGMENT: u8 = 0x20;
+/// The window descriptor of exactly 2^`ZSTD_WINDOW_LOG_MAX`: exponent over ten in the upper five bits.
+const WINDOW_DESCRIPTOR_MAX: u8 = window_descriptor(ZSTD_WINDOW_LOG_MAX);
+
+/// The descriptor of a window of exactly 2^`log` bytes.
+const fn window_descriptor(log: u32) -> u8 {
+    assert!(log >= 10 && log < 10 + 32);
+    ((log - 10).to_le_bytes()[0]) << 3
+}
+
+/// Frames one after the other, and the context that decodes them.
+pub(super) struct Stream<'a> {
+    context: &'a mut DCtx<'static>,
+    /// The first bytes of the payload, with the window lowered; not decoded from `head_at` on.
+    head: [u8; HEAD_BYTES],
+    head_at: usize,
+    rest: &'a [u8],
+    /// Whether the last frame is complete, so that the payload may end here.
+    at_frame_end: bool,
+}
+
+impl<'a> Stream<'a> {
+    pub(super) fn new(
+        payload: &'a [u8],
+        context: &'a mut Option<DCtx<'static>>,
+    ) -> Result<Stream<'a>, DecompressError> {
+        let context = context.get_or_insert_with(DCtx::create);
+        context
+            .reset(ResetDirective::SessionOnly)
+            .and_then(|_| context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)))
+            .map_err(corrupt)?;
+        let Some((head, rest)) = payload.split_first_chunk::<HEAD_BYTES>() else {
+            return Err(DecompressError::Truncated(Codec::Zstd));
+        };
+        let mut head = *head;
+        if head[..4] == MAGIC && head[4] & SINGLE_SEGMENT == 0 {
+            // Descriptors order as the windows they describe, so the smaller byte is the smaller window.
+            head[5] = head[5].min(WINDOW_DESCRIPTOR_MAX);
+        }
+        Ok(Stream { context, head, head_at: 0, rest, at_frame_end: false })
+    }
+
+    pub(super) fn refill(&mut self, window: &mut Vec<u8>) -> Result<Range<usize>, DecompressError> {
+        window.resize(DECOMPRESS_WINDOW_BYTES.max(window.len()), 0);
+        loop {
+            let in_head = self.head_at < HEAD_BYTES;
+            let source = if in_head { &self.head[self.head_at..] } else { self.rest };
+            if source.is_empty() && self.at_frame_end {
+                return Ok(0..0);
+            }
+            let source_is_empty = source.is_empty();
+            let mut input = InBuffer::around(source);
+            let mut output = OutBuffer::around(&mut window[..]);
+            let hint = self.context.decompress_stream(&mut output, &mut input).map_err(corrupt)?;
+            let produced = output.pos();
+            let consumed = input.pos;
+            if in_head {
+                self.head_at += consumed;
+            } else {
+                self.rest = &self.rest[consumed..];
+            }
+            self.at_frame_end = hint == 0;
+            if produced > 0 {
+                return Ok(0..produced);
+            }
+            if source_is_empty && !self.at_frame_end {
+                return Err(DecompressError::Truncated(Codec::Zstd));
+            }
+            if consumed == 0 && !self.at_frame_end {
+                return Err(DecompressError::Corrupt { codec: Codec::Zstd, cause: "no progress" });
+            }
+        }
+    }
+}
+
+fn corrupt(code: usize) -> DecompressError {
+    DecompressError::Corrupt { codec: Codec::Zstd, cause: zstd::zstd_safe::get_error_name(code) }
+}
+
+/// Appends one frame at zstd's default level.
+pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) {
+    let packed = zstd::bulk::compress(payload, zstd::DEFAULT_COMPRESSION_LEVEL).expect("the level is zstd's own");
+    out.extend_from_slice(&packed);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::protocol::compression::{Scratch, decompress_into};
+
+    /// A frame as Kafka's Java producer streams it: content size unknown, so the window of the level is declared.
+    fn streamed(level: i32, payload: &[u8]) -> Vec<u8> {
+        let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level).unwrap();
+        for piece in payload.chunks(1000) {
+            encoder.write_all(piece).unwrap();
+        }
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn level_22_declares_a_huge_window_and_is_read_all_the_same() {
+        let payload: Vec<u8> = (0..200_000_u32).flat_map(|i| (i / 50).to_be_bytes()).collect();
+        let packed = streamed(22, &payload);
+        assert_eq!(packed[4] & SINGLE_SEGMENT, 0);
+        assert!(packed[5] > WINDOW_DESCRIPTOR_MAX, "the frame declares {}", packed[5]);
+        let mut out = Vec::new();
+        decompress_into(Codec::Zstd, &packed, &mut Scratch::new(), &mut out, payload.len()).unwrap();
+        assert!(out == payload);
+    }
+
+    #[test]
+    fn concatenated_frames_are_one_payload() {
+        let mut packed = streamed(3, b"one");
+        packed.extend(streamed(3, b"two"));
+        let mut out = Vec::new();
+        decompress_into(Codec::Zstd, &packed, &mut Scratch::new(), &mut out, 100).unwrap();
+        assert_eq!(out, b"onetwo");
+    }
+
+    #[test]
+    fn a_single_segment_claim_of_gigabytes_is_refused() {
+        // Magic, descriptor with an 8-byte content size and single segment, the size 2^40, one empty last raw block.
+        let mut frame = MAGIC.to_vec();
+        frame.push(0xe0);
+        frame.extend_from_slice(&(1_u64 << 40).to_le_bytes());
+        frame.extend_from_slice(&[1, 0, 0]);
+        let result = decompress_into(Codec::Zstd, &frame, &mut Scratch::new(), &mut Vec::new(), 100);
+        assert!(matches!(result, Err(DecompressError::Corrupt { .. })), "{result:?}");
+    }
+}
