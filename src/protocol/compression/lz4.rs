@@ -199,7 +199,8 @@ mod tests {
 
     #[test]
     fn a_tiny_block_cannot_ask_for_a_large_window() {
-        let mut packed = other_encoder(FrameInfo::new().block_size(BlockSize::Max4MB), b"tiny tiny tiny tiny tiny tiny");
+        let mut packed =
+            other_encoder(FrameInfo::new().block_size(BlockSize::Max4MB), b"tiny tiny tiny tiny tiny tiny");
         packed[5] = 0x70;
         packed[6] = descriptor_checksum(&packed[4..6]);
         let mut scratch = Scratch::new();
