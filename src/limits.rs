@@ -93,3 +93,31 @@ pub const PRODUCER_BATCHES_RETAINED: usize = 5;
 /// Leader epochs remembered per partition, one per restart that was followed by an append. Forgetting the oldest changes
 /// no end offset that is still above the log start of a living consumer by more than an epoch.
 pub const LEADER_EPOCHS_PER_PARTITION_MAX: usize = 1024;
+/// Freed blocks that a shard keeps for the next ones instead of returning them to the allocator. Covers the writes in
+/// flight and one burst of the tail cache letting go.
+pub const SPARE_BLOCKS_MAX: usize = 16;
+const _: () = assert!(SPARE_BLOCKS_MAX >= WRITES_IN_FLIGHT_MAX);
+
+/// How often an operation is submitted again when the kernel says EAGAIN, EINTR or ENOMEM, a millisecond apart.
+pub const IO_RESUBMITS_MAX: u32 = 100;
+
+/// How often a shard wakes without a reason, in milliseconds: ends a stall of glommio's executor (see `runtime::glommio`).
+/// Costs about half a percent of an idle core.
+pub const TICK_MS: u64 = 5;
+
+/// How long tasks run before glommio looks at I/O again, in milliseconds. Below 10 its executor can park beside runnable
+/// tasks; a task waiting for I/O beside busy ones waits up to this long.
+pub const PREEMPT_MS: u64 = 10;
+
+/// Locked memory below which no executor starts, in bytes: glommio's own bound.
+pub const EXECUTOR_MEMLOCK_BYTES_MIN: u64 = 512 * 1024;
+
+/// Least I/O memory of an executor, in bytes: glommio's own bound.
+pub const IO_MEMORY_BYTES_MIN: usize = 64 * 1024;
+
+/// Connections that wait to be accepted on one port. Kafka's default for `socket.listen.backlog.size` is 50, too few
+/// when thousands of clients come back at once.
+pub const LISTEN_BACKLOG: i32 = 1024;
+
+/// Silence on a connection after which the kernel asks whether the peer is still there, in seconds.
+pub const KEEPALIVE_SECONDS: u64 = 60;

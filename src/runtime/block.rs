@@ -19,8 +19,12 @@ pub struct Block<B> {
 
 impl<B: Buffer> Block<B> {
     /// Wraps a buffer of which the first `filled` bytes already hold content. The buffer must not be shared.
-    pub fn new(memory: B, filled: usize) -> Block<B> {
+    pub fn new(mut memory: B, filled: usize) -> Block<B> {
         assert!(filled <= memory.bytes());
+        if filled < memory.bytes() {
+            // What a read returned may be lent read-only: asking for the mutable view makes it the block's own.
+            memory.as_mut_slice();
+        }
         Block { memory: Rc::new(memory), filled: Cell::new(filled) }
     }
 

@@ -8,11 +8,15 @@
 //! change until the write completes; a completed write is durable only after a flush that began after it has ended.
 
 pub mod block;
+pub mod glommio;
+pub mod signals;
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use crate::types::{MonotonicUs, TimestampMs};
@@ -102,4 +106,45 @@ pub trait Buffer: 'static {
 
     /// The content, to fill while nobody else holds the buffer.
     fn as_mut_slice(&mut self) -> &mut [u8];
+}
+
+/// A runtime with sockets: what the server needs beyond [`Runtime`]. The simulation calls handlers directly and has none.
+pub trait Network: Runtime {
+    /// A listening TCP socket.
+    type Listener: Listener<Socket = Self::Socket>;
+    /// A connected TCP socket.
+    type Socket: Socket;
+
+    /// Listens on `address`; port 0 chooses a free one. Connections accepted have TCP_NODELAY and keepalive set.
+    ///
+    /// Without `shared` nobody else may listen there (`AddrInUse`). With it, several shards of this process bind the
+    /// same address and the kernel spreads the connections over them; so would a second process of the same user.
+    fn listen(&self, address: SocketAddr, shared: bool) -> io::Result<Self::Listener>;
+}
+
+/// A listening TCP socket. Dropping it refuses further connections.
+pub trait Listener: 'static {
+    /// What it accepts.
+    type Socket: Socket;
+
+    /// The next connection. An error concerns that connection or the moment (out of descriptors), not the listener.
+    fn accept(&self) -> impl Future<Output = io::Result<Self::Socket>>;
+
+    /// The address it listens on, with the port that port 0 became.
+    fn local_address(&self) -> io::Result<SocketAddr>;
+}
+
+/// A connected TCP socket, polled by one task for reading and writing alike. Dropping it closes the connection.
+pub trait Socket: 'static {
+    /// Receives into `buffer` (not empty). Zero bytes mean that the peer will send no more.
+    fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>>;
+
+    /// Sends from `pieces` with one system call; at most `SEND_PIECES_MAX` of them. Fewer bytes than given may go out.
+    fn poll_write(&mut self, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// The other end.
+    fn peer_address(&self) -> io::Result<SocketAddr>;
+
+    /// This end.
+    fn local_address(&self) -> io::Result<SocketAddr>;
 }
