@@ -8,6 +8,7 @@ pub mod api;
 pub mod limits;
 pub mod partition;
 pub mod protocol;
+pub mod metrics;
 pub mod runtime;
 pub mod store;
 pub mod types;

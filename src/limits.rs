@@ -121,3 +121,6 @@ pub const LISTEN_BACKLOG: i32 = 1024;
 
 /// Silence on a connection after which the kernel asks whether the peer is still there, in seconds.
 pub const KEEPALIVE_SECONDS: u64 = 60;
+
+/// Kafka API keys that metrics have room for. The greatest key of Kafka 4.1 is 92.
+pub const API_KEYS_MAX: usize = 96;
