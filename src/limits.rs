@@ -124,3 +124,6 @@ pub const KEEPALIVE_SECONDS: u64 = 60;
 
 /// Kafka API keys that metrics have room for. The greatest key of Kafka 4.1 is 92.
 pub const API_KEYS_MAX: usize = 96;
+/// Largest run of entries that one extent of a segment's footer stands for, in bytes: what a cold read that wants one
+/// batch reads at most beside it, against 24 bytes of footer per run.
+pub const EXTENT_BYTES_MAX: u32 = 64 * 1024;

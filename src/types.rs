@@ -74,6 +74,10 @@ newtype! {
     SegmentNumber(u64)
 }
 newtype! {
+    /// Name of a segment's file: given once, kept when the file is recycled under a new segment number.
+    FileId(u64)
+}
+newtype! {
     /// Counts the lives of a store: one more at every open, so bytes of an earlier life are told apart.
     Incarnation(u32)
 }

@@ -2,6 +2,8 @@
 //!
 //! The public face is [`Store`]; this page of types is what the layers above may rely on.
 
+pub mod format;
+
 use crate::types::{LogId, LogPosition, Offset, PartitionIndex, TimestampMs, TopicId};
 
 /// Bytes of a record batch v2 before its records. The store reads offsets from it and nothing more.
