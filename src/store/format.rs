@@ -771,14 +771,15 @@ impl Footer {
     /// Builds the footer of a segment from each log's extents, sorted by log id. The crc and the extent range of the
     /// rows are set here.
     ///
-    /// Panics when the footer does not fit behind the data, which the writer has counted on.
+    /// `None` when it does not fit behind the data: never for a segment that this program filled, since the writer counts
+    /// the footer as used.
     pub fn encode(
         header: &SegmentHeader,
         incarnation: Incarnation,
         data_end: u32,
         rows: &mut [DirectoryRow],
         extents: &[Extent],
-    ) -> Footer {
+    ) -> Option<Footer> {
         let mut extent_bytes = Vec::with_capacity(extents.len() * EXTENT_BYTES);
         extents.iter().for_each(|extent| extent.encode(&mut extent_bytes));
         let mut row_bytes = Vec::with_capacity(rows.len() * ROW_BYTES);
@@ -791,10 +792,12 @@ impl Footer {
             row.encode(&mut row_bytes);
         }
         assert!(usize_of(first) == extents.len());
-        let row_count = u32::try_from(rows.len()).expect("rows of a segment fit u32");
-        let total = u32::try_from(footer_bytes(row_count, first)).expect("a footer fits its segment");
-        let directory_position = header.bytes.checked_sub(total).expect("a footer fits its segment");
-        assert!(next_unit(data_end) <= directory_position);
+        let row_count = u32::try_from(rows.len()).ok()?;
+        let total = u32::try_from(footer_bytes(row_count, first)).ok()?;
+        let directory_position = header.bytes.checked_sub(total)?;
+        if data_end.checked_next_multiple_of(UNIT_BYTES)? > directory_position {
+            return None;
+        }
         let trailer = Trailer {
             number: header.number,
             incarnation,
@@ -823,7 +826,7 @@ impl Footer {
         }
         let crc = crc32c::crc32c(&bytes[usize_of(total) - TRAILER_BYTES..]);
         bytes.extend_from_slice(&crc.to_le_bytes());
-        Footer { position: directory_position, bytes, trailer }
+        Some(Footer { position: directory_position, bytes, trailer })
     }
 }
 

@@ -3,6 +3,7 @@
 //! The public face is [`Store`]; this page of types is what the layers above may rely on.
 
 pub mod format;
+pub mod index;
 
 use crate::types::{LogId, LogPosition, Offset, PartitionIndex, TimestampMs, TopicId};
 

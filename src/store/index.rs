@@ -1,0 +1,699 @@
+//! Where every live batch of a core's log lies: in memory, pure, rebuilt by recovery.
+//!
+//! Three layers, from new to old: per batch for the tail that is in memory; per extent for the open segment; one
+//! 28-byte row per log and sealed segment (26 MB per TB at 1,000 partitions and 1 GiB segments: offset, timestamp,
+//! segment, row of its directory and bytes, exact, so that retention by size needs no disk). The extents of a sealed
+//! segment stay here only until its footer is written, then they are read from there.
+//!
+//! It does not know files, blocks or time. One per core, touched by the store only.
+//! Invariants: the rows of a log ascend by offset and by segment; a segment's live count is the number of rows that
+//! logs hold of it; positions given ascend.
+
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
+use std::rc::Rc;
+
+use crate::store::format::{self, DirectoryRow, Extent, Footer, SegmentHeader};
+use crate::types::{Incarnation, LogId, LogPosition, Offset, SegmentNumber, TimestampMs};
+
+/// A map by log id whose behaviour does not depend on a random seed: the simulation replays it. Log ids are our own.
+type LogMap<V> = HashMap<LogId, V, BuildHasherDefault<DefaultHasher>>;
+
+/// What is known of one entry of batches when it enters the index.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct IndexedEntry {
+    /// Position of the entry's header in the open segment.
+    pub position: u32,
+    /// Bytes of header and payload.
+    pub bytes: u32,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// Greatest timestamp of its records.
+    pub timestamp_max: TimestampMs,
+}
+
+/// One batch whose bytes are in memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TailBatch {
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// The segment.
+    pub segment: SegmentNumber,
+    /// Position of the batch itself, behind its entry header.
+    pub byte: u32,
+    /// Bytes of the batch.
+    pub bytes: u32,
+}
+
+/// Where the data from some offset on lies on disk: at most to the end of one segment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Place {
+    /// The segment.
+    pub segment: SegmentNumber,
+    /// First offset that the log has in the segment.
+    pub base_offset: Offset,
+    /// Offset after the last that the log has in the segment.
+    pub end_offset: Offset,
+    /// Its extents, or where to find them.
+    pub extents: PlaceExtents,
+}
+
+/// The extents of one log in one segment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PlaceExtents {
+    /// Known: by offset, from the one that holds the offset looked for, as far as was asked.
+    Known(Vec<Extent>),
+    /// In the segment's footer, by this row of the directory.
+    Footer {
+        /// Index of the row in the directory.
+        row: u32,
+    },
+}
+
+/// The oldest run of a log that retention can drop as one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OldestRun {
+    /// Offset of its last record.
+    pub last_offset: Offset,
+    /// Greatest timestamp in it.
+    pub timestamp_max: TimestampMs,
+    /// Bytes that it takes in the log.
+    pub bytes: u64,
+}
+
+/// What came does not continue its log: offsets went back, or a segment came twice.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum IndexError {
+    /// The offsets of an entry or row begin before the end of its log.
+    #[error("log {log} ends at {end}, but offset {base} follows")]
+    OffsetsOverlap {
+        /// The log.
+        log: LogId,
+        /// Where it ended.
+        end: Offset,
+        /// What came.
+        base: Offset,
+    },
+    /// A segment's number is not above the ones before it.
+    #[error("segment {0} is not above the ones before it")]
+    SegmentOrder(SegmentNumber),
+}
+
+/// The extents `offset` lies in and those behind it, until `bytes_wanted` are covered; at least one, if there is one.
+pub fn extents_from(extents: &[Extent], offset: Offset, bytes_wanted: u64) -> &[Extent] {
+    let behind = extents.partition_point(|extent| extent.base_offset <= offset);
+    let rest = &extents[behind.saturating_sub(1)..];
+    // The offset may be the last of the first extent, so that one does not count.
+    let mut covered = 0;
+    let mut count = rest.len().min(1);
+    while count < rest.len() && covered < bytes_wanted {
+        covered += u64::from(rest[count].bytes);
+        count += 1;
+    }
+    &rest[..count]
+}
+
+/// Which extents of a place are wanted.
+#[derive(Clone, Copy)]
+struct Want {
+    offset: Offset,
+    bytes: u64,
+}
+
+impl Want {
+    const ALL: Want = Want { offset: Offset::new(i64::MIN), bytes: u64::MAX };
+
+    fn of(self, extents: &[Extent]) -> Vec<Extent> {
+        extents_from(extents, self.offset, self.bytes).to_vec()
+    }
+}
+
+/// What the open segment holds of one log.
+#[derive(Clone, Debug)]
+struct OpenRun {
+    extents: Vec<Extent>,
+    end_offset: Offset,
+    timestamp_max: TimestampMs,
+    bytes: u32,
+}
+
+impl OpenRun {
+    fn base_offset(&self) -> Offset {
+        self.extents[0].base_offset
+    }
+}
+
+/// The extents of the segment that is being filled, by log, and the size of the footer they will make.
+///
+/// Keeps what was deleted meanwhile: a deletion that a crash takes back must find its data in the footer.
+#[derive(Clone, Debug, Default)]
+pub struct OpenSegmentIndex {
+    runs: LogMap<OpenRun>,
+    extents: u32,
+}
+
+impl OpenSegmentIndex {
+    /// An empty segment.
+    pub fn new() -> OpenSegmentIndex {
+        OpenSegmentIndex::default()
+    }
+
+    /// Enters the next entry of `log`.
+    pub fn add(&mut self, log: LogId, entry: &IndexedEntry) {
+        assert!(entry.base_offset <= entry.last_offset);
+        let run = self.runs.entry(log).or_insert_with(|| OpenRun {
+            extents: Vec::new(),
+            end_offset: entry.base_offset,
+            timestamp_max: entry.timestamp_max,
+            bytes: 0,
+        });
+        assert!(run.end_offset <= entry.base_offset);
+        run.end_offset = entry.last_offset.advance(1);
+        run.timestamp_max = run.timestamp_max.max(entry.timestamp_max);
+        run.bytes += entry.bytes;
+        match run.extents.last_mut() {
+            Some(extent) if extent.takes(entry.position, entry.bytes) => {
+                extent.bytes += entry.bytes;
+                extent.timestamp_max = extent.timestamp_max.max(entry.timestamp_max);
+            }
+            _ => {
+                self.extents += 1;
+                run.extents.push(Extent {
+                    base_offset: entry.base_offset,
+                    timestamp_max: entry.timestamp_max,
+                    position: entry.position,
+                    bytes: entry.bytes,
+                });
+            }
+        }
+    }
+
+    /// Bytes of the footer if an entry of `entry_bytes` of `log` came next at `position`.
+    pub fn footer_bytes_with(&self, log: LogId, position: u32, entry_bytes: u32) -> u64 {
+        let run = self.runs.get(&log);
+        let joins = run.is_some_and(|run| run.extents.last().is_some_and(|extent| extent.takes(position, entry_bytes)));
+        format::footer_bytes(self.rows() + u32::from(run.is_none()), self.extents + u32::from(!joins))
+    }
+
+    /// Bytes of the footer as things stand: what a control entry, which needs no row, leaves it at.
+    pub fn footer_bytes(&self) -> u64 {
+        format::footer_bytes(self.rows(), self.extents)
+    }
+
+    /// True when no batch was entered.
+    pub fn is_empty(&self) -> bool {
+        self.runs.is_empty()
+    }
+
+    /// Directory rows, sorted by log id, and extents in the same order. Ranges and crc of the rows are set by
+    /// [`Footer::encode`].
+    pub fn seal(self) -> (Vec<DirectoryRow>, Vec<Extent>) {
+        let mut runs: Vec<(LogId, OpenRun)> = self.runs.into_iter().collect();
+        runs.sort_unstable_by_key(|(log, _)| *log);
+        let mut extents = Vec::with_capacity(format::usize_of(self.extents));
+        let mut rows = Vec::with_capacity(runs.len());
+        for (log, run) in runs {
+            rows.push(DirectoryRow {
+                log,
+                extent_first: u32_of(extents.len()),
+                extent_count: u32_of(run.extents.len()),
+                base_offset: run.base_offset(),
+                end_offset: run.end_offset,
+                timestamp_max: run.timestamp_max,
+                bytes: run.bytes,
+                extents_crc: 0,
+            });
+            extents.extend_from_slice(&run.extents);
+        }
+        (rows, extents)
+    }
+
+    fn rows(&self) -> u32 {
+        u32_of(self.runs.len())
+    }
+}
+
+/// One log's share of one sealed segment. Packed: a terabyte has a million of them.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, packed(4))]
+struct Row {
+    base_offset: Offset,
+    timestamp_max: TimestampMs,
+    slot: u32,
+    directory_row: u32,
+    bytes: u32,
+}
+const _: () = assert!(size_of::<Row>() == 28);
+
+#[derive(Debug)]
+struct LogState {
+    start: Offset,
+    end: Offset,
+    rows: VecDeque<Row>,
+    rows_bytes: u64,
+    tail: VecDeque<TailBatch>,
+}
+
+#[derive(Debug)]
+struct SegmentState {
+    number: SegmentNumber,
+    live_rows: u32,
+    /// Rows and extents until the footer that holds them is on disk.
+    unwritten: Option<Rc<SealedExtents>>,
+}
+
+#[derive(Debug)]
+struct SealedExtents {
+    rows: Vec<DirectoryRow>,
+    extents: Vec<Extent>,
+}
+
+/// The index of one core's log.
+#[derive(Debug)]
+pub struct Index {
+    logs: LogMap<LogState>,
+    /// Sealed segments, by slot: rows name slots, which are four bytes and reused.
+    slots: Vec<Option<SegmentState>>,
+    slots_free: Vec<u32>,
+    slot_by_number: BTreeMap<SegmentNumber, u32>,
+    open: OpenSegmentIndex,
+    open_number: SegmentNumber,
+    /// The log of each batch in all tails, by position: what eviction walks.
+    tail_order: VecDeque<LogId>,
+}
+
+impl Index {
+    /// An empty index whose open segment will be `open`.
+    pub fn new(open: SegmentNumber) -> Index {
+        Index {
+            logs: LogMap::default(),
+            slots: Vec::new(),
+            slots_free: Vec::new(),
+            slot_by_number: BTreeMap::new(),
+            open: OpenSegmentIndex::new(),
+            open_number: open,
+            tail_order: VecDeque::new(),
+        }
+    }
+
+    /// A log begins, or is known from a checkpoint: empty, at `log_start`. Rows and entries that follow raise its end.
+    pub fn create(&mut self, log: LogId, log_start: Offset) {
+        let state =
+            LogState { start: log_start, end: log_start, rows: VecDeque::new(), rows_bytes: 0, tail: VecDeque::new() };
+        let earlier = self.logs.insert(log, state);
+        assert!(earlier.is_none(), "a log id is given once");
+    }
+
+    /// Whether the log exists.
+    pub fn contains(&self, log: LogId) -> bool {
+        self.logs.contains_key(&log)
+    }
+
+    /// First offset that may be read.
+    pub fn log_start(&self, log: LogId) -> Option<Offset> {
+        self.logs.get(&log).map(|state| state.start)
+    }
+
+    /// Offset after the last batch.
+    pub fn log_end(&self, log: LogId) -> Option<Offset> {
+        self.logs.get(&log).map(|state| state.end)
+    }
+
+    /// All logs, sorted.
+    pub fn logs(&self) -> Vec<LogId> {
+        let mut logs: Vec<LogId> = self.logs.keys().copied().collect();
+        logs.sort_unstable();
+        logs
+    }
+
+    /// The open segment's index, for the size of its footer.
+    pub fn open(&self) -> &OpenSegmentIndex {
+        &self.open
+    }
+
+    /// Enters an entry of batches of the open segment. Entries of unknown logs, and those wholly below the log start,
+    /// are dead and leave no trace.
+    ///
+    /// Errors: `OffsetsOverlap` when it begins before the end of its log.
+    pub fn add(&mut self, log: LogId, entry: &IndexedEntry) -> Result<(), IndexError> {
+        let has_data = self.has_data(log);
+        let Some(state) = self.logs.get_mut(&log) else { return Ok(()) };
+        if has_data && entry.base_offset < state.end {
+            return Err(IndexError::OffsetsOverlap { log, end: state.end, base: entry.base_offset });
+        }
+        if entry.last_offset < state.start {
+            return Ok(());
+        }
+        if let Some(run) = self.open.runs.get(&log)
+            && entry.base_offset < run.end_offset
+        {
+            return Err(IndexError::OffsetsOverlap { log, end: run.end_offset, base: entry.base_offset });
+        }
+        state.end = entry.last_offset.advance(1);
+        self.open.add(log, entry);
+        Ok(())
+    }
+
+    /// The bytes of a batch of a known log are in memory. Batches come in the order of their positions.
+    pub fn add_tail(&mut self, log: LogId, batch: TailBatch) {
+        let state = self.logs.get_mut(&log).expect("a batch in memory belongs to a log");
+        if let Some(last) = state.tail.back() {
+            assert!((last.segment, last.byte) < (batch.segment, batch.byte));
+            assert!(last.base_offset < batch.base_offset);
+        }
+        state.tail.push_back(batch);
+        self.tail_order.push_back(log);
+    }
+
+    /// Batches that begin below `position` are no longer in memory.
+    pub fn evict_tail(&mut self, position: LogPosition) {
+        while let Some(log) = self.tail_order.front() {
+            // A deleted log took its tail with it and left its marks in the order.
+            if let Some(state) = self.logs.get_mut(log) {
+                let first = state.tail.front().expect("each mark stands for one batch");
+                if (first.segment, first.byte) >= (position.segment, position.byte) {
+                    return;
+                }
+                state.tail.pop_front();
+                shrink(&mut state.tail);
+            }
+            self.tail_order.pop_front();
+        }
+        shrink(&mut self.tail_order);
+    }
+
+    /// The batches in memory from the one that holds `offset`; `None` when that one is not in memory. Empty at and
+    /// above the log end.
+    pub fn tail(&self, log: LogId, offset: Offset) -> Option<impl Iterator<Item = &TailBatch>> {
+        let state = self.logs.get(&log)?;
+        let first = if offset >= state.end {
+            state.tail.len()
+        } else {
+            state.tail.partition_point(|batch| batch.base_offset <= offset).checked_sub(1)?
+        };
+        Some(state.tail.range(first..))
+    }
+
+    /// Where `offset` and the `bytes_wanted` behind it lie on disk; an offset in a gap, or below the log start, lies at the next batch. `None` at and
+    /// above the log end and for an unknown log.
+    pub fn locate(&self, log: LogId, offset: Offset, bytes_wanted: u64) -> Option<Place> {
+        let want = Want { offset, bytes: bytes_wanted };
+        let state = self.logs.get(&log)?;
+        let offset = offset.max(state.start);
+        if offset >= state.end {
+            return None;
+        }
+        let run = self.live_run(log, state);
+        if let Some(run) = run
+            && run.base_offset() <= offset
+        {
+            return Some(self.open_place(run, want));
+        }
+        let behind = state.rows.partition_point(|row| { row.base_offset } <= offset);
+        match behind.saturating_sub(1) {
+            row if row < state.rows.len() => Some(self.row_place(log, state, row, want)),
+            _ => run.map(|run| self.open_place(run, want)),
+        }
+    }
+
+    /// The first place, from the one that holds `from` on, that holds a timestamp of at least `timestamp`. In its first
+    /// place that timestamp may lie below `from`; then the caller asks again from the place's end.
+    pub fn timestamp_at_or_after(&self, log: LogId, timestamp: TimestampMs, from: Offset) -> Option<Place> {
+        let state = self.logs.get(&log)?;
+        let from = from.max(state.start);
+        if from >= state.end {
+            return None;
+        }
+        let first = state.rows.partition_point(|row| { row.base_offset } <= from).saturating_sub(1);
+        for row in first..state.rows.len() {
+            if { state.rows[row].timestamp_max } >= timestamp && self.row_end(log, state, row) > from {
+                return Some(self.row_place(log, state, row, Want::ALL));
+            }
+        }
+        let run = self.live_run(log, state).filter(|run| run.timestamp_max >= timestamp);
+        run.map(|run| self.open_place(run, Want::ALL))
+    }
+
+    /// Places that may hold the log's greatest timestamp, with the greatest timestamp of each, in ascending order of
+    /// offsets: the place that holds the log start, whose greatest may lie below it, and the first of the others with the
+    /// greatest. At most two, each at or after the other in timestamp only if it can win.
+    pub fn timestamp_max_places(&self, log: LogId) -> Vec<(TimestampMs, Place)> {
+        let Some(state) = self.logs.get(&log) else { return Vec::new() };
+        let run = self.live_run(log, state);
+        let rows = state.rows.iter().map(|row| (row.base_offset, row.timestamp_max));
+        let all: Vec<(Offset, TimestampMs)> =
+            rows.chain(run.iter().map(|run| (run.base_offset(), run.timestamp_max))).collect();
+        let mut best: Option<usize> = None;
+        let mut uncertain = None;
+        for (index, (base, timestamp)) in all.iter().enumerate() {
+            if index == 0 && *base < state.start {
+                uncertain = Some(index);
+            } else if best.is_none_or(|best| all[best].1 < *timestamp) {
+                best = Some(index);
+            }
+        }
+        if let (Some(first), Some(best)) = (uncertain, best)
+            && all[first].1 < all[best].1
+        {
+            uncertain = None;
+        }
+        let place = |index: usize| match run {
+            Some(run) if index == state.rows.len() => self.open_place(run, Want::ALL),
+            _ => self.row_place(log, state, index, Want::ALL),
+        };
+        uncertain.into_iter().chain(best).map(|index| (all[index].1, place(index))).collect()
+    }
+
+    /// Seals the open segment and opens `next`. Returns the footer to write, or `None` when it does not fit, which
+    /// happens only to a segment that this program did not fill; its extents then stay in memory.
+    ///
+    /// The extents are kept until [`Index::footer_written`].
+    pub fn seal(
+        &mut self,
+        header: &SegmentHeader,
+        incarnation: Incarnation,
+        data_end: u32,
+        next: SegmentNumber,
+    ) -> Result<Option<Footer>, IndexError> {
+        assert!(header.number == self.open_number);
+        if next <= self.open_number {
+            return Err(IndexError::SegmentOrder(next));
+        }
+        let (mut rows, extents) = std::mem::take(&mut self.open).seal();
+        self.open_number = next;
+        let footer = Footer::encode(header, incarnation, data_end, &mut rows, &extents);
+        let slot = self.take_slot(header.number, Some(Rc::new(SealedExtents { rows: rows.clone(), extents })));
+        self.enter_rows(slot, &rows)?;
+        Ok(footer)
+    }
+
+    /// The footer of a sealed segment is on disk and readable: its extents leave memory.
+    pub fn footer_written(&mut self, number: SegmentNumber) {
+        if let Some(state) =
+            self.slot_by_number.get(&number).and_then(|slot| self.slots[format::usize_of(*slot)].as_mut())
+        {
+            state.unwritten = None;
+        }
+    }
+
+    /// Enters a sealed segment whose footer was read, while the open segment is empty: recovery, in ascending order of
+    /// numbers. Rows of unknown logs and rows wholly below their log start are dead and leave no trace. The open segment
+    /// becomes the one numbered after it.
+    ///
+    /// Errors: `SegmentOrder`, `OffsetsOverlap`; the index is then of no use.
+    pub fn add_sealed(&mut self, number: SegmentNumber, rows: &[DirectoryRow]) -> Result<(), IndexError> {
+        assert!(self.open.is_empty());
+        if number < self.open_number {
+            return Err(IndexError::SegmentOrder(number));
+        }
+        self.open_number = number.next();
+        let slot = self.take_slot(number, None);
+        self.enter_rows(slot, rows)
+    }
+
+    /// Names the open segment, while it is empty: recovery skips numbers of segments that are gone.
+    ///
+    /// Errors: `SegmentOrder` when the number is not above the sealed ones.
+    pub fn set_open(&mut self, number: SegmentNumber) -> Result<(), IndexError> {
+        assert!(self.open.is_empty());
+        if number < self.open_number {
+            return Err(IndexError::SegmentOrder(number));
+        }
+        self.open_number = number;
+        Ok(())
+    }
+
+    /// Moves the log start up to `log_start`; never down. What lies wholly below it is dead.
+    pub fn set_log_start(&mut self, log: LogId, log_start: Offset) {
+        let Some(mut state) = self.logs.remove(&log) else { return };
+        state.start = state.start.max(log_start);
+        state.end = state.end.max(state.start);
+        while !state.rows.is_empty() && self.row_end(log, &state, 0) <= state.start {
+            let row = state.rows.pop_front().expect("not empty");
+            state.rows_bytes -= u64::from(row.bytes);
+            self.drop_row(row);
+        }
+        shrink(&mut state.rows);
+        self.logs.insert(log, state);
+    }
+
+    /// The log ended. Its rows are dead.
+    pub fn delete(&mut self, log: LogId) {
+        let Some(state) = self.logs.remove(&log) else { return };
+        for row in state.rows {
+            self.drop_row(row);
+        }
+    }
+
+    /// Sealed segments in which nothing is live, by number.
+    pub fn dead_segments(&self) -> Vec<SegmentNumber> {
+        let live_rows = |slot: u32| self.slots[format::usize_of(slot)].as_ref().map(|state| state.live_rows);
+        let dead = self.slot_by_number.iter().filter(|(_, slot)| live_rows(**slot) == Some(0));
+        dead.map(|(number, _)| *number).collect()
+    }
+
+    /// Forgets a dead segment, because its file gets another number or goes.
+    pub fn remove_segment(&mut self, number: SegmentNumber) {
+        if let Some(slot) = self.slot_by_number.remove(&number) {
+            let state = self.slots[format::usize_of(slot)].take().expect("a numbered slot is taken");
+            assert!(state.live_rows == 0);
+            self.slots_free.push(slot);
+        }
+    }
+
+    /// Bytes that the log takes on disk: entries in live rows and in the open segment, headers included.
+    pub fn log_bytes(&self, log: LogId) -> u64 {
+        let Some(state) = self.logs.get(&log) else { return 0 };
+        state.rows_bytes + self.live_run(log, state).map_or(0, |run| u64::from(run.bytes))
+    }
+
+    /// The oldest run of the log that can be dropped as one: its share of its oldest segment.
+    pub fn oldest(&self, log: LogId) -> Option<OldestRun> {
+        let state = self.logs.get(&log)?;
+        let run = match state.rows.front() {
+            Some(row) => (self.row_end(log, state, 0), row.timestamp_max, row.bytes),
+            None => self.live_run(log, state).map(|run| (run.end_offset, run.timestamp_max, run.bytes))?,
+        };
+        let (end, timestamp_max, bytes) = run;
+        Some(OldestRun { last_offset: Offset::new(end.value() - 1), timestamp_max, bytes: u64::from(bytes) })
+    }
+
+    /// Bytes of memory held, roughly: what metrics show.
+    pub fn memory_bytes(&self) -> u64 {
+        let per_log = size_of::<(LogId, LogState)>() + 1;
+        let mut bytes = self.logs.capacity() * per_log + self.tail_order.capacity() * size_of::<LogId>();
+        for state in self.logs.values() {
+            bytes += state.rows.capacity() * size_of::<Row>() + state.tail.capacity() * size_of::<TailBatch>();
+        }
+        bytes += self.slots.capacity() * size_of::<Option<SegmentState>>();
+        bytes += self.open.runs.capacity() * (size_of::<(LogId, OpenRun)>() + 1);
+        bytes += format::usize_of(self.open.extents) * size_of::<Extent>();
+        for state in self.slots.iter().flatten() {
+            bytes += state.unwritten.as_ref().map_or(0, |sealed| {
+                sealed.rows.len() * size_of::<DirectoryRow>() + sealed.extents.len() * size_of::<Extent>()
+            });
+        }
+        u64::try_from(bytes).expect("64 bits hold a usize")
+    }
+
+    fn has_data(&self, log: LogId) -> bool {
+        self.logs.get(&log).is_some_and(|state| !state.rows.is_empty() || self.live_run(log, state).is_some())
+    }
+
+    fn live_run(&self, log: LogId, state: &LogState) -> Option<&OpenRun> {
+        self.open.runs.get(&log).filter(|run| run.end_offset > state.start)
+    }
+
+    fn row_end(&self, log: LogId, state: &LogState, row: usize) -> Offset {
+        match (state.rows.get(row + 1), self.open.runs.get(&log)) {
+            (Some(next), _) => next.base_offset,
+            (None, Some(run)) => run.base_offset(),
+            (None, None) => state.end,
+        }
+    }
+
+    fn open_place(&self, run: &OpenRun, want: Want) -> Place {
+        Place {
+            segment: self.open_number,
+            base_offset: run.base_offset(),
+            end_offset: run.end_offset,
+            extents: PlaceExtents::Known(want.of(&run.extents)),
+        }
+    }
+
+    fn row_place(&self, log: LogId, state: &LogState, row: usize, want: Want) -> Place {
+        let end_offset = self.row_end(log, state, row);
+        let row = state.rows[row];
+        let segment = self.slots[format::usize_of(row.slot)].as_ref().expect("a row's segment is known");
+        let extents = match &segment.unwritten {
+            Some(sealed) => {
+                let row = &sealed.rows[format::usize_of(row.directory_row)];
+                let first = format::usize_of(row.extent_first);
+                PlaceExtents::Known(want.of(&sealed.extents[first..first + format::usize_of(row.extent_count)]))
+            }
+            None => PlaceExtents::Footer { row: row.directory_row },
+        };
+        Place { segment: segment.number, base_offset: row.base_offset, end_offset, extents }
+    }
+
+    fn enter_rows(&mut self, slot: u32, rows: &[DirectoryRow]) -> Result<(), IndexError> {
+        for (directory_row, row) in rows.iter().enumerate() {
+            let Some(state) = self.logs.get_mut(&row.log) else { continue };
+            if row.end_offset <= state.start {
+                continue;
+            }
+            // The end was raised when the entries came, unless the row was read from a footer.
+            let from_footer =
+                self.slots[format::usize_of(slot)].as_ref().is_some_and(|state| state.unwritten.is_none());
+            if from_footer {
+                if !state.rows.is_empty() && row.base_offset < state.end {
+                    return Err(IndexError::OffsetsOverlap { log: row.log, end: state.end, base: row.base_offset });
+                }
+                state.end = row.end_offset;
+            }
+            state.rows.push_back(Row {
+                base_offset: row.base_offset,
+                timestamp_max: row.timestamp_max,
+                slot,
+                directory_row: u32_of(directory_row),
+                bytes: row.bytes,
+            });
+            state.rows_bytes += u64::from(row.bytes);
+            let segment = self.slots[format::usize_of(slot)].as_mut().expect("the slot was just taken");
+            segment.live_rows += 1;
+        }
+        Ok(())
+    }
+
+    fn drop_row(&mut self, row: Row) {
+        let segment = self.slots[format::usize_of(row.slot)].as_mut().expect("a row's segment is known");
+        segment.live_rows -= 1;
+    }
+
+    fn take_slot(&mut self, number: SegmentNumber, unwritten: Option<Rc<SealedExtents>>) -> u32 {
+        let state = SegmentState { number, live_rows: 0, unwritten };
+        let slot = self.slots_free.pop().unwrap_or_else(|| {
+            self.slots.push(None);
+            u32_of(self.slots.len() - 1)
+        });
+        self.slots[format::usize_of(slot)] = Some(state);
+        let earlier = self.slot_by_number.insert(number, slot);
+        assert!(earlier.is_none(), "numbers ascend");
+        slot
+    }
+}
+
+/// Gives memory back once three quarters of it are unused, so that ten thousand idle partitions cost what they hold.
+fn shrink<T>(queue: &mut VecDeque<T>) {
+    if queue.capacity() > 8 && queue.len() < queue.capacity() / 4 {
+        queue.shrink_to(queue.len() * 2);
+    }
+}
+
+/// A count of things in one segment, or of segments: both far below 2³².
+fn u32_of(count: usize) -> u32 {
+    u32::try_from(count).expect("a segment holds fewer than 2^32 things")
+}
