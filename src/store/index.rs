@@ -334,25 +334,23 @@ impl Index {
         &self.open
     }
 
-    /// Enters an entry of batches of the open segment. Entries of unknown logs, and those wholly below the log start,
-    /// are dead and leave no trace.
+    /// Enters an entry of batches of the open segment. Entries of unknown logs leave no trace; those wholly below the log
+    /// start, met by recovery, are dead but stand in the footer.
     ///
     /// Errors: `OffsetsOverlap` when it begins before the end of its log.
     pub fn add(&mut self, log: LogId, entry: &IndexedEntry) -> Result<(), IndexError> {
-        let has_data = self.has_data(log);
         let Some(state) = self.logs.get_mut(&log) else { return Ok(()) };
-        if has_data && entry.base_offset < state.end {
-            return Err(IndexError::OffsetsOverlap { log, end: state.end, base: entry.base_offset });
-        }
-        if entry.last_offset < state.start {
-            return Ok(());
-        }
-        if let Some(run) = self.open.runs.get(&log)
-            && entry.base_offset < run.end_offset
+        let end = match self.open.runs.get(&log) {
+            Some(run) => Some(run.end_offset),
+            None if !state.rows.is_empty() => Some(state.end),
+            None => None,
+        };
+        if let Some(end) = end
+            && entry.base_offset < end
         {
-            return Err(IndexError::OffsetsOverlap { log, end: run.end_offset, base: entry.base_offset });
+            return Err(IndexError::OffsetsOverlap { log, end, base: entry.base_offset });
         }
-        state.end = entry.last_offset.advance(1);
+        state.end = state.end.max(entry.last_offset.advance(1));
         self.open.add(log, entry);
         Ok(())
     }
@@ -400,12 +398,12 @@ impl Index {
     /// Where `offset` and the `bytes_wanted` behind it lie on disk; an offset in a gap, or below the log start, lies at the next batch. `None` at and
     /// above the log end and for an unknown log.
     pub fn locate(&self, log: LogId, offset: Offset, bytes_wanted: u64) -> Option<Place> {
-        let want = Want { offset, bytes: bytes_wanted };
         let state = self.logs.get(&log)?;
         let offset = offset.max(state.start);
         if offset >= state.end {
             return None;
         }
+        let want = Want { offset, bytes: bytes_wanted };
         let run = self.live_run(log, state);
         if let Some(run) = run
             && run.base_offset() <= offset
@@ -599,10 +597,6 @@ impl Index {
         u64::try_from(bytes).expect("64 bits hold a usize")
     }
 
-    fn has_data(&self, log: LogId) -> bool {
-        self.logs.get(&log).is_some_and(|state| !state.rows.is_empty() || self.live_run(log, state).is_some())
-    }
-
     fn live_run(&self, log: LogId, state: &LogState) -> Option<&OpenRun> {
         self.open.runs.get(&log).filter(|run| run.end_offset > state.start)
     }
@@ -696,4 +690,379 @@ fn shrink<T>(queue: &mut VecDeque<T>) {
 /// A count of things in one segment, or of segments: both far below 2³².
 fn u32_of(count: usize) -> u32 {
     u32::try_from(count).expect("a segment holds fewer than 2^32 things")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::format::Stream;
+    use crate::types::ShardId;
+
+    const SEGMENT_BYTES: u32 = 256 * 1024;
+
+    /// SplitMix64: a seed replays the run.
+    struct Random(u64);
+
+    impl Random {
+        fn next(&mut self) -> u64 {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            z ^ (z >> 31)
+        }
+
+        fn below(&mut self, bound: u64) -> u64 {
+            self.next() % bound
+        }
+    }
+
+    fn header(number: SegmentNumber) -> SegmentHeader {
+        SegmentHeader {
+            shard: ShardId::new(0),
+            stream: Stream::Hot,
+            number,
+            incarnation: Incarnation::new(1),
+            bytes: SEGMENT_BYTES,
+            predecessor: LogPosition::default(),
+            checkpoint_sequence: 0,
+        }
+    }
+
+    fn entry(position: u32, bytes: u32, base: i64, last: i64, timestamp: i64) -> IndexedEntry {
+        IndexedEntry {
+            position,
+            bytes,
+            base_offset: Offset::new(base),
+            last_offset: Offset::new(last),
+            timestamp_max: TimestampMs::new(timestamp),
+        }
+    }
+
+    fn segment(number: u64) -> SegmentNumber {
+        SegmentNumber::new(number)
+    }
+
+    const LOG: LogId = LogId::new(7);
+
+    fn one_log() -> Index {
+        let mut index = Index::new(segment(1));
+        index.create(LOG, Offset::ZERO);
+        index
+    }
+
+    #[test]
+    fn contiguous_entries_share_an_extent_up_to_its_bound() {
+        let mut open = OpenSegmentIndex::new();
+        open.add(LOG, &entry(4096, 30_000, 0, 9, 5));
+        open.add(LOG, &entry(34_096, 30_000, 10, 19, 9));
+        open.add(LOG, &entry(64_096, 30_000, 20, 29, 7));
+        open.add(LOG, &entry(98_304, 100, 30, 30, 7));
+        let (rows, extents) = open.seal();
+        assert_eq!(rows.len(), 1);
+        assert_eq!((rows[0].base_offset, rows[0].end_offset), (Offset::ZERO, Offset::new(31)));
+        assert_eq!(rows[0].timestamp_max, TimestampMs::new(9));
+        assert_eq!(rows[0].bytes, 90_100);
+        let found: Vec<(i64, u32, u32)> =
+            extents.iter().map(|e| (e.base_offset.value(), e.position, e.bytes)).collect();
+        assert_eq!(found, [(0, 4096, 60_000), (20, 64_096, 30_000), (30, 98_304, 100)]);
+    }
+
+    #[test]
+    fn footer_size_is_known_before_the_entry_is_added() {
+        let mut random = Random(3);
+        let mut open = OpenSegmentIndex::new();
+        let mut position = 4096;
+        let mut ends = [0_i64; 200];
+        for _ in 0..2_000 {
+            let log = random.below(200);
+            let bytes = u32::try_from(100 + random.below(200)).unwrap();
+            let expected = open.footer_bytes_with(LogId::new(log + 1), position, bytes);
+            let end = &mut ends[usize::try_from(log).unwrap()];
+            open.add(LogId::new(log + 1), &entry(position, bytes, *end, *end, 0));
+            *end += 1;
+            assert_eq!(open.footer_bytes(), expected);
+            position += bytes;
+        }
+        let (rows, extents) = open.clone().seal();
+        let size = format::footer_bytes(u32_of(rows.len()), u32_of(extents.len()));
+        assert_eq!(size, open.footer_bytes());
+    }
+
+    #[test]
+    fn offsets_that_go_back_are_refused() {
+        let mut index = one_log();
+        index.add(LOG, &entry(4096, 100, 0, 9, 0)).unwrap();
+        let error = index.add(LOG, &entry(4196, 100, 9, 12, 0)).unwrap_err();
+        let expected =
+            IndexError::OffsetsOverlap { log: LOG, end: Offset::new(10), base: Offset::new(9) };
+        assert_eq!(error, expected);
+        assert_eq!(index.log_end(LOG), Some(Offset::new(10)));
+    }
+
+    #[test]
+    fn recovered_log_keeps_entries_below_its_start_dead() {
+        let mut index = Index::new(segment(1));
+        index.create(LOG, Offset::new(100));
+        index.add(LOG, &entry(4096, 100, 50, 60, 0)).unwrap();
+        assert_eq!(index.log_bytes(LOG), 0);
+        index.add(LOG, &entry(4296, 100, 95, 105, 0)).unwrap();
+        assert_eq!(index.log_end(LOG), Some(Offset::new(106)));
+        let place = index.locate(LOG, Offset::new(100), 1).unwrap();
+        assert!(matches!(place.extents, PlaceExtents::Known(extents) if extents[0].position == 4296));
+    }
+
+    #[test]
+    fn segment_is_dead_once_every_log_has_left_it() {
+        let mut index = one_log();
+        let other = LogId::new(8);
+        index.create(other, Offset::ZERO);
+        index.add(LOG, &entry(4096, 100, 0, 9, 0)).unwrap();
+        index.add(other, &entry(4196, 100, 0, 4, 0)).unwrap();
+        index.seal(&header(segment(1)), Incarnation::new(1), 4296, segment(2)).unwrap().unwrap();
+        index.add(LOG, &entry(4096, 100, 10, 19, 0)).unwrap();
+        index.set_log_start(LOG, Offset::new(9));
+        assert_eq!(index.dead_segments(), []);
+        index.set_log_start(LOG, Offset::new(10));
+        assert_eq!(index.dead_segments(), []);
+        index.delete(other);
+        assert_eq!(index.dead_segments(), [segment(1)]);
+        index.remove_segment(segment(1));
+        assert_eq!(index.dead_segments(), []);
+        assert_eq!(index.log_bytes(LOG), 100);
+    }
+
+    #[test]
+    fn extents_leave_memory_when_the_footer_is_written() {
+        let mut index = one_log();
+        index.add(LOG, &entry(4096, 100, 0, 9, 0)).unwrap();
+        index.seal(&header(segment(1)), Incarnation::new(1), 4196, segment(2)).unwrap().unwrap();
+        let before = index.locate(LOG, Offset::ZERO, 1).unwrap();
+        assert!(matches!(before.extents, PlaceExtents::Known(extents) if extents[0].position == 4096));
+        index.footer_written(segment(1));
+        let after = index.locate(LOG, Offset::ZERO, 1).unwrap();
+        assert_eq!(after.extents, PlaceExtents::Footer { row: 0 });
+        assert_eq!((after.segment, after.end_offset), (segment(1), Offset::new(10)));
+    }
+
+    #[test]
+    fn deleted_log_stays_in_the_footer_and_leaves_nothing_live() {
+        let mut index = one_log();
+        index.add(LOG, &entry(4096, 100, 0, 9, 0)).unwrap();
+        index.delete(LOG);
+        let footer = index.seal(&header(segment(1)), Incarnation::new(1), 4196, segment(2)).unwrap().unwrap();
+        assert_eq!(footer.trailer.rows, 1);
+        assert_eq!(index.dead_segments(), [segment(1)]);
+    }
+
+    #[test]
+    fn greatest_timestamp_is_looked_for_in_two_places_at_most() {
+        let mut index = one_log();
+        for (number, timestamp) in [(1, 50), (2, 20), (3, 30), (4, 30)] {
+            let base = i64::try_from(number - 1).unwrap() * 10;
+            index.add(LOG, &entry(4096, 100, base, base + 9, timestamp)).unwrap();
+            index.seal(&header(segment(number)), Incarnation::new(1), 4196, segment(number + 1)).unwrap();
+        }
+        let found = |index: &Index| -> Vec<(i64, u64)> {
+            let places = index.timestamp_max_places(LOG);
+            places.iter().map(|(timestamp, place)| (timestamp.value(), place.segment.value())).collect()
+        };
+        assert_eq!(found(&index), [(50, 1)]);
+        index.set_log_start(LOG, Offset::new(5));
+        assert_eq!(found(&index), [(50, 1), (30, 3)]);
+        index.set_log_start(LOG, Offset::new(15));
+        assert_eq!(found(&index), [(30, 3)]);
+    }
+
+    #[test]
+    fn idle_partition_costs_less_than_a_kibibyte() {
+        let mut index = Index::new(segment(1));
+        let mut position = 4096;
+        for log in 1..=10_000_u64 {
+            index.create(LogId::new(log), Offset::ZERO);
+        }
+        for log in 1..=10_000_u64 {
+            for base in 0..20 {
+                let batch =
+                    TailBatch { base_offset: Offset::new(base), segment: segment(1), byte: position, bytes: 1 };
+                index.add_tail(LogId::new(log), batch);
+                position += 1;
+            }
+        }
+        index.evict_tail(LogPosition { segment: segment(2), byte: 0 });
+        assert!(index.memory_bytes() < 10_000 * 300, "{} bytes", index.memory_bytes());
+    }
+
+    #[test]
+    fn eviction_takes_batches_below_the_position_of_every_log() {
+        let mut index = one_log();
+        let other = LogId::new(8);
+        index.create(other, Offset::ZERO);
+        for (log, base, byte) in [(LOG, 0, 4144), (other, 0, 4300), (LOG, 1, 4400), (LOG, 2, 4500)] {
+            index.add(log, &entry(byte - 48, 100, base, base, 0)).unwrap();
+            let base_offset = Offset::new(base);
+            index.add_tail(log, TailBatch { base_offset, segment: segment(1), byte, bytes: 52 });
+        }
+        index.delete(other);
+        index.evict_tail(LogPosition { segment: segment(1), byte: 4400 });
+        assert!(index.tail(LOG, Offset::ZERO).is_none());
+        let bytes: Vec<u32> = index.tail(LOG, Offset::new(1)).unwrap().map(|batch| batch.byte).collect();
+        assert_eq!(bytes, [4400, 4500]);
+        assert_eq!(index.tail(LOG, Offset::new(3)).unwrap().count(), 0);
+    }
+
+    /// What the model knows of a batch.
+    #[derive(Clone, Copy)]
+    struct Batch {
+        base: i64,
+        last: i64,
+        timestamp: i64,
+        segment: u64,
+        position: u32,
+        bytes: u32,
+    }
+
+    #[derive(Default)]
+    struct Model {
+        logs: BTreeMap<LogId, (i64, Vec<Batch>)>,
+        sealed: BTreeMap<u64, Vec<DirectoryRow>>,
+        open: u64,
+    }
+
+    impl Model {
+        fn check(&self, index: &Index, random: &mut Random, seed: u64) {
+            for (log, (start, batches)) in &self.logs {
+                let end = batches.last().map_or(*start, |batch| (batch.last + 1).max(*start));
+                assert_eq!(index.log_end(*log), Some(Offset::new(end)), "seed {seed}");
+                let offset = i64::try_from(random.below(u64::try_from(end).unwrap() + 3)).unwrap();
+                let place = index.locate(*log, Offset::new(offset), 1);
+                let wanted = batches.iter().find(|batch| batch.last >= offset.max(*start));
+                assert_eq!(place.as_ref().map(|p| p.segment.value()), wanted.map(|b| b.segment), "seed {seed}");
+                if let (Some(place), Some(batch)) = (place, wanted)
+                    && let PlaceExtents::Known(extents) = place.extents
+                {
+                    let first = extents[0];
+                    assert!(first.position <= batch.position && batch.position < first.end(), "seed {seed}");
+                }
+                let timestamp = i64::try_from(random.below(100)).unwrap();
+                let found = index.timestamp_at_or_after(*log, TimestampMs::new(timestamp), Offset::new(offset));
+                let first = batches.iter().find(|b| b.last >= offset.max(*start) && b.timestamp >= timestamp);
+                let found_segment = found.map_or(u64::MAX, |place| place.segment.value());
+                assert!(found_segment <= first.map_or(u64::MAX, |b| b.segment), "seed {seed}");
+                let live_bytes = |b: &&Batch| b.last >= *start;
+                let exact: u32 = batches.iter().filter(live_bytes).map(|b| b.bytes).sum();
+                assert!(index.log_bytes(*log) >= u64::from(exact), "seed {seed}");
+                if let Some(oldest) = index.oldest(*log) {
+                    let segment = batches.iter().find(live_bytes).unwrap().segment;
+                    let run: Vec<&Batch> = batches.iter().filter(|b| b.segment == segment).collect();
+                    assert_eq!(oldest.last_offset.value(), run.last().unwrap().last, "seed {seed}");
+                    let greatest = run.iter().map(|b| b.timestamp).max().unwrap();
+                    assert_eq!(oldest.timestamp_max.value(), greatest, "seed {seed}");
+                    assert_eq!(oldest.bytes, u64::from(run.iter().map(|b| b.bytes).sum::<u32>()), "seed {seed}");
+                } else {
+                    assert!(!batches.iter().any(|b| b.last >= *start), "seed {seed}");
+                }
+            }
+            let live: std::collections::BTreeSet<u64> = self.live().map(|batch| batch.segment).collect();
+            let dead: Vec<u64> = self.sealed.keys().copied().filter(|number| !live.contains(number)).collect();
+            let found: Vec<u64> = index.dead_segments().iter().map(|number| number.value()).collect();
+            assert_eq!(found, dead, "seed {seed}");
+        }
+
+        fn live(&self) -> impl Iterator<Item = &Batch> {
+            self.logs.values().flat_map(|(start, batches)| batches.iter().filter(move |batch| batch.last >= *start))
+        }
+
+        /// The index that recovery would build from the footers and a scan of the open segment.
+        fn recovered(&self) -> Index {
+            let mut index = Index::new(segment(1));
+            for (log, (start, _)) in &self.logs {
+                index.create(*log, Offset::new(*start));
+            }
+            for (number, rows) in &self.sealed {
+                index.add_sealed(segment(*number), rows).unwrap();
+            }
+            index.set_open(segment(self.open)).unwrap();
+            let mut open: Vec<(LogId, Batch)> = Vec::new();
+            for (log, (_, batches)) in &self.logs {
+                open.extend(batches.iter().filter(|b| b.segment == self.open).map(|b| (*log, *b)));
+            }
+            open.sort_by_key(|(_, batch)| batch.position);
+            for (log, b) in open {
+                index.add(log, &entry(b.position, b.bytes, b.base, b.last, b.timestamp)).unwrap();
+            }
+            index
+        }
+    }
+
+    #[test]
+    fn index_agrees_with_a_model_and_with_its_own_recovery() {
+        for seed in 0..40 {
+            let mut random = Random(seed);
+            let mut model = Model { open: 1, ..Model::default() };
+            let mut index = Index::new(segment(1));
+            let mut position = 4096;
+            let mut next_log = 1;
+            for _ in 0..600 {
+                let logs: Vec<LogId> = model.logs.keys().copied().collect();
+                let chosen = (!logs.is_empty()).then(|| logs[usize::try_from(random.below(logs.len() as u64)).unwrap()]);
+                match (random.below(40), chosen) {
+                    (0, _) | (_, None) => {
+                        index.create(LogId::new(next_log), Offset::ZERO);
+                        model.logs.insert(LogId::new(next_log), (0, Vec::new()));
+                        next_log += 1;
+                    }
+                    (1, Some(log)) if logs.len() > 2 => {
+                        index.delete(log);
+                        model.logs.remove(&log);
+                    }
+                    (2..4, Some(log)) => {
+                        let (start, batches) = model.logs.get_mut(&log).unwrap();
+                        let end = batches.last().map_or(*start, |batch| batch.last + 1).max(*start);
+                        *start += i64::try_from(random.below(u64::try_from(end - *start).unwrap() + 1)).unwrap();
+                        index.set_log_start(log, Offset::new(*start));
+                    }
+                    (4..6, _) => {
+                        let number = segment(model.open);
+                        let incarnation = Incarnation::new(1);
+                        let footer =
+                            index.seal(&header(number), incarnation, position, number.next()).unwrap().unwrap();
+                        let directory = &footer.bytes[..format::usize_of(footer.trailer.directory_bytes())];
+                        model.sealed.insert(model.open, footer.trailer.decode_directory(directory).unwrap());
+                        if random.below(2) == 0 {
+                            index.footer_written(number);
+                        }
+                        model.open += 1;
+                        position = 4096;
+                    }
+                    (6, _) => {
+                        for number in index.dead_segments() {
+                            index.remove_segment(number);
+                            model.sealed.remove(&number.value());
+                        }
+                    }
+                    (_, Some(log)) => {
+                        let (start, batches) = model.logs.get_mut(&log).unwrap();
+                        let base = batches.last().map_or(*start, |batch| batch.last + 1).max(*start);
+                        let last = base + i64::try_from(random.below(5)).unwrap();
+                        let timestamp = i64::try_from(random.below(100)).unwrap();
+                        let bytes = u32::try_from(109 + random.below(2_000)).unwrap();
+                        index.add(log, &entry(position, bytes, base, last, timestamp)).unwrap();
+                        batches.push(Batch { base, last, timestamp, segment: model.open, position, bytes });
+                        position += bytes;
+                        if random.below(4) == 0 {
+                            position = format::next_unit(position);
+                        }
+                    }
+                }
+                model.check(&index, &mut random, seed);
+            }
+            let recovered = model.recovered();
+            model.check(&recovered, &mut random, seed);
+            for log in model.logs.keys() {
+                assert_eq!(recovered.log_bytes(*log), index.log_bytes(*log), "seed {seed}");
+                assert_eq!(recovered.oldest(*log), index.oldest(*log), "seed {seed}");
+            }
+        }
+    }
 }
