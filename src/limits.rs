@@ -127,3 +127,11 @@ pub const API_KEYS_MAX: usize = 96;
 /// Largest run of entries that one extent of a segment's footer stands for, in bytes: what a cold read that wants one
 /// batch reads at most beside it, against 24 bytes of footer per run.
 pub const EXTENT_BYTES_MAX: u32 = 64 * 1024;
+
+/// Largest checkpoint of one shard, in bytes: 10,000 partitions with 400 producers each take about half of it. Bounds
+/// what start-up reads into memory.
+pub const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// A checkpoint is read and written in pieces of so many bytes, with the core free for others between them.
+pub const CHECKPOINT_CHUNK_BYTES: usize = 256 * 1024;
+const _: () = assert!(CHECKPOINT_CHUNK_BYTES % IO_ALIGNMENT == 0);

@@ -794,8 +794,7 @@ mod tests {
         let mut index = one_log();
         index.add(LOG, &entry(4096, 100, 0, 9, 0)).unwrap();
         let error = index.add(LOG, &entry(4196, 100, 9, 12, 0)).unwrap_err();
-        let expected =
-            IndexError::OffsetsOverlap { log: LOG, end: Offset::new(10), base: Offset::new(9) };
+        let expected = IndexError::OffsetsOverlap { log: LOG, end: Offset::new(10), base: Offset::new(9) };
         assert_eq!(error, expected);
         assert_eq!(index.log_end(LOG), Some(Offset::new(10)));
     }
@@ -883,8 +882,7 @@ mod tests {
         }
         for log in 1..=10_000_u64 {
             for base in 0..20 {
-                let batch =
-                    TailBatch { base_offset: Offset::new(base), segment: segment(1), byte: position, bytes: 1 };
+                let batch = TailBatch { base_offset: Offset::new(base), segment: segment(1), byte: position, bytes: 1 };
                 index.add_tail(LogId::new(log), batch);
                 position += 1;
             }
@@ -1005,7 +1003,8 @@ mod tests {
             let mut next_log = 1;
             for _ in 0..600 {
                 let logs: Vec<LogId> = model.logs.keys().copied().collect();
-                let chosen = (!logs.is_empty()).then(|| logs[usize::try_from(random.below(logs.len() as u64)).unwrap()]);
+                let chosen =
+                    (!logs.is_empty()).then(|| logs[usize::try_from(random.below(logs.len() as u64)).unwrap()]);
                 match (random.below(40), chosen) {
                     (0, _) | (_, None) => {
                         index.create(LogId::new(next_log), Offset::ZERO);

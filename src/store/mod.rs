@@ -2,6 +2,7 @@
 //!
 //! The public face is [`Store`]; this page of types is what the layers above may rely on.
 
+pub mod checkpoint;
 pub mod format;
 pub mod index;
 

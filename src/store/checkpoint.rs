@@ -1,0 +1,538 @@
+//! The checkpoint: partitions and live segments, so that recovery need not read the whole log. Never extents.
+//!
+//! Two files, `checkpoint-0` and `checkpoint-1`, written in turn; the newer that reads whole counts. On this core only.
+//! It does not decide what is live or when a checkpoint is due; the store does. Little endian:
+//!
+//! ```text
+//! header  0 magic 8 · 8 version u32 · 12 partitions u32 · 16 sequence u64 · 24 content length u64
+//!         32 partitions length u64 · 40 crc u32 over the content · 44 crc u32 over 0..44 · zeroes to 4096
+//! content partitions, one after the other, then the head
+//! partition  log id u64 · topic id 16 · partition i32 · log start i64 · log end i64
+//!            true at: segment u64, byte u32 · state length u32 · state
+//! head       incarnation u32 · clean u8 · covered: segment u64, byte u32 · end when clean: segment u64, byte u32
+//!            next log id u64 · next file id u64 · next segment number u64
+//!            live segments u32, each: file id u64 · number u64 · size u32 · data end u32 (0: open) · incarnation u32
+//!            free segments u32, each: file id u64 · size u32
+//! ```
+//!
+//! **Which file counts, and when neither may.** A checkpoint is durable once its file is flushed. A crash while one is
+//! written leaves its file unreadable and the other, older one complete: since the new one never was durable, no segment
+//! that the old one names was reused. That is the normal case, and the older one is right. If on the other hand a durable
+//! checkpoint is damaged later, the older one may name segments that were reused since. What tells the two cases apart is
+//! the log: reusing a segment writes its header, and each segment header carries the sequence of the newest durable
+//! checkpoint at that time. So: when a header names a newer sequence than can be read, the readable one is refused
+//! ([`Found::trust`]). When none does, no segment was reused since the readable one, and it is still complete, even if
+//! a newer one was durable and is gone. The same rule with no readable checkpoint at all: if no header names one, nothing
+//! was ever reused and a scan of all segments finds everything; else the store refuses.
+//!
+//! *Clean* is a hint, not a proof: a clean checkpoint may be the older one of two. It holds only if no valid entry stands
+//! at its end and no segment has a higher number than it knows; recovery checks both, which costs one read.
+
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use crate::limits::{CHECKPOINT_BYTES_MAX, CHECKPOINT_CHUNK_BYTES, IO_ALIGNMENT};
+use crate::runtime::{Buffer, File, Runtime};
+use crate::store::PartitionRecord;
+use crate::store::format::{Cursor, FormatError, usize_of};
+use crate::types::{FileId, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
+
+const MAGIC: [u8; 8] = *b"CORELCKP";
+const VERSION: u32 = 1;
+const HEADER_CRC_AT: usize = 44;
+const NAMES: [&str; 2] = ["checkpoint-0", "checkpoint-1"];
+
+/// A segment that holds live data or is being filled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct LiveSegment {
+    /// Its file.
+    pub file: FileId,
+    /// Its number.
+    pub number: SegmentNumber,
+    /// Size of the file in bytes.
+    pub bytes: u32,
+    /// Position behind its last entry once it is sealed.
+    pub data_end: Option<u32>,
+    /// The life of the store that opened it.
+    pub incarnation: Incarnation,
+}
+
+/// A file that waits for its next segment number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FreeSegment {
+    /// The file.
+    pub file: FileId,
+    /// Its size in bytes.
+    pub bytes: u32,
+}
+
+/// What a checkpoint says of the store as a whole.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CheckpointHead {
+    /// The life of the store that wrote it.
+    pub incarnation: Incarnation,
+    /// Everything below is in the partitions' records. The least of their positions, or the end of the log when the
+    /// checkpoint began.
+    pub covered: LogPosition,
+    /// The end of the log, when the store was closed in good order and nothing follows.
+    pub clean_end: Option<LogPosition>,
+    /// The next log id to give.
+    pub next_log: LogId,
+    /// The next file id to give.
+    pub next_file: FileId,
+    /// The next segment number to give.
+    pub next_segment: SegmentNumber,
+    /// Segments that must not be reused, by number.
+    pub segments: Vec<LiveSegment>,
+    /// Files to reuse.
+    pub free: Vec<FreeSegment>,
+}
+
+/// One partition in a checkpoint.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CheckpointPartition {
+    /// What the store knows of it.
+    pub record: PartitionRecord,
+    /// The position at which record and state are true: replay skips its entries below.
+    pub position: LogPosition,
+    /// What its owner knows of it.
+    pub state: Bytes,
+}
+
+/// A checkpoint as read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Checkpoint {
+    /// Its place among all checkpoints of this store, from 1.
+    pub sequence: u64,
+    /// The store as a whole.
+    pub head: CheckpointHead,
+    /// Every partition, in no order.
+    pub partitions: Vec<CheckpointPartition>,
+}
+
+/// Why no checkpoint was read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckpointError {
+    /// The system refused.
+    #[error("checkpoint: {operation} failed: {cause}")]
+    Io {
+        /// What was asked of it.
+        operation: &'static str,
+        /// Its answer.
+        cause: std::io::Error,
+    },
+    /// A later program wrote it.
+    #[error("checkpoint has format version {0}, this program reads {VERSION}: start a newer one")]
+    Version(u32),
+    /// The log names a durable checkpoint that cannot be read, so segments of the readable one may have been reused.
+    #[error("checkpoint {named} was durable and cannot be read; the newest readable is {found:?}")]
+    Lost {
+        /// The sequence that a segment names.
+        named: u64,
+        /// The newest that could be read.
+        found: Option<u64>,
+    },
+    /// It would be larger than may be read again.
+    #[error("checkpoint of {bytes} bytes exceeds {CHECKPOINT_BYTES_MAX}")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+    },
+}
+
+/// What the two files held.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Found {
+    /// Neither exists: a new store, or one that never lived for a checkpoint.
+    Nothing,
+    /// The newer of those that read whole.
+    Newest(Checkpoint),
+    /// At least one exists and none reads whole.
+    Unreadable,
+}
+
+impl Found {
+    /// The checkpoint to recover from, given the greatest checkpoint sequence in any segment header. `None`: none ever
+    /// freed a segment, so a scan of all segments finds everything.
+    ///
+    /// Errors: `Lost` when a checkpoint that was durable cannot be read.
+    pub fn trust(self, named: u64) -> Result<Option<Checkpoint>, CheckpointError> {
+        match self {
+            Found::Newest(checkpoint) if checkpoint.sequence >= named => Ok(Some(checkpoint)),
+            Found::Newest(checkpoint) => Err(CheckpointError::Lost { named, found: Some(checkpoint.sequence) }),
+            Found::Nothing | Found::Unreadable if named == 0 => Ok(None),
+            Found::Nothing | Found::Unreadable => Err(CheckpointError::Lost { named, found: None }),
+        }
+    }
+}
+
+/// Collects the partitions of the next checkpoint; the caller yields between them as it likes.
+#[derive(Debug, Default)]
+pub struct CheckpointWriter {
+    content: Vec<u8>,
+    /// CRC over the content so far: taken as it comes, so that finishing a large one holds the core for no longer.
+    crc: u32,
+    partitions: u32,
+}
+
+impl CheckpointWriter {
+    /// An empty checkpoint.
+    pub fn new() -> CheckpointWriter {
+        CheckpointWriter::default()
+    }
+
+    /// Adds a partition as it is at `position`: everything of it below is in `record` and `state`.
+    ///
+    /// Panics when the state of one partition exceeds 4 GiB, which its owner bounds.
+    pub fn add_partition(&mut self, record: &PartitionRecord, position: LogPosition, state: &[u8]) {
+        let begin = self.content.len();
+        let out = &mut self.content;
+        out.extend_from_slice(&record.log.value().to_le_bytes());
+        out.extend_from_slice(&record.topic.bytes());
+        out.extend_from_slice(&record.partition.value().to_le_bytes());
+        out.extend_from_slice(&record.log_start.value().to_le_bytes());
+        out.extend_from_slice(&record.log_end.value().to_le_bytes());
+        encode_position(position, out);
+        let state_bytes = u32::try_from(state.len()).expect("a partition's state is bounded");
+        out.extend_from_slice(&state_bytes.to_le_bytes());
+        out.extend_from_slice(state);
+        self.crc = crc32c::crc32c_append(self.crc, &out[begin..]);
+        self.partitions = self.partitions.checked_add(1).expect("partitions are bounded");
+    }
+
+    /// Bytes collected.
+    pub fn bytes(&self) -> usize {
+        self.content.len()
+    }
+
+    /// Header and content of the finished file.
+    fn finish(self, sequence: u64, head: &CheckpointHead) -> Result<(Vec<u8>, Vec<u8>), CheckpointError> {
+        let CheckpointWriter { mut content, crc, partitions } = self;
+        let begin = content.len();
+        encode_head(head, &mut content);
+        let content_crc = crc32c::crc32c_append(crc, &content[begin..]);
+        let bytes = u64_of(content.len());
+        if bytes > CHECKPOINT_BYTES_MAX {
+            return Err(CheckpointError::TooLarge { bytes });
+        }
+        let mut header = Vec::with_capacity(IO_ALIGNMENT);
+        header.extend_from_slice(&MAGIC);
+        header.extend_from_slice(&VERSION.to_le_bytes());
+        header.extend_from_slice(&partitions.to_le_bytes());
+        header.extend_from_slice(&sequence.to_le_bytes());
+        header.extend_from_slice(&bytes.to_le_bytes());
+        header.extend_from_slice(&u64_of(begin).to_le_bytes());
+        header.extend_from_slice(&content_crc.to_le_bytes());
+        let crc = crc32c::crc32c(&header);
+        header.extend_from_slice(&crc.to_le_bytes());
+        header.resize(IO_ALIGNMENT, 0);
+        Ok((header, content))
+    }
+}
+
+/// The header of a checkpoint file, its own crc checked.
+#[derive(Clone, Copy, Debug)]
+struct FileHeader {
+    partitions: u32,
+    sequence: u64,
+    content_bytes: u64,
+    partitions_bytes: u64,
+    content_crc: u32,
+}
+
+impl FileHeader {
+    fn decode(block: &[u8]) -> Result<FileHeader, FormatError> {
+        let mut cursor = Cursor::new(block);
+        if cursor.array::<8>()? != MAGIC {
+            return Err(FormatError::Magic);
+        }
+        let version = cursor.u32()?;
+        let header = FileHeader {
+            partitions: cursor.u32()?,
+            sequence: cursor.u64()?,
+            content_bytes: cursor.u64()?,
+            partitions_bytes: cursor.u64()?,
+            content_crc: cursor.u32()?,
+        };
+        // The crc stands at the same place in every version, so a damaged version number is not taken for a later one.
+        if cursor.u32()? != crc32c::crc32c(&block[..HEADER_CRC_AT]) {
+            return Err(FormatError::Crc);
+        }
+        if version != VERSION {
+            return Err(FormatError::Version(version));
+        }
+        if header.content_bytes > CHECKPOINT_BYTES_MAX || header.partitions_bytes > header.content_bytes {
+            return Err(FormatError::Field { field: "content length" });
+        }
+        Ok(header)
+    }
+}
+
+/// Decodes the content that stands behind `header`.
+fn decode_content(header: &FileHeader, content: &Bytes) -> Result<Checkpoint, FormatError> {
+    if u64_of(content.len()) != header.content_bytes {
+        return Err(FormatError::Truncated { needed: header.content_bytes });
+    }
+    if crc32c::crc32c(content) != header.content_crc {
+        return Err(FormatError::Crc);
+    }
+    let split = usize::try_from(header.partitions_bytes).map_err(|_| FormatError::Field { field: "content length" })?;
+    let partitions_content = content.slice(..split);
+    let mut cursor = Cursor::new(&partitions_content);
+    let mut partitions = Vec::new();
+    while cursor.left() > 0 {
+        partitions.push(decode_partition(&mut cursor, &partitions_content)?);
+    }
+    if u64_of(partitions.len()) != u64::from(header.partitions) {
+        return Err(FormatError::Field { field: "partition count" });
+    }
+    let head = decode_head(&content[split..])?;
+    Ok(Checkpoint { sequence: header.sequence, head, partitions })
+}
+
+fn decode_partition(cursor: &mut Cursor<'_>, content: &Bytes) -> Result<CheckpointPartition, FormatError> {
+    let record = PartitionRecord {
+        log: LogId::new(cursor.u64()?),
+        topic: TopicId::new(cursor.array()?),
+        partition: PartitionIndex::new(cursor.i32()?),
+        log_start: Offset::new(cursor.i64()?),
+        log_end: Offset::new(cursor.i64()?),
+    };
+    let position = decode_position(cursor)?;
+    let state_bytes = usize_of(cursor.u32()?);
+    let state = content.slice_ref(cursor.slice(state_bytes)?);
+    if record.log_start < Offset::ZERO || record.log_end < record.log_start {
+        return Err(FormatError::Field { field: "log start" });
+    }
+    Ok(CheckpointPartition { record, position, state })
+}
+
+fn encode_head(head: &CheckpointHead, out: &mut Vec<u8>) {
+    out.extend_from_slice(&head.incarnation.value().to_le_bytes());
+    out.push(u8::from(head.clean_end.is_some()));
+    encode_position(head.covered, out);
+    encode_position(head.clean_end.unwrap_or_default(), out);
+    out.extend_from_slice(&head.next_log.value().to_le_bytes());
+    out.extend_from_slice(&head.next_file.value().to_le_bytes());
+    out.extend_from_slice(&head.next_segment.value().to_le_bytes());
+    out.extend_from_slice(&u32_of(head.segments.len()).to_le_bytes());
+    for segment in &head.segments {
+        out.extend_from_slice(&segment.file.value().to_le_bytes());
+        out.extend_from_slice(&segment.number.value().to_le_bytes());
+        out.extend_from_slice(&segment.bytes.to_le_bytes());
+        out.extend_from_slice(&segment.data_end.unwrap_or(0).to_le_bytes());
+        out.extend_from_slice(&segment.incarnation.value().to_le_bytes());
+    }
+    out.extend_from_slice(&u32_of(head.free.len()).to_le_bytes());
+    for free in &head.free {
+        out.extend_from_slice(&free.file.value().to_le_bytes());
+        out.extend_from_slice(&free.bytes.to_le_bytes());
+    }
+}
+
+fn decode_head(bytes: &[u8]) -> Result<CheckpointHead, FormatError> {
+    let mut cursor = Cursor::new(bytes);
+    let incarnation = Incarnation::new(cursor.u32()?);
+    let clean = match cursor.u8()? {
+        0 => false,
+        1 => true,
+        _ => return Err(FormatError::Field { field: "clean" }),
+    };
+    let covered = decode_position(&mut cursor)?;
+    let end = decode_position(&mut cursor)?;
+    let mut head = CheckpointHead {
+        incarnation,
+        covered,
+        clean_end: clean.then_some(end),
+        next_log: LogId::new(cursor.u64()?),
+        next_file: FileId::new(cursor.u64()?),
+        next_segment: SegmentNumber::new(cursor.u64()?),
+        segments: Vec::new(),
+        free: Vec::new(),
+    };
+    // Counts are not believed: the vectors grow by what is really there.
+    for _ in 0..cursor.u32()? {
+        let segment = LiveSegment {
+            file: FileId::new(cursor.u64()?),
+            number: SegmentNumber::new(cursor.u64()?),
+            bytes: cursor.u32()?,
+            data_end: Some(cursor.u32()?).filter(|end| *end != 0),
+            incarnation: Incarnation::new(cursor.u32()?),
+        };
+        if head.segments.last().is_some_and(|last| last.number >= segment.number) {
+            return Err(FormatError::Field { field: "segment order" });
+        }
+        head.segments.push(segment);
+    }
+    for _ in 0..cursor.u32()? {
+        head.free.push(FreeSegment { file: FileId::new(cursor.u64()?), bytes: cursor.u32()? });
+    }
+    if cursor.left() != 0 {
+        return Err(FormatError::Field { field: "head length" });
+    }
+    Ok(head)
+}
+
+fn encode_position(position: LogPosition, out: &mut Vec<u8>) {
+    out.extend_from_slice(&position.segment.value().to_le_bytes());
+    out.extend_from_slice(&position.byte.to_le_bytes());
+}
+
+fn decode_position(cursor: &mut Cursor<'_>) -> Result<LogPosition, FormatError> {
+    Ok(LogPosition { segment: SegmentNumber::new(cursor.u64()?), byte: cursor.u32()? })
+}
+
+/// The two checkpoint files of one store.
+pub struct CheckpointFiles<R: Runtime> {
+    runtime: R,
+    directory: PathBuf,
+    files: [Option<R::File>; 2],
+    /// Which file the next checkpoint goes to: never the one that holds the newest.
+    next: usize,
+    /// The greatest sequence ever seen, readable or not.
+    sequence: u64,
+    /// The newest durable checkpoint, 0 for none.
+    durable: u64,
+}
+
+impl<R: Runtime> CheckpointFiles<R> {
+    /// Reads what is there. The checkpoint returned is durable: its file is flushed again, since a process that was
+    /// killed may have written it without flushing.
+    ///
+    /// Errors: `Io`, and `Version` for a file of a later format.
+    pub async fn open(runtime: R, directory: &Path) -> Result<(CheckpointFiles<R>, Found), CheckpointError> {
+        let names = runtime.list(directory).await.map_err(io("list directory"))?;
+        let mut this = CheckpointFiles {
+            runtime,
+            directory: directory.to_path_buf(),
+            files: [None, None],
+            next: 0,
+            sequence: 0,
+            durable: 0,
+        };
+        let mut found = Found::Nothing;
+        for (index, name) in NAMES.into_iter().enumerate() {
+            if !names.iter().any(|existing| existing == name) {
+                continue;
+            }
+            let file = this.runtime.open(&this.directory.join(name)).await.map_err(io("open"))?;
+            let read = read_file(&file).await?;
+            this.files[index] = Some(file);
+            if let Some((sequence, _)) = &read {
+                this.sequence = this.sequence.max(*sequence);
+            }
+            match read {
+                Some((_, Some(checkpoint))) => {
+                    if checkpoint.sequence > this.durable {
+                        this.durable = checkpoint.sequence;
+                        this.next = 1 - index;
+                        found = Found::Newest(checkpoint);
+                    }
+                }
+                _ if found == Found::Nothing => found = Found::Unreadable,
+                _ => {}
+            }
+        }
+        if let (Found::Newest(_), Some(file)) = (&found, &this.files[1 - this.next]) {
+            file.flush().await.map_err(io("flush"))?;
+            this.runtime.sync_directory(&this.directory).await.map_err(io("sync directory"))?;
+        }
+        Ok((this, found))
+    }
+
+    /// Sequence of the newest durable checkpoint, 0 when there is none: what a segment header opened now names.
+    pub fn durable_sequence(&self) -> u64 {
+        self.durable
+    }
+
+    /// The next checkpoint's sequence will be above `sequence`: for a store that goes on although it lost a checkpoint
+    /// that its segments name.
+    pub fn raise_sequence(&mut self, sequence: u64) {
+        self.sequence = self.sequence.max(sequence);
+    }
+
+    /// Writes a checkpoint over the older file and flushes it. Returns its sequence: it is durable now.
+    ///
+    /// Errors: `Io` after which the file is not to be trusted and the store is read-only; `TooLarge` before anything was
+    /// written.
+    pub async fn write(&mut self, writer: CheckpointWriter, head: &CheckpointHead) -> Result<u64, CheckpointError> {
+        let sequence = self.sequence + 1;
+        let (header, content) = writer.finish(sequence, head)?;
+        let file = match &self.files[self.next] {
+            Some(file) => file.clone(),
+            None => {
+                let path = self.directory.join(NAMES[self.next]);
+                let bytes = u64_of(IO_ALIGNMENT + content.len().next_multiple_of(IO_ALIGNMENT));
+                let file = self.runtime.create(&path, bytes).await.map_err(io("create"))?;
+                self.files[self.next] = Some(file.clone());
+                self.runtime.sync_directory(&self.directory).await.map_err(io("sync directory"))?;
+                file
+            }
+        };
+        self.sequence = sequence;
+        let mut position = u64_of(IO_ALIGNMENT);
+        for chunk in content.chunks(CHECKPOINT_CHUNK_BYTES) {
+            position = self.write_chunk(&file, chunk, position).await?;
+            self.runtime.yield_now().await;
+        }
+        self.write_chunk(&file, &header, 0).await?;
+        file.flush().await.map_err(io("flush"))?;
+        self.durable = sequence;
+        self.next = 1 - self.next;
+        Ok(sequence)
+    }
+
+    async fn write_chunk(&self, file: &R::File, chunk: &[u8], position: u64) -> Result<u64, CheckpointError> {
+        let mut buffer = self.runtime.allocate(chunk.len().next_multiple_of(IO_ALIGNMENT));
+        let (filled, rest) = buffer.as_mut_slice().split_at_mut(chunk.len());
+        filled.copy_from_slice(chunk);
+        rest.fill(0);
+        let end = position + u64_of(buffer.bytes());
+        file.write_at(Rc::new(buffer), position).await.map_err(io("write"))?;
+        Ok(end)
+    }
+}
+
+/// Reads a checkpoint file: nothing when the header is not one, the sequence when it is, the checkpoint when the whole
+/// file is.
+async fn read_file<F: File>(file: &F) -> Result<Option<(u64, Option<Checkpoint>)>, CheckpointError> {
+    let content_position = u64_of(IO_ALIGNMENT);
+    if file.bytes() < content_position {
+        return Ok(None);
+    }
+    let block = file.read_at(0, IO_ALIGNMENT).await.map_err(io("read"))?;
+    let header = match FileHeader::decode(block.as_slice()) {
+        Ok(header) => header,
+        Err(FormatError::Version(version)) => return Err(CheckpointError::Version(version)),
+        Err(_) => return Ok(None),
+    };
+    if header.content_bytes > file.bytes() - content_position {
+        return Ok(Some((header.sequence, None)));
+    }
+    let bytes = usize::try_from(header.content_bytes).expect("checked against the file and the bound");
+    let mut content = Vec::with_capacity(bytes);
+    let mut position = content_position;
+    while content.len() < bytes {
+        let wanted = (bytes - content.len()).min(CHECKPOINT_CHUNK_BYTES);
+        let buffer = file.read_at(position, wanted.next_multiple_of(IO_ALIGNMENT)).await.map_err(io("read"))?;
+        content.extend_from_slice(&buffer.as_slice()[..wanted]);
+        position += u64_of(wanted);
+    }
+    let checkpoint = decode_content(&header, &Bytes::from(content)).ok();
+    Ok(Some((header.sequence, checkpoint)))
+}
+
+fn io(operation: &'static str) -> impl FnOnce(std::io::Error) -> CheckpointError {
+    move |cause| CheckpointError::Io { operation, cause }
+}
+
+/// Counts of partitions and segments, far below 2³².
+fn u32_of(count: usize) -> u32 {
+    u32::try_from(count).expect("counts of segments fit 32 bits")
+}
+
+fn u64_of(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("64 bits hold a usize")
+}
