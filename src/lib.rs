@@ -10,5 +10,7 @@ pub mod partition;
 pub mod protocol;
 pub mod metrics;
 pub mod runtime;
+/// For tests only: nothing outside `simulation` and tests may import it.
+pub mod simulation;
 pub mod store;
 pub mod types;
