@@ -135,3 +135,29 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 /// A checkpoint is read and written in pieces of so many bytes, with the core free for others between them.
 pub const CHECKPOINT_CHUNK_BYTES: usize = 256 * 1024;
 const _: () = assert!(CHECKPOINT_CHUNK_BYTES % IO_ALIGNMENT == 0);
+
+/// Room in a 4 KiB unit of the log below which the next entry starts at the next unit, in bytes: rewriting a nearly
+/// full unit for so little costs a write, leaving it costs at most this much space.
+pub const UNIT_ROOM_BYTES_MIN: u32 = 512;
+
+/// Segments beyond the budget that only control entries may open: deletions and log starts are what frees space.
+pub const SEGMENTS_RESERVED: u32 = 4;
+
+/// Share of a store's memory for the tail cache; the rest is for windows of sealed segments. In quarters.
+pub const TAIL_MEMORY_QUARTERS: u64 = 3;
+
+/// Wait before a segment file that could not be created is tried again, in milliseconds.
+pub const PREPARE_RETRY_MS: u64 = 200;
+
+/// Bytes of one read of a recovery scan: large reads, since it reads everything in order.
+pub const SCAN_READ_BYTES: usize = 1024 * 1024;
+
+/// Time that recovery works before other tasks of the core run, in entries.
+pub const SCAN_ENTRIES_PER_YIELD: u32 = 256;
+
+/// How far beyond the numbers known a segment number may lie that recovery looks for in files without a readable
+/// header: rolls of one life since the newest header that survived.
+pub const SCAN_SEGMENT_NUMBERS_AHEAD: u64 = 1024;
+
+/// Partitions that a checkpoint adds before other tasks of the core run: about 100 µs of work.
+pub const CHECKPOINT_PARTITIONS_PER_YIELD: usize = 64;

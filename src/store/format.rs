@@ -10,7 +10,8 @@
 //!
 //! header   0 magic 8 · 8 version u32 · 12 shard u16 · 14 stream u8 · 15 zero u8 · 16 segment number u64
 //!          24 incarnation u32 · 28 size u32 · 32 predecessor number u64 · 40 predecessor end u32 · 44 zero u32
-//!          48 checkpoint sequence u64 · 56 zeroes · 4092 crc u32 over all before it
+//!          48 checkpoint sequence u64 · 56 durable segment u64 · 64 durable byte u32 · 68 zeroes
+//!          4092 crc u32 over all before it
 //! entry    0 crc u32 · 4 payload length u32 · 8 kind u8 · 9 zero u8 · 10 batch count u16 · 12 incarnation u32
 //!          16 log id u64 · 24 segment number u64 · 32 durable segment u64 · 40 durable byte u32 · 44 zero u32 · payload
 //! row      0 log id u64 · 8 first extent u32 · 12 extent count u32 · 16 base offset i64 · 24 end offset i64 (exclusive)
@@ -151,6 +152,8 @@ pub struct SegmentHeader {
     /// Sequence of the newest durable checkpoint when the segment was opened; 0 when there was none. A store that can
     /// read none so new has lost a checkpoint that was durable, and must not trust an older one.
     pub checkpoint_sequence: u64,
+    /// What was durable when the segment was opened: proof of damage as in [`EntryHeader::durable`].
+    pub durable: LogPosition,
 }
 
 impl SegmentHeader {
@@ -172,6 +175,8 @@ impl SegmentHeader {
         out.extend_from_slice(&self.predecessor.byte.to_le_bytes());
         out.extend_from_slice(&[0; 4]);
         out.extend_from_slice(&self.checkpoint_sequence.to_le_bytes());
+        out.extend_from_slice(&self.durable.segment.value().to_le_bytes());
+        out.extend_from_slice(&self.durable.byte.to_le_bytes());
         out.resize(SEGMENT_CRC_AT, 0);
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
@@ -217,7 +222,17 @@ impl SegmentHeader {
         let predecessor = LogPosition { segment: SegmentNumber::new(cursor.u64()?), byte: cursor.u32()? };
         cursor.u32()?;
         let checkpoint_sequence = cursor.u64()?;
-        Ok(SegmentHeader { shard, stream, number, incarnation, bytes: segment_bytes, predecessor, checkpoint_sequence })
+        let durable = LogPosition { segment: SegmentNumber::new(cursor.u64()?), byte: cursor.u32()? };
+        Ok(SegmentHeader {
+            shard,
+            stream,
+            number,
+            incarnation,
+            bytes: segment_bytes,
+            predecessor,
+            checkpoint_sequence,
+            durable,
+        })
     }
 }
 

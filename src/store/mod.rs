@@ -1,12 +1,36 @@
 //! All that one core keeps on disk, for all its partitions: one log of segments, a checkpoint, and nothing else.
 //!
 //! The public face is [`Store`]; this page of types is what the layers above may rely on.
+//!
+//! ```text
+//! append ──> segment_writer ──> blocks in memory ──> direct writes ──> segment files
+//!              (copied once)        │  tail cache         │ written, then durable
+//! read  <── tail ───────────────────┘                     │
+//! read  <── cold windows <── index (extents, footers) <───┘
+//! ```
+//!
+//! Lives on one core; nothing here is shared with another. The bytes are drawn in [`format`].
 
 pub mod checkpoint;
+mod checkpointing;
+mod flush;
 pub mod format;
 pub mod index;
+mod log;
+mod notify;
+mod recovery;
+mod scan;
+mod segment_writer;
+mod segments;
+mod tail;
 
-use crate::types::{LogId, LogPosition, Offset, PartitionIndex, TimestampMs, TopicId};
+use std::path::PathBuf;
+
+pub use index::OldestRun;
+pub use log::Store;
+
+use crate::runtime::block::Slice;
+use crate::types::{LogId, LogPosition, Offset, PartitionIndex, ShardId, TimestampMs, TopicId};
 
 /// Bytes of a record batch v2 before its records. The store reads offsets from it and nothing more.
 pub const BATCH_HEADER_BYTES: usize = 61;
@@ -100,4 +124,197 @@ pub enum StorageError {
         /// The shard's share of the device.
         budget_bytes: u64,
     },
+    /// The store was closed.
+    #[error("store is closed")]
+    Closed,
+    /// The log was deleted or never existed.
+    #[error("log {log} does not exist")]
+    UnknownLog {
+        /// What was asked for.
+        log: LogId,
+    },
+    /// The batch does not fit into a segment.
+    #[error("an entry of {bytes} bytes exceeds the {max} that a segment holds")]
+    TooLarge {
+        /// Its size with the entry header.
+        bytes: u64,
+        /// What a segment holds.
+        max: u64,
+    },
+}
+
+impl StorageError {
+    /// A failed operation, with the system's words.
+    pub(crate) fn failed(operation: &'static str, cause: &std::io::Error) -> StorageError {
+        StorageError::ReadOnly { operation, cause: cause.to_string() }
+    }
+}
+
+/// Pieces of the log in order: what a read returns.
+pub type Slices<B> = Vec<Slice<B>>;
+
+/// How a store is opened.
+#[derive(Clone, Debug)]
+pub struct StoreOptions {
+    /// Whose log it is; checked against what the directory holds.
+    pub shard: ShardId,
+    /// Holds the segments and checkpoints of this shard and nothing else.
+    pub directory: PathBuf,
+    /// Memory for the tail cache and the windows of cold reads, in bytes.
+    pub memory_bytes: u64,
+    /// Size of new segment files, in bytes: a multiple of the block.
+    pub segment_bytes: u32,
+    /// Size of a block, in bytes: `limits::BLOCK_BYTES`, smaller in tests.
+    pub block_bytes: usize,
+    /// This shard's share of the device, in bytes.
+    pub budget_bytes: u64,
+    /// How often bytes that nobody waits for are flushed, in milliseconds.
+    pub written_flush_interval_ms: u64,
+    /// How often a checkpoint is written while the log moves, in milliseconds.
+    pub checkpoint_interval_ms: u64,
+    /// Serve although bytes that were durable are gone: the log is cut where the damage begins.
+    pub accept_loss: bool,
+    /// Ignore checkpoints and footers and read every entry: the oracle of recovery, for tests.
+    pub rebuild: bool,
+}
+
+impl StoreOptions {
+    /// The options of production for a shard and its directory.
+    pub fn new(shard: ShardId, directory: PathBuf, memory_bytes: u64, budget_bytes: u64) -> StoreOptions {
+        StoreOptions {
+            shard,
+            directory,
+            memory_bytes,
+            segment_bytes: crate::limits::SEGMENT_BYTES_MIN,
+            block_bytes: crate::limits::BLOCK_BYTES,
+            budget_bytes,
+            written_flush_interval_ms: 50,
+            checkpoint_interval_ms: 10_000,
+            accept_loss: false,
+            rebuild: false,
+        }
+    }
+}
+
+/// Offsets of one log that were durable and cannot be read any more.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct LostOffsets {
+    /// The log.
+    pub log: LogId,
+    /// First offset that is gone.
+    pub first: Offset,
+    /// Last offset known to be gone; more may be, of which no trace is left.
+    pub last: Offset,
+}
+
+/// Why a store does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The system refused.
+    #[error("cannot {operation} {path}: {cause}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
+    /// Bytes that were durable are gone.
+    #[error(
+        "the log of shard {shard} is damaged at {position} ({lost:?} are gone): restore it, or start with --accept-loss"
+    )]
+    Damage {
+        /// Whose log.
+        shard: ShardId,
+        /// Where the first entry is missing.
+        position: LogPosition,
+        /// What is known to be gone.
+        lost: Vec<LostOffsets>,
+    },
+    /// No checkpoint that may be trusted can be read.
+    #[error("{0}")]
+    Checkpoint(#[from] checkpoint::CheckpointError),
+    /// The directory belongs to another shard.
+    #[error("{path} belongs to shard {found}, not {expected}")]
+    WrongShard {
+        /// The directory.
+        path: PathBuf,
+        /// Who asked.
+        expected: ShardId,
+        /// Whose it is.
+        found: ShardId,
+    },
+    /// A later program wrote it.
+    #[error("{path} has format version {found}, this program reads {supported}: use the newer program", supported = format::FORMAT_VERSION)]
+    NewerFormat {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        found: u32,
+    },
+}
+
+/// Why a read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The start lies below the log start or above the log end.
+    #[error("offset {start} is outside of {log_start}..={log_end}")]
+    OutOfRange {
+        /// What was asked for.
+        start: Offset,
+        /// First offset that may be read.
+        log_start: Offset,
+        /// Offset after the last batch.
+        log_end: Offset,
+    },
+    /// The log was deleted or never existed.
+    #[error("log {log} does not exist")]
+    UnknownLog {
+        /// What was asked for.
+        log: LogId,
+    },
+    /// The bytes on disk are not what was written.
+    #[error("segment {segment} is damaged: {cause}")]
+    Damaged {
+        /// Where.
+        segment: crate::types::SegmentNumber,
+        /// How it shows.
+        cause: String,
+    },
+    /// The system refused.
+    #[error("reading segment {segment} failed: {cause}")]
+    Io {
+        /// Where.
+        segment: crate::types::SegmentNumber,
+        /// The system's words.
+        cause: String,
+    },
+}
+
+/// Counters of one store since it was opened, for metrics.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct StoreStats {
+    /// Bytes of entries appended, headers included.
+    pub appended_bytes: u64,
+    /// Bytes given to writes, with units that were written again.
+    pub written_bytes: u64,
+    /// Writes completed.
+    pub writes: u64,
+    /// Flushes completed.
+    pub flushes: u64,
+    /// Time of the last flush, in microseconds.
+    pub flush_us: u64,
+    /// Reads answered from memory.
+    pub tail_reads: u64,
+    /// Reads that went to disk or to windows of it.
+    pub cold_reads: u64,
+    /// Segments with live data, the open one included.
+    pub segments_live: u64,
+    /// Files ready for reuse.
+    pub segments_free: u64,
+    /// Memory in use by blocks and windows, in bytes.
+    pub memory_bytes: u64,
+    /// Checkpoints written.
+    pub checkpoints: u64,
 }

@@ -1,0 +1,325 @@
+//! How appended bytes reach the disk: the tasks that write, flush, and make segment files ready.
+//!
+//! One write task gives out writes: at once when nothing is in flight, else full blocks only, so that what comes meanwhile leaves
+//! together. One flush task serves everyone who waits. Invariants: `durable <= written <= appended`; *durable* moves
+//! only to what was written when a successful flush began; after the first failed write or flush nothing moves again.
+
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::limits::{FLUSH_BYTES_AHEAD_MAX, IO_ALIGNMENT, PREPARE_RETRY_MS, SEGMENTS_RESERVED, WRITES_IN_FLIGHT_MAX};
+use crate::runtime::{Buffer, File, Runtime};
+use crate::store::StorageError;
+use crate::store::format::{Footer, segment_file_name};
+use crate::store::log::{Core, State};
+use crate::store::segment_writer::Write;
+use crate::store::segments::SegmentFile;
+use crate::types::{FileId, LogPosition, SegmentNumber};
+
+/// A flush to perform: when all of `files` are flushed, `target` is durable.
+struct Flush<F> {
+    files: Vec<F>,
+    target: LogPosition,
+}
+
+/// Where the next segment's file comes from.
+enum Source<F> {
+    /// An earlier life's file.
+    Recycled(SegmentFile<F>),
+    /// A new one.
+    Created { id: FileId, bytes: u32 },
+}
+
+/// What a task does next; `None` from the condition means that it waits.
+enum Step<T> {
+    Do(T),
+    Stop,
+}
+
+impl<R: Runtime> Core<R> {
+    /// Starts the tasks of an open store.
+    pub(super) fn start_tasks(self: &Rc<Self>) {
+        self.runtime.spawn(Rc::clone(self).run_writes());
+        self.runtime.spawn(Rc::clone(self).run_flushes());
+        self.runtime.spawn(Rc::clone(self).run_idle_flushes());
+        self.runtime.spawn(Rc::clone(self).run_preparations());
+    }
+
+    /// The store is read-only from here on.
+    pub(super) fn fail(&self, operation: &'static str, cause: &io::Error) {
+        let mut state = self.state.borrow_mut();
+        if state.failure.is_none() {
+            tracing::error!(shard = %self.options.shard, %cause, "{operation} failed: the store is read-only");
+            state.failure = Some(StorageError::failed(operation, cause));
+        }
+        drop(state);
+        self.on_progress();
+    }
+
+    /// Wakes everyone who may wait for positions, room or the end.
+    pub(super) fn on_progress(&self) {
+        self.write_bell.ring();
+        self.flush_bell.ring();
+        self.prepare_bell.ring();
+        self.progress_bell.ring();
+        let owner = self.owner.borrow().clone();
+        if let Some(owner) = owner {
+            owner.on_progress();
+        }
+    }
+
+    async fn run_writes(self: Rc<Self>) {
+        loop {
+            let step = self.write_bell.until(|| self.state.borrow_mut().next_write(&self)).await;
+            let Step::Do((file, write)) = step else { return };
+            let core = Rc::clone(&self);
+            let done = file.write_at(write.buffer, u64::from(write.position));
+            self.runtime.spawn(async move {
+                match done.await {
+                    Ok(()) => core.on_written(write.id),
+                    Err(cause) => core.fail("write", &cause),
+                }
+            });
+            self.write_footers();
+        }
+    }
+
+    fn on_written(&self, id: u64) {
+        let mut state = self.state.borrow_mut();
+        state.stats.writes += 1;
+        let moved = state.writer.on_written(id);
+        assert!(state.durable <= state.writer.written());
+        if moved {
+            state.evict(&self.options);
+        }
+        drop(state);
+        if moved {
+            self.on_progress();
+        } else {
+            self.write_bell.ring();
+        }
+    }
+
+    /// Writes the footers of sealed segments, beside the log: nobody waits for them.
+    fn write_footers(self: &Rc<Self>) {
+        loop {
+            let mut state = self.state.borrow_mut();
+            if state.failure.is_some() {
+                return;
+            }
+            let Some(number) = state.footers.front().map(|footer| footer.trailer.number) else { return };
+            let (file, hold) = match state.segments.live.get(&number) {
+                // Its file is on its way.
+                Some(live) if live.file.is_none() => return,
+                Some(live) => (state.segments.file(number), Some(Rc::clone(&live.hold))),
+                None => (None, None),
+            };
+            let Some(footer) = state.footers.pop_front() else { return };
+            // Without a file the segment was retired meanwhile and needs no footer.
+            if let (Some(file), Some(hold)) = (file, hold) {
+                state.footers_in_flight += 1;
+                self.runtime.spawn(Rc::clone(self).write_footer(file, hold, footer));
+            }
+        }
+    }
+
+    async fn write_footer(self: Rc<Self>, file: R::File, hold: Rc<()>, footer: Footer) {
+        let mut buffer = self.runtime.allocate(footer.bytes.len());
+        buffer.as_mut_slice().copy_from_slice(&footer.bytes);
+        let written = file.write_at(Rc::new(buffer), u64::from(footer.position)).await;
+        drop(hold);
+        self.state.borrow_mut().footers_in_flight -= 1;
+        match written {
+            Ok(()) => {
+                self.state.borrow_mut().index.footer_written(footer.trailer.number);
+                self.on_progress();
+            }
+            Err(cause) => self.fail("write of a footer", &cause),
+        }
+    }
+
+    async fn run_flushes(self: Rc<Self>) {
+        loop {
+            let step = self.flush_bell.until(|| self.state.borrow().next_flush()).await;
+            let Step::Do(flush) = step else { return };
+            self.state.borrow_mut().flush_forced = false;
+            let began = self.runtime.now();
+            for file in &flush.files {
+                if let Err(cause) = file.flush().await {
+                    self.fail("flush", &cause);
+                    return;
+                }
+            }
+            let mut state = self.state.borrow_mut();
+            if state.failure.is_some() {
+                return;
+            }
+            state.stats.flushes += 1;
+            state.stats.flush_us = self.runtime.now().since_us(began);
+            assert!(state.durable <= flush.target);
+            assert!(flush.target <= state.writer.written());
+            state.durable = flush.target;
+            while state.flush_ends.front().is_some_and(|end| *end <= flush.target) {
+                state.flush_ends.pop_front();
+            }
+            drop(state);
+            self.on_progress();
+        }
+    }
+
+    /// Flushes what nobody waits for, after a while.
+    async fn run_idle_flushes(self: Rc<Self>) {
+        loop {
+            let step = self.progress_bell.until(|| self.state.borrow().wants_idle_flush()).await;
+            let Step::Do(()) = step else { return };
+            self.runtime.sleep(Duration::from_millis(self.options.written_flush_interval_ms)).await;
+            let mut state = self.state.borrow_mut();
+            state.flush_forced = state.durable < state.writer.written();
+            drop(state);
+            self.flush_bell.ring();
+        }
+    }
+
+    /// Keeps the file of the next segment ready.
+    async fn run_preparations(self: Rc<Self>) {
+        loop {
+            let step = self.prepare_bell.until(|| self.state.borrow_mut().next_preparation(&self)).await;
+            let Step::Do(source) = step else { return };
+            let made = match source {
+                Source::Recycled(file) => Ok(file),
+                Source::Created { id, bytes } => self.create_file(id, bytes).await,
+            };
+            let mut state = self.state.borrow_mut();
+            state.segments.preparing_bytes = 0;
+            match made {
+                Ok(file) => {
+                    state.segments.out_of_space = false;
+                    state.take_file(file);
+                    drop(state);
+                    self.write_bell.ring();
+                    self.progress_bell.ring();
+                }
+                Err(cause) => {
+                    if !state.segments.out_of_space {
+                        tracing::warn!(shard = %self.options.shard, %cause, "cannot create a segment file");
+                    }
+                    state.segments.out_of_space = true;
+                    drop(state);
+                    self.progress_bell.ring();
+                    self.runtime.sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
+                }
+            }
+        }
+    }
+
+    /// Creates a segment file whose name is durable.
+    pub(super) async fn create_file(&self, id: FileId, bytes: u32) -> io::Result<SegmentFile<R::File>> {
+        let path = self.options.directory.join(segment_file_name(id));
+        let file = self.runtime.create(&path, u64::from(bytes)).await?;
+        self.runtime.sync_directory(&self.options.directory).await?;
+        Ok(SegmentFile { id, bytes, file })
+    }
+
+    /// Waits until everything appended by now is durable, asking for a flush.
+    ///
+    /// Errors: `ReadOnly`.
+    pub(super) async fn flush_all(&self) -> Result<(), StorageError> {
+        let target = self.state.borrow().writer.appended();
+        self.progress_bell
+            .until(|| {
+                let mut state = self.state.borrow_mut();
+                if let Some(failure) = &state.failure {
+                    return Some(Err(failure.clone()));
+                }
+                if state.durable >= target || state.durable >= state.writer.appended() {
+                    return Some(Ok(()));
+                }
+                state.flush_forced = true;
+                drop(state);
+                self.flush_bell.ring();
+                None
+            })
+            .await
+    }
+}
+
+impl<R: Runtime> State<R> {
+    fn next_write(&mut self, core: &Core<R>) -> Option<Step<(R::File, Write<R::Buffer>)>> {
+        if self.failure.is_some() || (self.stopping && self.is_idle()) {
+            return Some(Step::Stop);
+        }
+        let in_flight = self.writer.in_flight();
+        if in_flight >= WRITES_IN_FLIGHT_MAX {
+            return None;
+        }
+        if !self.flush_ends.is_empty() && in_flight > 0 && self.writer.in_flight_bytes() >= FLUSH_BYTES_AHEAD_MAX {
+            return None;
+        }
+        let file = self.segments.file(self.writer.next_write_segment()?)?;
+        let write = self.writer.next_write(in_flight == 0, |bytes| core.runtime.allocate(bytes))?;
+        assert!(write.buffer.bytes().is_multiple_of(IO_ALIGNMENT));
+        Some(Step::Do((file, write)))
+    }
+
+    fn next_flush(&self) -> Option<Step<Flush<R::File>>> {
+        if self.failure.is_some() || (self.stopping && self.is_idle()) {
+            return Some(Step::Stop);
+        }
+        let target = self.writer.written();
+        let awaited = self.flush_ends.front().is_some_and(|end| *end <= target);
+        if self.durable >= target || !(awaited || self.flush_forced) {
+            return None;
+        }
+        // At a segment switch both files are flushed, the older one first. A retired one holds nothing of worth.
+        let touched = self.segments.live.range(self.durable.segment..=target.segment);
+        let files = touched.filter_map(|(_, segment)| Some(segment.file.as_ref()?.file.clone())).collect();
+        Some(Step::Do(Flush { files, target }))
+    }
+
+    fn wants_idle_flush(&self) -> Option<Step<()>> {
+        if self.failure.is_some() || (self.stopping && self.is_idle()) {
+            return Some(Step::Stop);
+        }
+        if self.durable < self.writer.written() { Some(Step::Do(())) } else { None }
+    }
+
+    fn next_preparation(&mut self, core: &Core<R>) -> Option<Step<Source<R::File>>> {
+        if self.failure.is_some() || (self.stopping && self.is_idle()) {
+            return Some(Step::Stop);
+        }
+        let waiting = self.segments.without_file();
+        if waiting.is_none() && (self.segments.ready.is_some() || self.stopping) {
+            return None;
+        }
+        let bytes = waiting.map_or(core.options.segment_bytes, |number| self.segments.live[&number].header.bytes);
+        if let Some(index) = self.segments.free.iter().position(|file| file.bytes == bytes) {
+            return Some(Step::Do(Source::Recycled(self.segments.free.remove(index)?)));
+        }
+        // A file kept ready is a convenience and stays within the budget; one that entries wait for was checked.
+        let reserve = u64::from(SEGMENTS_RESERVED) * u64::from(core.options.segment_bytes);
+        let disk_bytes = self.segments.disk_bytes() + u64::from(bytes);
+        if waiting.is_none() && disk_bytes > core.options.budget_bytes + reserve {
+            return None;
+        }
+        let id = self.segments.next_file;
+        self.segments.next_file = FileId::new(id.value() + 1);
+        self.segments.preparing_bytes = u64::from(bytes);
+        Some(Step::Do(Source::Created { id, bytes }))
+    }
+
+    /// Gives a file to the segment that waits for one, or keeps it ready.
+    pub(super) fn take_file(&mut self, file: SegmentFile<R::File>) {
+        let waiting: Option<SegmentNumber> = self.segments.without_file();
+        match waiting.and_then(|number| self.segments.live.get_mut(&number)) {
+            Some(live) if live.header.bytes == file.bytes => live.file = Some(file),
+            _ if self.segments.ready.is_none() => self.segments.ready = Some(file),
+            _ => self.segments.free.push_back(file),
+        }
+    }
+
+    /// Everything appended is durable and no footer is left to write.
+    pub(super) fn is_idle(&self) -> bool {
+        self.durable >= self.writer.appended() && self.footers.is_empty() && self.footers_in_flight == 0
+    }
+}

@@ -1,0 +1,480 @@
+//! The store's public face: what one shard appends to and reads from.
+//!
+//! An append is one step without an await: room was made first, then the entry is placed, copied and indexed, and its
+//! position returned. Everything slow happens in the store's own tasks (`flush`, `segments`), which meet the rest only
+//! in [`State`], borrowed for one step at a time.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::Rc;
+
+use crate::limits::{SEGMENTS_RESERVED, TAIL_MEMORY_QUARTERS};
+use crate::runtime::Runtime;
+use crate::store::checkpoint::CheckpointFiles;
+use crate::store::format::{
+    Control, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, Stream,
+    UNIT_BYTES, footer_bytes,
+};
+use crate::store::index::{Index, IndexedEntry, TailBatch};
+use crate::store::notify::Bell;
+use crate::store::segment_writer::SegmentWriter;
+use crate::store::segments::{LiveSegment, Segments};
+use crate::store::tail::Tail;
+use crate::store::{
+    Batch, OldestRun, OpenError, Owner, PartitionRecord, Progress, ReadError, Replay, Slices, StorageError,
+    StoreOptions, StoreStats, recovery,
+};
+use crate::types::{Durability, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
+
+/// An entry's header as a distance in a segment.
+const ENTRY_HEADER_U32: u32 = 48;
+const _: () = assert!(ENTRY_HEADER_U32 as usize == ENTRY_HEADER_BYTES);
+
+/// All that one core keeps on disk. Cheap to clone: every clone is the same store.
+pub struct Store<R: Runtime> {
+    core: Rc<Core<R>>,
+}
+
+impl<R: Runtime> Clone for Store<R> {
+    fn clone(&self) -> Self {
+        Store { core: Rc::clone(&self.core) }
+    }
+}
+
+/// What the tasks of one store share.
+pub(super) struct Core<R: Runtime> {
+    pub(super) runtime: R,
+    pub(super) options: StoreOptions,
+    pub(super) state: RefCell<State<R>>,
+    pub(super) owner: RefCell<Option<Rc<dyn Owner>>>,
+    /// Taken out while a checkpoint is written, so that only one is at a time.
+    pub(super) checkpoints: RefCell<Option<CheckpointFiles<R>>>,
+    /// Rung when there may be something to write.
+    pub(super) write_bell: Bell,
+    /// Rung when there may be something to flush.
+    pub(super) flush_bell: Bell,
+    /// Rung when a segment file may be wanted.
+    pub(super) prepare_bell: Bell,
+    /// Rung when *written* or *durable* moved, or the store failed.
+    pub(super) progress_bell: Bell,
+}
+
+/// What the store is at one moment.
+pub(super) struct State<R: Runtime> {
+    pub(super) writer: SegmentWriter<R::Buffer>,
+    pub(super) tail: Tail<R::Buffer>,
+    pub(super) index: Index,
+    /// Which partition each log is a life of.
+    pub(super) partitions: HashMap<LogId, (TopicId, PartitionIndex)>,
+    pub(super) segments: Segments<R::File>,
+    pub(super) durable: LogPosition,
+    /// Ends of appended entries that want a flush and are not durable, in log order.
+    pub(super) flush_ends: VecDeque<LogPosition>,
+    /// Flush what is written although nobody waits for it.
+    pub(super) flush_forced: bool,
+    /// Footers of sealed segments to be written.
+    pub(super) footers: VecDeque<Footer>,
+    /// Footers being written.
+    pub(super) footers_in_flight: usize,
+    pub(super) failure: Option<StorageError>,
+    pub(super) next_log: LogId,
+    pub(super) incarnation: Incarnation,
+    /// Sequence of the newest durable checkpoint, 0 when there is none.
+    pub(super) checkpoint_sequence: u64,
+    /// No more appends; tasks end when their work is done.
+    pub(super) stopping: bool,
+    pub(super) stats: StoreStats,
+}
+
+impl<R: Runtime> Store<R> {
+    /// Opens or creates the directory, recovers, tells `replay` everything, makes what it found durable and starts a
+    /// new incarnation. After it returns the store serves.
+    ///
+    /// Errors: [`OpenError::Damage`] when bytes that were durable are gone, unless `accept_loss`.
+    pub async fn open(runtime: R, options: StoreOptions, replay: &mut dyn Replay) -> Result<Store<R>, OpenError> {
+        let core = Rc::new(recovery::recover(runtime, options, replay).await?);
+        core.start_tasks();
+        Ok(Store { core })
+    }
+
+    /// Names the shard that hears of progress. Checkpoints are written from now on.
+    pub fn set_owner(&self, owner: Rc<dyn Owner>) {
+        let earlier = self.core.owner.borrow_mut().replace(owner);
+        assert!(earlier.is_none());
+        self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoints());
+    }
+
+    /// Where the log stands.
+    pub fn progress(&self) -> Progress {
+        self.core.state.borrow().progress()
+    }
+
+    /// Why the store is read-only, when it is.
+    pub fn failure(&self) -> Option<StorageError> {
+        self.core.state.borrow().failure.clone()
+    }
+
+    /// Whether `bytes` more may be appended now. `None`: not yet, too much is unwritten; see [`Store::reserve`].
+    ///
+    /// Errors: `ReadOnly`, or `Full` when the budget is used up.
+    pub fn try_reserve(&self, bytes: usize) -> Option<Result<(), StorageError>> {
+        self.core.state.borrow().try_reserve(&self.core.options, bytes)
+    }
+
+    /// Ends when `bytes` more may be appended, which the caller then does before it awaits anything else.
+    ///
+    /// Errors: as [`Store::try_reserve`].
+    pub async fn reserve(&self, bytes: usize) -> Result<(), StorageError> {
+        self.core.progress_bell.until(|| self.try_reserve(bytes)).await
+    }
+
+    /// Copies one batch to the log's end, in one step. With `Flushed` it joins the next flush. Returns the end of its
+    /// entry: the batch is at its level when *written* or *durable* has reached that.
+    ///
+    /// Errors: `ReadOnly`, `Full`, `UnknownLog`, `TooLarge`; then nothing was appended.
+    pub fn append(&self, log: LogId, batch: Batch<'_>, durability: Durability) -> Result<LogPosition, StorageError> {
+        let mut state = self.core.state.borrow_mut();
+        let log_end = state.index.log_end(log).ok_or(StorageError::UnknownLog { log })?;
+        assert!(batch.base_offset == log_end);
+        assert!(batch.last_offset >= batch.base_offset);
+        let entry =
+            Entry { kind: EntryKind::Append, batch_count: 1, log, covered: batch.header, uncovered: batch.records };
+        let (start, end) = state.append_entry(&self.core, &entry)?;
+        let entry = IndexedEntry {
+            position: start.byte,
+            bytes: end.byte - start.byte,
+            base_offset: batch.base_offset,
+            last_offset: batch.last_offset,
+            timestamp_max: batch.timestamp_max,
+        };
+        state.index.add(log, &entry).expect("the batch continues its log");
+        state.index.add_tail(
+            log,
+            TailBatch {
+                base_offset: batch.base_offset,
+                segment: start.segment,
+                byte: start.byte + ENTRY_HEADER_U32,
+                bytes: end.byte - start.byte - ENTRY_HEADER_U32,
+            },
+        );
+        if durability == Durability::Flushed {
+            state.flush_ends.push_back(end);
+        }
+        drop(state);
+        self.core.write_bell.ring();
+        Ok(end)
+    }
+
+    /// Begins a new life of a partition. The entry joins the next flush.
+    ///
+    /// Errors: `ReadOnly`, or `Full` when even the reserve is used up.
+    pub fn create(&self, topic: TopicId, partition: PartitionIndex) -> Result<(LogId, LogPosition), StorageError> {
+        let log = self.core.state.borrow().next_log;
+        let end = self.append_control(log, Control::Create { topic, partition })?;
+        let mut state = self.core.state.borrow_mut();
+        state.next_log = LogId::new(log.value() + 1);
+        state.index.create(log, Offset::ZERO);
+        state.partitions.insert(log, (topic, partition));
+        Ok((log, end))
+    }
+
+    /// Ends a partition's life; its log id never comes back. The entry joins the next flush.
+    ///
+    /// Errors: as [`Store::create`], and `UnknownLog`.
+    pub fn delete(&self, log: LogId) -> Result<LogPosition, StorageError> {
+        self.known(log)?;
+        let end = self.append_control(log, Control::Delete)?;
+        let mut state = self.core.state.borrow_mut();
+        state.partitions.remove(&log);
+        state.index.delete(log);
+        Ok(end)
+    }
+
+    /// Moves the first offset that may be read; moving it back is ignored. The entry joins the next flush.
+    ///
+    /// Errors: as [`Store::delete`].
+    pub fn set_log_start(&self, log: LogId, log_start: Offset) -> Result<LogPosition, StorageError> {
+        let partition = self.known(log)?;
+        assert!(log_start <= partition.log_end);
+        if log_start <= partition.log_start {
+            return Ok(self.progress().appended);
+        }
+        let end = self.append_control(log, Control::LogStart { offset: log_start })?;
+        self.core.state.borrow_mut().index.set_log_start(log, log_start);
+        Ok(end)
+    }
+
+    fn known(&self, log: LogId) -> Result<PartitionRecord, StorageError> {
+        self.partition(log).ok_or(StorageError::UnknownLog { log })
+    }
+
+    fn append_control(&self, log: LogId, control: Control) -> Result<LogPosition, StorageError> {
+        let payload = control.encode();
+        let entry = Entry { kind: EntryKind::Control, batch_count: 0, log, covered: &payload, uncovered: &[] };
+        let mut state = self.core.state.borrow_mut();
+        let (_, end) = state.append_entry(&self.core, &entry)?;
+        state.flush_ends.push_back(end);
+        drop(state);
+        self.core.write_bell.ring();
+        Ok(end)
+    }
+
+    /// What the store knows of a partition.
+    pub fn partition(&self, log: LogId) -> Option<PartitionRecord> {
+        self.core.state.borrow().partition(log)
+    }
+
+    /// Every partition, by log id.
+    pub fn partitions(&self) -> Vec<PartitionRecord> {
+        let state = self.core.state.borrow();
+        let logs = state.index.logs();
+        logs.into_iter().filter_map(|log| state.partition(log)).collect()
+    }
+
+    /// Whole batches from the one that contains `start`, as stored, below `bound` (exclusive), up to `bytes_max` bytes;
+    /// with `at_least_one` the first is given even when it alone is larger. Small batches are copied together, larger
+    /// ones are slices of blocks. `None` when memory does not hold the answer: ask [`Store::read`].
+    pub fn read_tail(
+        &self,
+        log: LogId,
+        start: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Option<Slices<R::Buffer>> {
+        let mut state = self.core.state.borrow_mut();
+        let partition = state.partition(log)?;
+        if start < partition.log_start || start > partition.log_end {
+            return None;
+        }
+        let bound = bound.min(partition.log_end);
+        if start >= bound {
+            return Some(Vec::new());
+        }
+        let batches = state.index.tail(log, start)?;
+        let found = state.tail.read(batches, partition.log_end, bound, bytes_max, at_least_one);
+        state.stats.tail_reads += 1;
+        Some(found)
+    }
+
+    /// As [`Store::read_tail`], from disk where memory does not hold the answer.
+    ///
+    /// Errors: `OutOfRange`, `UnknownLog`; `Damaged` and `Io` when the disk does not give back what was written.
+    pub async fn read(
+        &self,
+        log: LogId,
+        start: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Slices<R::Buffer>, ReadError> {
+        if let Some(found) = self.read_tail(log, start, bound, bytes_max, at_least_one) {
+            return Ok(found);
+        }
+        let partition = self.partition(log).ok_or(ReadError::UnknownLog { log })?;
+        Err(ReadError::OutOfRange { start, log_start: partition.log_start, log_end: partition.log_end })
+    }
+
+    /// Bytes that a log takes on disk, entry headers included.
+    pub fn log_bytes(&self, log: LogId) -> u64 {
+        self.core.state.borrow().index.log_bytes(log)
+    }
+
+    /// A log's oldest run that retention can drop as one: its share of one segment.
+    pub fn oldest(&self, log: LogId) -> Option<OldestRun> {
+        self.core.state.borrow().index.oldest(log)
+    }
+
+    /// Writes a checkpoint; dead segments that it no longer names become free. Returns when it is durable.
+    ///
+    /// Errors: `ReadOnly`.
+    pub async fn checkpoint(&self) -> Result<(), StorageError> {
+        self.core.checkpoint(false).await
+    }
+
+    /// Counters since the store was opened.
+    pub fn stats(&self) -> StoreStats {
+        let state = self.core.state.borrow();
+        StoreStats {
+            written_bytes: state.writer.submitted_bytes(),
+            segments_live: u64::try_from(state.segments.live.len()).expect("a count fits 64 bits"),
+            segments_free: u64::try_from(state.segments.free.len()).expect("a count fits 64 bits"),
+            memory_bytes: state.tail.memory_bytes(),
+            ..state.stats
+        }
+    }
+
+    /// Finishes all writes, flushes, writes a clean checkpoint and ends the store's tasks. Nothing is appended after.
+    ///
+    /// Errors: `ReadOnly` when the store failed before or meanwhile.
+    pub async fn close(&self) -> Result<(), StorageError> {
+        self.core.close().await
+    }
+}
+
+/// What an entry is made of.
+struct Entry<'a> {
+    kind: EntryKind,
+    batch_count: u16,
+    log: LogId,
+    /// The start of the payload, which the entry's crc covers.
+    covered: &'a [u8],
+    /// The rest.
+    uncovered: &'a [u8],
+}
+
+impl<R: Runtime> State<R> {
+    pub(super) fn progress(&self) -> Progress {
+        Progress { appended: self.writer.appended(), written: self.writer.written(), durable: self.durable }
+    }
+
+    pub(super) fn partition(&self, log: LogId) -> Option<PartitionRecord> {
+        let (topic, partition) = *self.partitions.get(&log)?;
+        let (log_start, log_end) = (self.index.log_start(log)?, self.index.log_end(log)?);
+        Some(PartitionRecord { log, topic, partition, log_start, log_end })
+    }
+
+    fn try_reserve(&self, options: &StoreOptions, bytes: usize) -> Option<Result<(), StorageError>> {
+        if let Some(failure) = &self.failure {
+            return Some(Err(failure.clone()));
+        }
+        let bytes = u64::try_from(bytes).expect("usize fits 64 bits");
+        let unwritten = self.writer.unwritten_bytes();
+        let entry = bytes + u64::try_from(ENTRY_HEADER_BYTES).expect("48 fits");
+        if !self.fits(entry, None) {
+            if let Err(full) = self.room_for_segment(options, false) {
+                return Some(Err(full));
+            }
+            // The next segment's file is on its way: a roll now would leave blocks in memory without a place on disk.
+            if self.segments.without_file().is_some() {
+                return None;
+            }
+        }
+        // A batch larger than the bound passes alone.
+        if unwritten > 0 && unwritten + bytes > unwritten_bytes_max(options) { None } else { Some(Ok(())) }
+    }
+
+    /// Whether an entry of so many bytes still fits into the open segment with the footer it then needs: of `log`, or
+    /// of any log when that is not known yet.
+    fn fits(&self, entry_bytes: u64, log: Option<LogId>) -> bool {
+        let number = self.writer.appended().segment;
+        let Some(open) = self.segments.live.get(&number).filter(|open| open.sealed_end.is_none()) else { return false };
+        let start = self.writer.next_start();
+        let entry = u32::try_from(entry_bytes).unwrap_or(u32::MAX);
+        // Log id 0 is never given, so it stands for a log that has no row yet.
+        let footer = self.index.open().footer_bytes_with(log.unwrap_or(LogId::new(0)), start, entry);
+        (u64::from(start) + entry_bytes).next_multiple_of(u64::from(UNIT_BYTES)) + footer
+            <= u64::from(open.header.bytes)
+    }
+
+    fn room_for_segment(&self, options: &StoreOptions, control: bool) -> Result<(), StorageError> {
+        let bytes = u64::from(options.segment_bytes);
+        let reserve = if control { u64::from(SEGMENTS_RESERVED) * bytes } else { 0 };
+        let used = self.segments.used_bytes();
+        let no_file = self.segments.out_of_space && self.segments.ready.is_none() && self.segments.free.is_empty();
+        if used + bytes > options.budget_bytes + reserve || (no_file && !control) {
+            return Err(StorageError::Full { used_bytes: used, budget_bytes: options.budget_bytes });
+        }
+        Ok(())
+    }
+
+    /// Places and copies an entry, in the next segment when this one is full. Returns its start and its end.
+    fn append_entry(&mut self, core: &Core<R>, entry: &Entry<'_>) -> Result<(LogPosition, LogPosition), StorageError> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        if self.stopping {
+            return Err(StorageError::Closed);
+        }
+        let payload = entry.covered.len() + entry.uncovered.len();
+        let entry_bytes = u64::try_from(ENTRY_HEADER_BYTES + payload).expect("usize fits 64 bits");
+        let overhead = u64::from(SEGMENT_HEADER_BYTES) + footer_bytes(1, 1) + u64::from(UNIT_BYTES);
+        let max = u64::from(core.options.segment_bytes) - overhead;
+        if entry_bytes > max {
+            return Err(StorageError::TooLarge { bytes: entry_bytes, max });
+        }
+        if !self.fits(entry_bytes, Some(entry.log)) {
+            self.room_for_segment(&core.options, entry.kind == EntryKind::Control)?;
+            self.roll(core, entry_bytes + overhead);
+        }
+        let header = EntryHeader {
+            kind: entry.kind,
+            payload_bytes: u32::try_from(payload).expect("an entry fits its segment"),
+            batch_count: entry.batch_count,
+            incarnation: self.incarnation,
+            log: entry.log,
+            segment: self.writer.appended().segment,
+            durable: self.durable,
+        }
+        .encode([entry.covered]);
+        let State { writer, tail, .. } = self;
+        let allocate = || core.runtime.allocate(core.options.block_bytes);
+        let parts = [&header[..], entry.covered, entry.uncovered];
+        let start = writer.append(&parts, allocate, |new| tail.push(new.segment, new.start, new.block));
+        self.evict(&core.options);
+        self.stats.appended_bytes += entry_bytes;
+        Ok((start, self.writer.appended()))
+    }
+
+    /// Gives up the oldest blocks when memory is short.
+    pub(super) fn evict(&mut self, options: &StoreOptions) {
+        if let Some(start) = self.tail.evict(tail_bytes_max(options), self.writer.written()) {
+            self.index.evict_tail(start);
+        }
+    }
+
+    /// Seals the open segment and opens the next, in memory; its header goes out with its first write.
+    pub(super) fn roll(&mut self, core: &Core<R>, bytes_min: u64) {
+        let predecessor = self.writer.appended();
+        let number = self.segments.next_number;
+        self.segments.next_number = number.next();
+        self.seal(predecessor, number);
+        let file = match self.segments.ready.take() {
+            Some(file) if u64::from(file.bytes) < bytes_min => {
+                self.segments.free.push_back(file);
+                None
+            }
+            file => file,
+        };
+        let header = SegmentHeader {
+            shard: core.options.shard,
+            stream: Stream::Hot,
+            number,
+            incarnation: self.incarnation,
+            bytes: file.as_ref().map_or(core.options.segment_bytes, |file| file.bytes),
+            predecessor,
+            checkpoint_sequence: self.checkpoint_sequence,
+            durable: self.durable,
+        };
+        let memory = core.runtime.allocate(core.options.block_bytes);
+        let block = self.writer.open_segment(number, &header.encode(), memory);
+        self.tail.push(block.segment, block.start, block.block);
+        let live = LiveSegment { header, file, sealed_end: None, hold: Rc::new(()) };
+        self.segments.live.insert(number, live);
+        core.prepare_bell.ring();
+    }
+
+    /// Closes the segment that ends at `end`, if it is still open, before `next`; its footer waits for its turn.
+    pub(super) fn seal(&mut self, end: LogPosition, next: SegmentNumber) {
+        let open = self.segments.live.get_mut(&end.segment).filter(|open| open.sealed_end.is_none());
+        let Some(open) = open else {
+            self.index.set_open(next).expect("segment numbers ascend");
+            return;
+        };
+        open.sealed_end = Some(end.byte);
+        let footer = self.index.seal(&open.header, self.incarnation, end.byte, next).expect("segment numbers ascend");
+        if let Some(footer) = footer {
+            self.footers.push_back(footer);
+        }
+    }
+}
+
+/// Memory that the tail cache may use.
+pub(super) fn tail_bytes_max(options: &StoreOptions) -> u64 {
+    options.memory_bytes / 4 * TAIL_MEMORY_QUARTERS
+}
+
+/// Bytes that may wait for their write: half of the tail, so that what was written is not evicted at once.
+fn unwritten_bytes_max(options: &StoreOptions) -> u64 {
+    tail_bytes_max(options) / 2
+}

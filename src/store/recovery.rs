@@ -1,0 +1,697 @@
+//! From the files of a directory to an open store: which segments make up the log, where it ends, and what it says.
+//!
+//! Runs once, before anything is served. The newest checkpoint that may be trusted names partitions and segments; what came
+//! after it is read entry by entry. The log ends at the first entry that does not count. Whether that is a torn tail or
+//! damage is decided by proof: every entry and every segment header says what was durable when it was written, so one
+//! that stands anywhere and names a durable position beyond the end proves that something is missing.
+//!
+//! Invariants: nothing that was cut off can ever count again (a new life writes to a segment with a higher number and
+//! incarnation, and the chain of predecessors leads around what was cut); all that was read is flushed before the
+//! store opens; a log id, a segment number and a file id are never given twice.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use crate::limits::{SCAN_ENTRIES_PER_YIELD, SCAN_SEGMENT_NUMBERS_AHEAD};
+use crate::runtime::{Buffer, File, Runtime};
+use crate::store::checkpoint::{
+    CheckpointError, CheckpointFiles, CheckpointHead, CheckpointPartition, CheckpointWriter,
+};
+use crate::store::format::{
+    Control, Entry, EntryKind, Footer, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, Trailer, UNIT_BYTES,
+    next_unit, parse_segment_file_name, segment_file_name, usize_of,
+};
+use crate::store::index::{Index, IndexedEntry};
+use crate::store::log::{Core, State};
+use crate::store::notify::Bell;
+use crate::store::scan::Scanner;
+use crate::store::segment_writer::SegmentWriter;
+use crate::store::segments::{LiveSegment, SegmentFile, Segments};
+use crate::store::tail::Tail;
+use crate::store::{LostOffsets, OpenError, PartitionRecord, Replay, StoreOptions, StoreStats};
+use crate::types::{FileId, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
+
+/// A file as found.
+struct FoundFile<F> {
+    file: SegmentFile<F>,
+    header: Option<SegmentHeader>,
+}
+
+/// A segment that is part of the log.
+struct Link<F> {
+    file: SegmentFile<F>,
+    header: SegmentHeader,
+    /// Where the checkpoint or the next segment says that it ends.
+    expected_end: Option<u32>,
+}
+
+/// What recovery knows of a partition.
+struct Known {
+    topic: TopicId,
+    partition: PartitionIndex,
+    /// Entries below are in its state already.
+    position: LogPosition,
+}
+
+struct Recovery<'a, R: Runtime> {
+    runtime: R,
+    options: StoreOptions,
+    replay: &'a mut dyn Replay,
+    index: Index,
+    partitions: HashMap<LogId, Known>,
+    covered: LogPosition,
+    next_log: LogId,
+    incarnation: Incarnation,
+    /// Greatest durable position that anything names.
+    proof: LogPosition,
+    /// Last offset seen per log beyond where its log was cut.
+    beyond: BTreeMap<LogId, Offset>,
+    damage: Option<LogPosition>,
+    footers: VecDeque<Footer>,
+    entries: u32,
+}
+
+/// Opens the directory and recovers what is in it.
+pub(super) async fn recover<R: Runtime>(
+    runtime: R,
+    options: StoreOptions,
+    replay: &mut dyn Replay,
+) -> Result<Core<R>, OpenError> {
+    assert!(usize_of(options.segment_bytes).is_multiple_of(options.block_bytes));
+    let directory = options.directory.clone();
+    runtime.create_directory(&directory).await.map_err(failed("create", &directory))?;
+    let found = find_files(&runtime, &options).await?;
+    let (mut checkpoints, newest) = CheckpointFiles::open(runtime.clone(), &directory).await?;
+    let headers = || found.iter().filter_map(|found| found.header.as_ref());
+    let named = headers().map(|header| header.checkpoint_sequence).max().unwrap_or(0);
+    checkpoints.raise_sequence(named);
+    let mut complete = true;
+    let checkpoint = match newest.trust(named) {
+        _ if options.rebuild => {
+            complete = false;
+            None
+        }
+        Ok(checkpoint) => checkpoint,
+        Err(CheckpointError::Lost { named, found }) if options.accept_loss => {
+            tracing::warn!(shard = %options.shard, named, ?found, "checkpoint lost: rebuilding from what is left");
+            complete = false;
+            None
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let (head, records) = match checkpoint {
+        Some(checkpoint) => (checkpoint.head, checkpoint.partitions),
+        None => (nothing(), Vec::new()),
+    };
+    let next_number = headers().map(|header| header.number.next()).max().unwrap_or(SegmentNumber::new(1));
+    let next_file = found.iter().map(|found| found.file.id.value() + 1).max().unwrap_or(1);
+
+    let mut recovery = Recovery {
+        index: Index::new(SegmentNumber::new(1)),
+        partitions: HashMap::new(),
+        covered: head.covered,
+        next_log: head.next_log,
+        incarnation: head.incarnation,
+        proof: LogPosition::default(),
+        beyond: BTreeMap::new(),
+        damage: None,
+        footers: VecDeque::new(),
+        entries: 0,
+        runtime,
+        options,
+        replay,
+    };
+    for partition in &records {
+        recovery.know(partition);
+    }
+    let chain = recovery.chain(found, &head, complete);
+    let had_later_segments = chain.links.iter().any(|link| link.header.number >= head.next_segment);
+    let (end, links, cut) = recovery.read(chain.links).await?;
+    for file in chain.suspects.iter().chain(&cut) {
+        let range = head.next_segment.value()..=next_number.value() + SCAN_SEGMENT_NUMBERS_AHEAD;
+        recovery.survey(file, range, SEGMENT_HEADER_BYTES).await?;
+    }
+    if recovery.proof > end || head.clean_end.is_some_and(|clean| clean > end) {
+        recovery.damage.get_or_insert(end);
+    }
+    recovery.judge_damage()?;
+
+    let clean = head.clean_end == Some(end) && !had_later_segments && recovery.damage.is_none() && !links.is_empty();
+    let mut segments = Segments::new();
+    segments.next_number = next_number.max(head.next_segment);
+    segments.next_file = FileId::new(next_file).max(head.next_file);
+    segments.free = chain.free.into_iter().chain(chain.suspects).chain(cut).collect();
+    recovery.flush(&links).await?;
+    for link in links {
+        let sealed_end = Some(link.end);
+        let live = LiveSegment { header: link.header, file: Some(link.file), sealed_end, hold: Rc::new(()) };
+        segments.live.insert(link.header.number, live);
+    }
+    if clean {
+        recovery.go_on(end, segments, checkpoints, &head, &records).await
+    } else {
+        recovery.begin(end, segments, checkpoints).await
+    }
+}
+
+/// The head of a checkpoint that never was.
+fn nothing() -> CheckpointHead {
+    CheckpointHead {
+        incarnation: Incarnation::new(0),
+        covered: LogPosition::default(),
+        clean_end: None,
+        next_log: LogId::new(1),
+        next_file: FileId::new(1),
+        next_segment: SegmentNumber::new(1),
+        segments: Vec::new(),
+        free: Vec::new(),
+    }
+}
+
+async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<Vec<FoundFile<R::File>>, OpenError> {
+    let directory = &options.directory;
+    let mut names = runtime.list(directory).await.map_err(failed("list", directory))?;
+    names.sort();
+    let mut found = Vec::new();
+    for name in names {
+        let Some(id) = parse_segment_file_name(&name) else { continue };
+        let path = directory.join(&name);
+        let file = runtime.open(&path).await.map_err(failed("open", &path))?;
+        // A file whose creation a crash interrupted may have no size yet.
+        let bytes = u32::try_from(file.bytes()).unwrap_or(u32::MAX) / UNIT_BYTES * UNIT_BYTES;
+        let block = file.read_at(0, usize_of(SEGMENT_HEADER_BYTES)).await.map_err(failed("read", &path))?;
+        let header = match SegmentHeader::decode(block.as_slice()) {
+            Ok(header) if header.shard != options.shard => {
+                let (expected, found) = (options.shard, header.shard);
+                return Err(OpenError::WrongShard { path, expected, found });
+            }
+            Ok(header) => Some(header).filter(|header| header.bytes <= bytes),
+            Err(FormatError::Version(found)) => return Err(OpenError::NewerFormat { path, found }),
+            Err(_) => None,
+        };
+        found.push(FoundFile { file: SegmentFile { id, bytes, file }, header });
+    }
+    Ok(found)
+}
+
+fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_path_buf();
+    move |cause| OpenError::Io { operation, path, cause }
+}
+
+/// How the files make up the log.
+struct Chain<F> {
+    /// The log, in order.
+    links: Vec<Link<F>>,
+    /// Not part of it, but perhaps of what is missing: to be surveyed, then free.
+    suspects: Vec<SegmentFile<F>>,
+    /// Of no more use.
+    free: Vec<SegmentFile<F>>,
+}
+
+/// A segment that was read, and where it ends.
+struct ReadLink<F> {
+    file: SegmentFile<F>,
+    header: SegmentHeader,
+    end: u32,
+}
+
+impl<R: Runtime> Recovery<'_, R> {
+    fn know(&mut self, partition: &CheckpointPartition) {
+        let PartitionRecord { log, topic, partition: number, log_start, .. } = partition.record;
+        if self.index.contains(log) {
+            return;
+        }
+        self.index.create(log, log_start);
+        self.partitions.insert(log, Known { topic, partition: number, position: partition.position });
+        self.replay.on_partition(&partition.record, &partition.state);
+        self.next_log = self.next_log.max(LogId::new(log.value() + 1));
+    }
+
+    /// Orders the files: those that the checkpoint names, then those opened after it, found by going back from the
+    /// newest header along the predecessors. What no such path visits was cut off by an earlier recovery.
+    fn chain(&mut self, found: Vec<FoundFile<R::File>>, head: &CheckpointHead, complete: bool) -> Chain<R::File> {
+        let mut links = Vec::new();
+        let mut later: BTreeMap<SegmentNumber, Link<R::File>> = BTreeMap::new();
+        let mut chain = Chain { links: Vec::new(), suspects: Vec::new(), free: Vec::new() };
+        let listed: HashMap<FileId, _> = head.segments.iter().map(|segment| (segment.file, segment)).collect();
+        for FoundFile { file, header } in found {
+            if let Some(header) = &header {
+                self.proof = self.proof.max(header.durable);
+                self.incarnation = self.incarnation.max(header.incarnation);
+            }
+            match (listed.get(&file.id), header) {
+                (Some(segment), header) if header.is_none_or(|header| header.number == segment.number) => {
+                    // The checkpoint knows all that matters of a header that cannot be read.
+                    let header = header.unwrap_or(SegmentHeader {
+                        shard: self.options.shard,
+                        stream: Stream::Hot,
+                        number: segment.number,
+                        incarnation: segment.incarnation,
+                        bytes: segment.bytes.min(file.bytes),
+                        predecessor: LogPosition::default(),
+                        checkpoint_sequence: 0,
+                        durable: LogPosition::default(),
+                    });
+                    links.push(Link { file, header, expected_end: segment.data_end });
+                }
+                (_, Some(header)) if header.number >= head.next_segment => {
+                    if let Some(twice) = later.insert(header.number, Link { file, header, expected_end: None }) {
+                        chain.suspects.push(twice.file);
+                    }
+                }
+                (_, Some(_)) => chain.free.push(file),
+                (_, None) => chain.suspects.push(file),
+            }
+        }
+        links.sort_by_key(|link| link.header.number);
+        for segment in &head.segments {
+            if !links.iter().any(|link| link.header.number == segment.number) {
+                self.damage.get_or_insert(LogPosition { segment: segment.number, byte: SEGMENT_HEADER_BYTES });
+            }
+        }
+        let path = path_back(&later, head.next_segment, complete);
+        for number in &path {
+            links.extend(later.remove(number));
+        }
+        chain.suspects.extend(later.into_values().map(|link| link.file));
+        for index in 1..links.len() {
+            let predecessor = links[index].header.predecessor;
+            if predecessor.segment == links[index - 1].header.number {
+                links[index - 1].expected_end = Some(predecessor.byte);
+            }
+        }
+        if let (Some(last), Some(clean_end)) = (links.last_mut(), head.clean_end)
+            && last.header.number == clean_end.segment
+        {
+            last.expected_end = Some(clean_end.byte);
+        }
+        chain.links = links;
+        chain
+    }
+
+    /// Reads the log from its first segment to its end. Returns the end, the segments that count, and the files of those
+    /// that do not because the log ends before them.
+    async fn read(
+        &mut self,
+        links: Vec<Link<R::File>>,
+    ) -> Result<(LogPosition, Vec<ReadLink<R::File>>, Vec<SegmentFile<R::File>>), OpenError> {
+        let mut end = LogPosition::default();
+        let mut kept = Vec::new();
+        let mut cut = Vec::new();
+        let mut ended = false;
+        let mut links = links.into_iter().peekable();
+        while let Some(link) = links.next() {
+            if ended {
+                cut.push(link.file);
+                continue;
+            }
+            let number = link.header.number;
+            let is_last = links.peek().is_none();
+            let below_covered = number < self.covered.segment;
+            if below_covered
+                && !is_last
+                && let Some(data_end) = self.read_footer(&link).await?
+            {
+                end = LogPosition { segment: number, byte: data_end };
+                kept.push(ReadLink { file: link.file, header: link.header, end: data_end });
+                continue;
+            }
+            self.index.set_open(number).map_err(|_| self.damaged_at(number))?;
+            let byte = self.scan(&link).await?;
+            end = LogPosition { segment: number, byte };
+            let is_short = link.expected_end.is_some_and(|expected| byte < expected);
+            if is_short || link.expected_end.is_none() {
+                self.survey(&link.file, number.value()..=number.value(), byte).await?;
+            }
+            if is_short && end < self.covered {
+                self.damage.get_or_insert(end);
+            }
+            // A hole in a sealed segment below the checkpoint costs that segment's rest; above it the log ends there.
+            ended = is_short && !below_covered;
+            if let Some(next) = links.peek().filter(|_| !ended) {
+                self.seal(&link.header, byte, next.header.number)?;
+            }
+            kept.push(ReadLink { file: link.file, header: link.header, end: byte });
+        }
+        Ok((end, kept, cut))
+    }
+
+    fn seal(&mut self, header: &SegmentHeader, end: u32, next: SegmentNumber) -> Result<(), OpenError> {
+        let footer =
+            self.index.seal(header, header.incarnation, end, next).map_err(|_| self.damaged_at(header.number))?;
+        self.footers.extend(footer);
+        Ok(())
+    }
+
+    fn damaged_at(&self, segment: SegmentNumber) -> OpenError {
+        let position = LogPosition { segment, byte: SEGMENT_HEADER_BYTES };
+        OpenError::Damage { shard: self.options.shard, position, lost: Vec::new() }
+    }
+
+    /// Enters a sealed segment by its footer; `None` when it has none that fits.
+    async fn read_footer(&mut self, link: &Link<R::File>) -> Result<Option<u32>, OpenError> {
+        let path = self.options.directory.join(segment_file_name(link.file.id));
+        let (file, bytes) = (&link.file.file, link.header.bytes);
+        let last = u64::from(bytes - UNIT_BYTES);
+        let unit = file.read_at(last, usize_of(UNIT_BYTES)).await.map_err(failed("read", &path))?;
+        let Ok(trailer) = Trailer::decode(unit.as_slice(), bytes) else { return Ok(None) };
+        if trailer.number != link.header.number || link.expected_end != Some(trailer.data_end) {
+            return Ok(None);
+        }
+        let directory_bytes = usize_of(trailer.directory_bytes());
+        let read_bytes = directory_bytes.next_multiple_of(usize_of(UNIT_BYTES));
+        let position = u64::from(trailer.directory_position);
+        let directory = file.read_at(position, read_bytes).await.map_err(failed("read", &path))?;
+        let Ok(rows) = trailer.decode_directory(&directory.as_slice()[..directory_bytes]) else { return Ok(None) };
+        match self.index.add_sealed(trailer.number, &rows) {
+            Ok(()) => Ok(Some(trailer.data_end)),
+            Err(_) => Err(self.damaged_at(trailer.number)),
+        }
+    }
+
+    /// Reads a segment's entries to where they end, which it returns.
+    async fn scan(&mut self, link: &Link<R::File>) -> Result<u32, OpenError> {
+        let path = self.options.directory.join(segment_file_name(link.file.id));
+        let number = link.header.number;
+        let limit = link.expected_end.unwrap_or(link.header.bytes).min(link.header.bytes);
+        let mut scanner = Scanner::new(link.file.file.clone(), limit);
+        let mut incarnation = link.header.incarnation;
+        let mut end = SEGMENT_HEADER_BYTES;
+        let numbers = number.value()..=number.value();
+        while end < limit {
+            let next = scanner.next(end, &numbers, incarnation).await.map_err(failed("read", &path))?;
+            let Some(scanned) = next else { break };
+            let position = LogPosition { segment: number, byte: scanned.position };
+            if !self.apply(position, &scanned.entry) {
+                break;
+            }
+            incarnation = scanned.entry.header.incarnation;
+            end = scanned.end;
+            self.entries += 1;
+            if self.entries.is_multiple_of(SCAN_ENTRIES_PER_YIELD) {
+                self.runtime.yield_now().await;
+            }
+        }
+        self.incarnation = self.incarnation.max(incarnation);
+        Ok(end)
+    }
+
+    /// Takes in one entry; false when it contradicts what came before, so that it cannot count.
+    fn apply(&mut self, position: LogPosition, entry: &Entry<'_>) -> bool {
+        let log = entry.header.log;
+        self.proof = self.proof.max(entry.header.durable);
+        self.next_log = self.next_log.max(LogId::new(log.value().saturating_add(1)));
+        match entry.header.kind {
+            EntryKind::Append => self.apply_batches(position, entry),
+            EntryKind::Control => {
+                let Ok(control) = Control::decode(entry.payload) else { return false };
+                self.apply_control(position, log, control);
+                true
+            }
+            EntryKind::Move | EntryKind::Padding => true,
+        }
+    }
+
+    fn apply_batches(&mut self, position: LogPosition, entry: &Entry<'_>) -> bool {
+        let log = entry.header.log;
+        let Some(known) = self.partitions.get(&log) else { return true };
+        let replayed = position >= known.position;
+        let Some(indexed) = indexed_entry(position.byte, entry) else { return false };
+        if self.index.add(log, &indexed).is_err() {
+            return false;
+        }
+        if replayed {
+            for batch in entry.batches() {
+                self.replay.on_batch(log, batch.header());
+            }
+        }
+        true
+    }
+
+    fn apply_control(&mut self, position: LogPosition, log: LogId, control: Control) {
+        let known = self.partitions.get(&log).map(|known| known.position);
+        match control {
+            // Below the checkpoint a log that it does not name was deleted again.
+            Control::Create { topic, partition } if known.is_none() && position >= self.covered => {
+                let (log_start, log_end) = (Offset::ZERO, Offset::ZERO);
+                let record = PartitionRecord { log, topic, partition, log_start, log_end };
+                self.index.create(log, log_start);
+                self.partitions.insert(log, Known { topic, partition, position });
+                self.replay.on_partition(&record, &[]);
+            }
+            Control::Delete if known.is_some_and(|known| position >= known) => {
+                self.index.delete(log);
+                self.partitions.remove(&log);
+                self.replay.on_delete(log);
+            }
+            Control::LogStart { offset } if known.is_some_and(|known| position >= known) => {
+                self.index.set_log_start(log, offset);
+                self.replay.on_log_start(log, offset);
+            }
+            Control::Create { .. } | Control::Delete | Control::LogStart { .. } => {}
+        }
+    }
+
+    /// Looks for entries behind the end of the log, for what they prove and for what is lost.
+    async fn survey(
+        &mut self,
+        file: &SegmentFile<R::File>,
+        numbers: std::ops::RangeInclusive<u64>,
+        from: u32,
+    ) -> Result<(), OpenError> {
+        let path = self.options.directory.join(segment_file_name(file.id));
+        let mut scanner = Scanner::new(file.file.clone(), file.bytes);
+        let mut at = next_unit(from);
+        while at < file.bytes {
+            let next = scanner.next(at, &numbers, Incarnation::new(0)).await.map_err(failed("read", &path))?;
+            let Some(scanned) = next else {
+                at = next_unit(at + 1);
+                continue;
+            };
+            at = scanned.end;
+            let header = &scanned.entry.header;
+            self.proof = self.proof.max(header.durable);
+            self.incarnation = self.incarnation.max(header.incarnation);
+            self.next_log = self.next_log.max(LogId::new(header.log.value().saturating_add(1)));
+            if let Some(indexed) = indexed_entry(scanned.position, &scanned.entry) {
+                let last = self.beyond.entry(header.log).or_insert(indexed.last_offset);
+                *last = (*last).max(indexed.last_offset);
+            }
+            self.entries += 1;
+            if self.entries.is_multiple_of(SCAN_ENTRIES_PER_YIELD) {
+                self.runtime.yield_now().await;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends recovery when something that was durable is gone, unless that is accepted.
+    fn judge_damage(&self) -> Result<(), OpenError> {
+        let Some(position) = self.damage else { return Ok(()) };
+        let mut lost = Vec::new();
+        for (log, last) in &self.beyond {
+            if let Some(first) = self.index.log_end(*log).filter(|end| end <= last) {
+                lost.push(LostOffsets { log: *log, first, last: *last });
+            }
+        }
+        let shard = self.options.shard;
+        if !self.options.accept_loss {
+            return Err(OpenError::Damage { shard, position, lost });
+        }
+        tracing::warn!(%shard, %position, ?lost, "the log is damaged, and that was accepted");
+        Ok(())
+    }
+
+    /// Makes durable what was read: a process that was killed may have written it without a flush.
+    async fn flush(&self, links: &[ReadLink<R::File>]) -> Result<(), OpenError> {
+        for link in links.iter().filter(|link| link.header.number >= self.covered.segment) {
+            let path = self.options.directory.join(segment_file_name(link.file.id));
+            link.file.file.flush().await.map_err(failed("flush", &path))?;
+        }
+        Ok(())
+    }
+
+    /// Goes on in the segment where an earlier life ended in good order. The new incarnation is made durable by a
+    /// checkpoint that says the same but is not clean.
+    async fn go_on(
+        mut self,
+        end: LogPosition,
+        mut segments: Segments<R::File>,
+        mut checkpoints: CheckpointFiles<R>,
+        head: &CheckpointHead,
+        records: &[CheckpointPartition],
+    ) -> Result<Core<R>, OpenError> {
+        self.incarnation = self.incarnation.next();
+        let open = segments.live.get_mut(&end.segment).expect("the log ends in a live segment");
+        open.sealed_end = None;
+        let block_bytes = u32::try_from(self.options.block_bytes).expect("a block is smaller than a segment");
+        let block_start = end.byte / block_bytes * block_bytes;
+        let content_bytes = usize_of(end.byte - block_start);
+        let file = open.file.as_ref().expect("a recovered segment has its file");
+        let path = self.options.directory.join(segment_file_name(file.id));
+        let mut content = Vec::new();
+        if content_bytes > 0 {
+            let bytes = content_bytes.next_multiple_of(usize_of(UNIT_BYTES));
+            let read = file.file.read_at(u64::from(block_start), bytes).await.map_err(failed("read", &path))?;
+            content.extend_from_slice(&read.as_slice()[..content_bytes]);
+        }
+        let mut writer = CheckpointWriter::new();
+        for partition in records {
+            writer.add_partition(&partition.record, partition.position, &partition.state);
+        }
+        let head = CheckpointHead { incarnation: self.incarnation, clean_end: None, ..head.clone() };
+        checkpoints.write(writer, &head).await?;
+        Ok(self.finish(end, &content, segments, checkpoints))
+    }
+
+    /// Begins a fresh segment whose header makes the new incarnation durable and says where the log before it ended.
+    async fn begin(
+        mut self,
+        end: LogPosition,
+        mut segments: Segments<R::File>,
+        checkpoints: CheckpointFiles<R>,
+    ) -> Result<Core<R>, OpenError> {
+        self.incarnation = self.incarnation.next();
+        let number = segments.next_number;
+        segments.next_number = number.next();
+        match segments.live.get(&end.segment).map(|live| live.header) {
+            Some(header) => self.seal(&header, end.byte, number)?,
+            None => self.index.set_open(number).map_err(|_| self.damaged_at(number))?,
+        }
+        let bytes = self.options.segment_bytes;
+        let directory = self.options.directory.clone();
+        let file = match segments.free.iter().position(|file| file.bytes == bytes) {
+            Some(index) => segments.free.remove(index).expect("the position was just found"),
+            None => {
+                let id = segments.next_file;
+                segments.next_file = FileId::new(id.value() + 1);
+                let path = directory.join(segment_file_name(id));
+                let file = self.runtime.create(&path, u64::from(bytes)).await.map_err(failed("create", &path))?;
+                SegmentFile { id, bytes, file }
+            }
+        };
+        // Also for a file that an earlier life created and whose name it did not live to make durable.
+        self.runtime.sync_directory(&directory).await.map_err(failed("sync", &directory))?;
+        let header = SegmentHeader {
+            shard: self.options.shard,
+            stream: Stream::Hot,
+            number,
+            incarnation: self.incarnation,
+            bytes,
+            predecessor: end,
+            checkpoint_sequence: checkpoints.durable_sequence(),
+            durable: end,
+        };
+        let content = header.encode();
+        let mut block = self.runtime.allocate(content.len());
+        block.as_mut_slice().copy_from_slice(&content);
+        let path = directory.join(segment_file_name(file.id));
+        file.file.write_at(Rc::new(block), 0).await.map_err(failed("write", &path))?;
+        file.file.flush().await.map_err(failed("flush", &path))?;
+        let live = LiveSegment { header, file: Some(file), sealed_end: None, hold: Rc::new(()) };
+        segments.live.insert(number, live);
+        let start = LogPosition { segment: number, byte: SEGMENT_HEADER_BYTES };
+        Ok(self.finish(start, &content, segments, checkpoints))
+    }
+
+    /// The store, whose log ends durably at `end`; `content` is what the block there holds so far.
+    fn finish(
+        self,
+        end: LogPosition,
+        content: &[u8],
+        segments: Segments<R::File>,
+        checkpoints: CheckpointFiles<R>,
+    ) -> Core<R> {
+        let Recovery { runtime, options, index, partitions, footers, next_log, incarnation, .. } = self;
+        let mut writer = SegmentWriter::new(options.block_bytes, end);
+        let mut tail = Tail::new(options.block_bytes);
+        let block = writer.continue_segment(content, runtime.allocate(options.block_bytes));
+        tail.push(block.segment, block.start, block.block);
+        let partitions = partitions.into_iter().map(|(log, known)| (log, (known.topic, known.partition))).collect();
+        let state = State {
+            writer,
+            tail,
+            index,
+            partitions,
+            segments,
+            durable: end,
+            flush_ends: VecDeque::new(),
+            flush_forced: false,
+            footers,
+            footers_in_flight: 0,
+            failure: None,
+            next_log,
+            incarnation,
+            checkpoint_sequence: checkpoints.durable_sequence(),
+            stopping: false,
+            stats: StoreStats::default(),
+        };
+        Core {
+            runtime,
+            options,
+            state: RefCell::new(state),
+            owner: RefCell::new(None),
+            checkpoints: RefCell::new(Some(checkpoints)),
+            write_bell: Bell::default(),
+            flush_bell: Bell::default(),
+            prepare_bell: Bell::default(),
+            progress_bell: Bell::default(),
+        }
+    }
+}
+
+/// The segments opened since the checkpoint, in order: back from the newest whose path is whole. `complete`: no segment
+/// of theirs can have been reused. Else a predecessor that is gone is passed over if something proves it was durable.
+fn path_back<F>(later: &BTreeMap<SegmentNumber, Link<F>>, base: SegmentNumber, complete: bool) -> Vec<SegmentNumber> {
+    for newest in later.keys().rev() {
+        let mut path = vec![*newest];
+        let mut proof = LogPosition::default();
+        let mut at = &later[newest].header;
+        loop {
+            proof = proof.max(at.durable);
+            let predecessor = at.predecessor;
+            let before = if predecessor.segment < base {
+                None
+            } else if later.contains_key(&predecessor.segment) {
+                Some(predecessor.segment)
+            } else if !complete && proof >= predecessor {
+                later.range(..predecessor.segment).next_back().map(|(number, _)| *number)
+            } else {
+                path.clear();
+                None
+            };
+            // Numbers fall along the path; a header that says otherwise ends it.
+            let Some(before) = before.filter(|before| *before < at.number) else { break };
+            path.push(before);
+            at = &later[&before].header;
+        }
+        if !path.is_empty() {
+            path.reverse();
+            return path;
+        }
+    }
+    Vec::new()
+}
+
+/// What the index wants to know of an entry with batches; `None` when it has none or its offsets do not ascend.
+fn indexed_entry(position: u32, entry: &Entry<'_>) -> Option<IndexedEntry> {
+    let mut indexed: Option<IndexedEntry> = None;
+    for batch in entry.batches() {
+        let (base_offset, last_offset) = (batch.base_offset(), batch.last_offset());
+        let follows = indexed.is_none_or(|indexed| indexed.last_offset < base_offset);
+        if last_offset < base_offset || base_offset < Offset::ZERO || !follows {
+            return None;
+        }
+        let bytes = u32::try_from(entry.header.entry_bytes()).ok()?;
+        let timestamp_max = batch.timestamp_max();
+        let first = IndexedEntry { position, bytes, base_offset, last_offset, timestamp_max };
+        let so_far = indexed.get_or_insert(first);
+        so_far.last_offset = last_offset;
+        so_far.timestamp_max = so_far.timestamp_max.max(timestamp_max);
+    }
+    indexed
+}

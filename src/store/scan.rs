@@ -1,0 +1,111 @@
+//! Reads the entries of one segment file from front to back, believing nothing that no checksum vouches for.
+//!
+//! What it reads is input: damaged, torn, or left behind by an earlier life of the file. An entry counts only when its
+//! crc, its segment number and every batch's own crc match and its incarnation does not fall.
+
+use std::io;
+use std::ops::RangeInclusive;
+
+use crate::limits::SCAN_READ_BYTES;
+use crate::runtime::{Buffer, File};
+use crate::store::format::{
+    ENTRY_HEADER_BYTES, Entry, EntryHeader, FormatError, SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit,
+    usize_of,
+};
+use crate::types::Incarnation;
+
+/// Reads entries at ascending positions.
+pub(super) struct Scanner<F> {
+    file: F,
+    /// Bytes of the file that may hold entries.
+    limit: u32,
+    /// Position of the first byte of `bytes`; a multiple of the unit.
+    start: u32,
+    bytes: Vec<u8>,
+}
+
+/// An entry that counts, and where it stands.
+pub(super) struct Scanned<'a> {
+    /// Position of its header.
+    pub(super) position: u32,
+    /// Position behind it.
+    pub(super) end: u32,
+    /// The entry.
+    pub(super) entry: Entry<'a>,
+}
+
+impl<F: File> Scanner<F> {
+    /// Reads `file` below `limit`, from the first entry on.
+    pub(super) fn new(file: F, limit: u32) -> Scanner<F> {
+        Scanner { file, limit, start: SEGMENT_HEADER_BYTES, bytes: Vec::new() }
+    }
+
+    /// The entry that stands at `position`, or behind the padding there; `None` when none does that counts: one of a
+    /// segment in `numbers` and of an incarnation of at least `incarnation_min`.
+    pub(super) async fn next(
+        &mut self,
+        position: u32,
+        numbers: &RangeInclusive<u64>,
+        incarnation_min: Incarnation,
+    ) -> io::Result<Option<Scanned<'_>>> {
+        let mut at = entry_position(position);
+        let header = loop {
+            if !self.load(at, ENTRY_HEADER_BYTES).await? {
+                return Ok(None);
+            }
+            match EntryHeader::decode_unchecked(self.view(at)) {
+                Ok(header) => break header,
+                // The rest of a unit may be empty; an empty unit is the end.
+                Err(FormatError::NoEntry) if at % UNIT_BYTES != 0 => at = next_unit(at),
+                Err(_) => return Ok(None),
+            }
+        };
+        let fits = u64::from(at) + header.entry_bytes() <= u64::from(self.limit);
+        let expected = numbers.contains(&header.segment.value()) && header.incarnation >= incarnation_min;
+        if !fits || !expected {
+            return Ok(None);
+        }
+        let entry_bytes = usize::try_from(header.entry_bytes()).expect("an entry that fits its segment fits memory");
+        if !self.load(at, entry_bytes).await? {
+            return Ok(None);
+        }
+        let end = at + u32::try_from(entry_bytes).expect("an entry fits its segment");
+        match Entry::decode(&self.view(at)[..entry_bytes]) {
+            Ok(entry) if entry.batches().all(|batch| batch.crc_matches()) => {
+                Ok(Some(Scanned { position: at, end, entry }))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// What was loaded from `position` on.
+    fn view(&self, position: u32) -> &[u8] {
+        &self.bytes[usize_of(position - self.start)..]
+    }
+
+    /// Makes `[position, position + count)` available, forgetting what lies before; false when the file ends before.
+    async fn load(&mut self, position: u32, count: usize) -> io::Result<bool> {
+        let Some(end) = usize_of(position).checked_add(count).filter(|end| *end <= usize_of(self.limit)) else {
+            return Ok(false);
+        };
+        let loaded_end = usize_of(self.start) + self.bytes.len();
+        if position < self.start || usize_of(position) >= loaded_end {
+            self.start = position / UNIT_BYTES * UNIT_BYTES;
+            self.bytes.clear();
+        } else if self.bytes.len() >= 2 * SCAN_READ_BYTES && end > loaded_end {
+            let keep_from = position / UNIT_BYTES * UNIT_BYTES;
+            self.bytes.drain(..usize_of(keep_from - self.start));
+            self.start = keep_from;
+        }
+        loop {
+            let loaded_end = usize_of(self.start) + self.bytes.len();
+            if loaded_end >= end {
+                return Ok(true);
+            }
+            let limit = usize_of(self.limit).next_multiple_of(usize_of(UNIT_BYTES));
+            let bytes = SCAN_READ_BYTES.min(limit - loaded_end);
+            let read = self.file.read_at(u64::try_from(loaded_end).expect("a position fits 64 bits"), bytes).await?;
+            self.bytes.extend_from_slice(&read.as_slice()[..bytes]);
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Where the log grows: copies entries into blocks, says which bytes to write next, and knows how far the disk has come.
+//!
+//! Pure: it never touches a file. The store's writer task asks [`SegmentWriter::next_write`], performs the write and reports it
+//! with [`SegmentWriter::on_written`]. Invariants: `written <= appended`; no two writes in flight share a 4 KiB unit; bytes in
+//! flight do not change (a full untouched block is written in place, anything else from a copy); the order of entries
+//! is the order of appends.
+//!
+//! A worked example with 4 KiB units: entries A (3,000 bytes) and B (600) are appended, unit 0 is submitted. While it is
+//! in flight C arrives: unit 0 may not be submitted twice, so C starts at byte 4,096. Had the write ended first, C would
+//! start at byte 3,600 and unit 0 would be written again with all three.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::limits::{IO_ALIGNMENT, UNIT_ROOM_BYTES_MIN};
+use crate::runtime::Buffer;
+use crate::runtime::block::Block;
+use crate::types::{LogPosition, SegmentNumber};
+
+/// The unit of direct I/O as a position.
+const UNIT: u32 = 4096;
+const _: () = assert!(UNIT as usize == IO_ALIGNMENT);
+
+/// A write to perform: the whole buffer at a byte of a segment's file.
+pub(super) struct Write<B> {
+    /// Names it to `on_written`.
+    pub(super) id: u64,
+    /// Which segment's file.
+    pub(super) segment: SegmentNumber,
+    /// Where in the file.
+    pub(super) position: u32,
+    /// What to write; does not change until it is reported.
+    pub(super) buffer: Rc<B>,
+}
+
+struct InFlight {
+    id: u64,
+    segment: SegmentNumber,
+    /// First byte written.
+    start: u32,
+    /// End of the last entry's bytes that it carries.
+    end: u32,
+    /// Bytes of the buffer.
+    bytes: usize,
+    done: bool,
+}
+
+struct OpenSegment<B> {
+    number: SegmentNumber,
+    /// End of the last entry.
+    end: u32,
+    /// Everything below was submitted.
+    submitted: u32,
+    /// Block number of the first of `blocks`.
+    first_block: u32,
+    /// From the block that holds `submitted` to the one that holds `end`.
+    blocks: VecDeque<Rc<Block<B>>>,
+    /// Nothing more is appended.
+    sealed: bool,
+}
+
+/// A block that an append began, for the tail cache.
+pub(super) struct NewBlock<B> {
+    /// Its segment.
+    pub(super) segment: SegmentNumber,
+    /// Its first byte in the segment.
+    pub(super) start: u32,
+    /// The block.
+    pub(super) block: Rc<Block<B>>,
+}
+
+/// The end of one shard's log, in memory and in flight.
+pub(super) struct SegmentWriter<B> {
+    block_bytes: u32,
+    segments: VecDeque<OpenSegment<B>>,
+    in_flight: VecDeque<InFlight>,
+    in_flight_bytes: usize,
+    next_id: u64,
+    appended: LogPosition,
+    written: LogPosition,
+    /// Bytes appended and not yet written, padding excluded.
+    unwritten_bytes: u64,
+    /// Bytes given out in writes since the start, with rewritten units.
+    submitted_bytes: u64,
+}
+
+impl<B: Buffer> SegmentWriter<B> {
+    /// A log that ends at `position`, all of it written. `segment_open` says whether the segment there may be continued.
+    pub(super) fn new(block_bytes: usize, position: LogPosition) -> SegmentWriter<B> {
+        assert!(block_bytes.is_multiple_of(IO_ALIGNMENT));
+        SegmentWriter {
+            block_bytes: u32::try_from(block_bytes).expect("a block is smaller than a segment"),
+            segments: VecDeque::new(),
+            in_flight: VecDeque::new(),
+            in_flight_bytes: 0,
+            next_id: 0,
+            appended: position,
+            written: position,
+            unwritten_bytes: 0,
+            submitted_bytes: 0,
+        }
+    }
+
+    /// End of the last entry.
+    pub(super) fn appended(&self) -> LogPosition {
+        self.appended
+    }
+
+    /// End of the longest run of completed writes.
+    pub(super) fn written(&self) -> LogPosition {
+        self.written
+    }
+
+    /// Bytes appended and not yet written.
+    pub(super) fn unwritten_bytes(&self) -> u64 {
+        self.unwritten_bytes
+    }
+
+    /// Writes given out and not reported.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.iter().filter(|write| !write.done).count()
+    }
+
+    /// Bytes of the writes given out and not reported.
+    pub(super) fn in_flight_bytes(&self) -> usize {
+        self.in_flight_bytes
+    }
+
+    /// Bytes given out in writes since the start.
+    pub(super) fn submitted_bytes(&self) -> u64 {
+        self.submitted_bytes
+    }
+
+    /// Begins segment `number` with its header block; what is appended from now on goes there. Returns the first block.
+    pub(super) fn open_segment(&mut self, number: SegmentNumber, header: &[u8], memory: B) -> NewBlock<B> {
+        assert!(header.len() == IO_ALIGNMENT);
+        assert!(number > self.appended.segment);
+        self.seal();
+        let block = Rc::new(Block::new(memory, 0));
+        block.append(header);
+        self.segments.push_back(OpenSegment {
+            number,
+            end: UNIT,
+            submitted: 0,
+            first_block: 0,
+            blocks: VecDeque::from([Rc::clone(&block)]),
+            sealed: false,
+        });
+        self.appended = LogPosition { segment: number, byte: UNIT };
+        self.unwritten_bytes += u64::from(UNIT);
+        NewBlock { segment: number, start: 0, block }
+    }
+
+    /// Goes on in a segment that an earlier life closed cleanly at the log's end. `content` is what its last block holds
+    /// so far. Returns that block.
+    pub(super) fn continue_segment(&mut self, content: &[u8], mut memory: B) -> NewBlock<B> {
+        assert!(self.segments.is_empty());
+        let end = self.appended.byte;
+        let first_block = end / self.block_bytes;
+        let start = first_block * self.block_bytes;
+        assert!(content.len() == usize::try_from(end - start).expect("u32 fits usize"));
+        memory.as_mut_slice()[..content.len()].copy_from_slice(content);
+        let block = Rc::new(Block::new(memory, content.len()));
+        self.segments.push_back(OpenSegment {
+            number: self.appended.segment,
+            end,
+            submitted: end,
+            first_block,
+            blocks: VecDeque::from([Rc::clone(&block)]),
+            sealed: false,
+        });
+        NewBlock { segment: self.appended.segment, start, block }
+    }
+
+    /// Nothing more is appended to the current segment.
+    pub(super) fn seal(&mut self) {
+        if let Some(segment) = self.segments.back_mut() {
+            segment.sealed = true;
+        }
+        self.forget_submitted();
+    }
+
+    /// Where an entry would start if it were appended now.
+    pub(super) fn next_start(&self) -> u32 {
+        let segment = self.segments.back().expect("a segment is open while appends are taken");
+        let into_unit = segment.end % UNIT;
+        if into_unit == 0 {
+            return segment.end;
+        }
+        let unit = segment.end - into_unit;
+        let in_flight = self
+            .in_flight
+            .iter()
+            .any(|write| !write.done && write.segment == segment.number && write.start <= unit && unit < write.end);
+        if in_flight || UNIT - into_unit < UNIT_ROOM_BYTES_MIN { unit + UNIT } else { segment.end }
+    }
+
+    /// Copies an entry, given in parts, to the log's end. Returns where it starts. `allocate` provides memory for new
+    /// blocks, `on_block` is told of each.
+    pub(super) fn append(
+        &mut self,
+        parts: &[&[u8]],
+        mut allocate: impl FnMut() -> B,
+        mut on_block: impl FnMut(NewBlock<B>),
+    ) -> LogPosition {
+        let start = self.next_start();
+        let block_bytes = self.block_bytes;
+        let segment = self.segments.back_mut().expect("a segment is open while appends are taken");
+        assert!(!segment.sealed);
+        if start > segment.end {
+            // A unit that ends here is complete on disk or in flight: its zero rest needs no write of its own.
+            if segment.submitted == segment.end {
+                segment.submitted = start;
+            }
+            let block = segment.blocks.back().expect("the block that holds the end is kept");
+            let into_block = start - (start - 1) / block_bytes * block_bytes;
+            block.zero_to(usize::try_from(into_block).expect("u32 fits usize"));
+            segment.end = start;
+        }
+        let mut added: u64 = 0;
+        for part in parts {
+            let mut rest = *part;
+            while !rest.is_empty() {
+                if segment.blocks.back().is_none_or(|block| block.room() == 0) {
+                    let block = Rc::new(Block::new(allocate(), 0));
+                    assert!(block.capacity() == usize::try_from(block_bytes).expect("u32 fits usize"));
+                    if segment.blocks.is_empty() {
+                        segment.first_block = segment.end / block_bytes;
+                    }
+                    segment.blocks.push_back(Rc::clone(&block));
+                    on_block(NewBlock { segment: segment.number, start: segment.end, block });
+                }
+                let block = segment.blocks.back().expect("a block with room stands at the end");
+                let (now, later) = rest.split_at(rest.len().min(block.room()));
+                block.append(now);
+                rest = later;
+                let count = u32::try_from(now.len()).expect("a part of a block fits u32");
+                segment.end += count;
+                added += u64::from(count);
+            }
+        }
+        self.unwritten_bytes += added;
+        self.appended = LogPosition { segment: segment.number, byte: segment.end };
+        LogPosition { segment: segment.number, byte: start }
+    }
+
+    /// The next write, when there is one: a full block, or with `partial` also the dirty units of an unfinished one.
+    /// `allocate` provides memory of the length asked for.
+    pub(super) fn next_write(&mut self, partial: bool, allocate: impl FnOnce(usize) -> B) -> Option<Write<B>> {
+        let block_bytes = self.block_bytes;
+        let segment = self.segments.iter_mut().find(|segment| segment.submitted < segment.end)?;
+        let start = segment.submitted / UNIT * UNIT;
+        let block_number = start / block_bytes;
+        let block_start = block_number * block_bytes;
+        let index = usize::try_from(block_number - segment.first_block).expect("u32 fits usize");
+        let block = Rc::clone(&segment.blocks[index]);
+        let end = segment.end.min(block_start + block_bytes);
+        let full = end == block_start + block_bytes;
+        if !full && !partial && !segment.sealed {
+            return None;
+        }
+        let buffer = if full && start == block_start {
+            block.full_memory()
+        } else {
+            let from = usize::try_from(start - block_start).expect("u32 fits usize");
+            let to = usize::try_from(end - block_start).expect("u32 fits usize");
+            let mut copy = allocate((to - from).next_multiple_of(IO_ALIGNMENT));
+            let target = copy.as_mut_slice();
+            target[..to - from].copy_from_slice(&block.as_slice()[from..to]);
+            target[to - from..].fill(0);
+            Rc::new(copy)
+        };
+        assert!(!self.in_flight.iter().any(|write| {
+            !write.done && write.segment == segment.number && write.end.next_multiple_of(UNIT) > start
+        }));
+        segment.submitted = end;
+        let id = self.next_id;
+        self.next_id += 1;
+        self.in_flight_bytes += buffer.bytes();
+        self.submitted_bytes += u64::try_from(buffer.bytes()).expect("usize fits 64 bits");
+        let number = segment.number;
+        self.in_flight.push_back(InFlight { id, segment: number, start, end, bytes: buffer.bytes(), done: false });
+        self.forget_submitted();
+        Some(Write { id, segment: number, position: start, buffer })
+    }
+
+    /// True when `next_write` would give something.
+    pub(super) fn has_write(&self, partial: bool) -> bool {
+        let Some(segment) = self.segments.iter().find(|segment| segment.submitted < segment.end) else { return false };
+        let block_end = (segment.submitted / UNIT * UNIT / self.block_bytes + 1) * self.block_bytes;
+        partial || segment.sealed || segment.end >= block_end
+    }
+
+    /// Segment of the next write.
+    pub(super) fn next_write_segment(&self) -> Option<SegmentNumber> {
+        self.segments.iter().find(|segment| segment.submitted < segment.end).map(|segment| segment.number)
+    }
+
+    /// A write ended well. Moves *written* over every write that completed without a gap; true when it moved.
+    pub(super) fn on_written(&mut self, id: u64) -> bool {
+        let write = self.in_flight.iter_mut().find(|write| write.id == id).expect("each write is reported once");
+        write.done = true;
+        self.in_flight_bytes -= write.bytes;
+        let before = self.written;
+        while let Some(front) = self.in_flight.front()
+            && front.done
+        {
+            let end = LogPosition { segment: front.segment, byte: front.end };
+            // A rewritten unit carries old bytes again; only what is new counts.
+            let from = if self.written.segment == end.segment { self.written.byte } else { 0 };
+            self.unwritten_bytes = self.unwritten_bytes.saturating_sub(u64::from(end.byte.saturating_sub(from)));
+            self.written = self.written.max(end);
+            self.in_flight.pop_front();
+        }
+        assert!(self.written <= self.appended);
+        if self.written == self.appended {
+            self.unwritten_bytes = 0;
+        }
+        self.written > before
+    }
+
+    /// Lets go of blocks and sealed segments that need no more writes; the tail cache may keep the blocks.
+    fn forget_submitted(&mut self) {
+        let block_bytes = self.block_bytes;
+        for segment in &mut self.segments {
+            let keep_from = segment.submitted / UNIT * UNIT / block_bytes;
+            while segment.first_block < keep_from && segment.blocks.len() > 1 {
+                segment.blocks.pop_front();
+                segment.first_block += 1;
+            }
+        }
+        while self.segments.front().is_some_and(|segment| segment.sealed && segment.submitted == segment.end) {
+            self.segments.pop_front();
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The segment files of one store: which are live, which are free, and the next one made ready before it is needed.
+//!
+//! A file has a name for ever (its id); a segment is one life of a file, under a number that never comes back. Invariant:
+//! a file is in exactly one place: live, retired (dead, but the newest durable checkpoint may name it or a read holds
+//! it), free, ready, or with the task that prepares it.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
+
+use crate::store::format::SegmentHeader;
+use crate::types::{FileId, SegmentNumber};
+
+/// A file of the store.
+#[derive(Clone, Debug)]
+pub(super) struct SegmentFile<F> {
+    /// Its name.
+    pub(super) id: FileId,
+    /// Its size.
+    pub(super) bytes: u32,
+    /// Open for direct I/O.
+    pub(super) file: F,
+}
+
+/// A segment with entries.
+pub(super) struct LiveSegment<F> {
+    /// What its header block says.
+    pub(super) header: SegmentHeader,
+    /// Where it lies; `None` while the file is still being made ready.
+    pub(super) file: Option<SegmentFile<F>>,
+    /// End of its last entry, once nothing more is appended.
+    pub(super) sealed_end: Option<u32>,
+    /// Shared with every read that holds the segment.
+    pub(super) hold: Rc<()>,
+}
+
+/// A dead segment on its way to reuse.
+pub(super) struct RetiredSegment<F> {
+    /// Its file.
+    pub(super) file: SegmentFile<F>,
+    /// Sequence of the first checkpoint that does not name it.
+    pub(super) checkpoint_sequence: u64,
+    /// Shared with every read that holds the segment.
+    pub(super) hold: Rc<()>,
+}
+
+/// All files of the store.
+pub(super) struct Segments<F> {
+    /// By number: the order of the log.
+    pub(super) live: BTreeMap<SegmentNumber, LiveSegment<F>>,
+    /// Dead, not yet to be reused.
+    pub(super) retired: Vec<RetiredSegment<F>>,
+    /// May be reused at once.
+    pub(super) free: VecDeque<SegmentFile<F>>,
+    /// Next in line.
+    pub(super) ready: Option<SegmentFile<F>>,
+    /// The file with the task that prepares it, in bytes.
+    pub(super) preparing_bytes: u64,
+    /// Given to the next file created.
+    pub(super) next_file: FileId,
+    /// Given to the next segment opened.
+    pub(super) next_number: SegmentNumber,
+    /// The device refused a new file; cleared when one was made.
+    pub(super) out_of_space: bool,
+}
+
+impl<F: Clone> Segments<F> {
+    /// No files at all.
+    pub(super) fn new() -> Segments<F> {
+        Segments {
+            live: BTreeMap::new(),
+            retired: Vec::new(),
+            free: VecDeque::new(),
+            ready: None,
+            preparing_bytes: 0,
+            next_file: FileId::new(1),
+            next_number: SegmentNumber::new(1),
+            out_of_space: false,
+        }
+    }
+
+    /// The file of a live segment, when it is there.
+    pub(super) fn file(&self, number: SegmentNumber) -> Option<F> {
+        Some(self.live.get(&number)?.file.as_ref()?.file.clone())
+    }
+
+    /// Bytes that cannot be given to a new segment: live and retired ones.
+    pub(super) fn used_bytes(&self) -> u64 {
+        let live: u64 = self.live.values().map(|segment| u64::from(segment.header.bytes)).sum();
+        let retired: u64 = self.retired.iter().map(|segment| u64::from(segment.file.bytes)).sum();
+        live + retired
+    }
+
+    /// Bytes of all files.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        let free: u64 = self.free.iter().map(|file| u64::from(file.bytes)).sum();
+        let ready = self.ready.as_ref().map_or(0, |file| u64::from(file.bytes));
+        self.used_bytes() + free + ready + self.preparing_bytes
+    }
+
+    /// The first live segment that still waits for its file.
+    pub(super) fn without_file(&self) -> Option<SegmentNumber> {
+        self.live.iter().find(|(_, segment)| segment.file.is_none()).map(|(number, _)| *number)
+    }
+
+    /// Frees the retired segments that `checkpoint_sequence`, now durable, no longer names and that no read holds.
+    pub(super) fn free_retired(&mut self, checkpoint_sequence: u64) -> usize {
+        let before = self.free.len();
+        let (free, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.retired).into_iter().partition(|segment| {
+            segment.checkpoint_sequence <= checkpoint_sequence && Rc::strong_count(&segment.hold) == 1
+        });
+        self.retired = kept;
+        self.free.extend(free.into_iter().map(|segment| segment.file));
+        self.free.len() - before
+    }
+}

@@ -1,0 +1,182 @@
+//! The tail cache: the last blocks of the log, kept in memory as they were filled.
+//!
+//! It owns no bytes of its own: a block that was written stays until memory is wanted for the next one, and a fetch
+//! answer points into it. Which batches are in it, the index lists. Invariants: blocks are held in log order without a
+//! gap at the end; a block goes only after it was written; the newest block stays.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::rc::{Rc, Weak};
+
+use bytes::BytesMut;
+
+use crate::limits::FETCH_COPY_BYTES_MAX;
+use crate::runtime::Buffer;
+use crate::runtime::block::{Block, Slice};
+use crate::store::index::TailBatch;
+use crate::types::{LogPosition, Offset, SegmentNumber};
+
+struct TailBlock<B> {
+    segment: SegmentNumber,
+    /// First byte of the segment that the block holds.
+    start: u32,
+    block: Rc<Block<B>>,
+}
+
+/// The blocks in memory.
+pub(super) struct Tail<B> {
+    blocks: VecDeque<TailBlock<B>>,
+    /// Blocks given up here that unfinished answers still hold.
+    pinned: Vec<Weak<Block<B>>>,
+    block_bytes: u64,
+}
+
+impl<B: Buffer> Tail<B> {
+    /// An empty tail of blocks of `block_bytes`.
+    pub(super) fn new(block_bytes: usize) -> Tail<B> {
+        let block_bytes = u64::try_from(block_bytes).expect("a block size fits 64 bits");
+        Tail { blocks: VecDeque::new(), pinned: Vec::new(), block_bytes }
+    }
+
+    /// Takes in the log's next block.
+    pub(super) fn push(&mut self, segment: SegmentNumber, start: u32, block: Rc<Block<B>>) {
+        if let Some(last) = self.blocks.back() {
+            assert!((last.segment, last.start) < (segment, start));
+        }
+        self.blocks.push_back(TailBlock { segment, start, block });
+    }
+
+    /// Memory in use, in bytes, with what unfinished answers pin.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let blocks = self.blocks.len() + self.pinned.len();
+        u64::try_from(blocks).expect("a count fits 64 bits") * self.block_bytes
+    }
+
+    /// Gives up the oldest blocks until at most `bytes_max` are in use, but none that reaches beyond `written`. Returns
+    /// where memory now begins when that moved.
+    pub(super) fn evict(&mut self, bytes_max: u64, written: LogPosition) -> Option<LogPosition> {
+        if self.memory_bytes() <= bytes_max {
+            return None;
+        }
+        self.pinned.retain(|block| block.strong_count() > 0);
+        let mut moved = false;
+        while self.memory_bytes() > bytes_max && self.blocks.len() > 1 {
+            let front = &self.blocks[0];
+            let end = u64::from(front.start) + self.block_bytes;
+            let is_written =
+                front.segment < written.segment || (front.segment == written.segment && end <= u64::from(written.byte));
+            if !is_written {
+                break;
+            }
+            let gone = self.blocks.pop_front().expect("there are two or more");
+            if Rc::strong_count(&gone.block) > 1 {
+                self.pinned.push(Rc::downgrade(&gone.block));
+            }
+            moved = true;
+        }
+        if moved { self.start() } else { None }
+    }
+
+    /// First byte of the log that is in memory, when anything is.
+    pub(super) fn start(&self) -> Option<LogPosition> {
+        self.blocks.front().map(|block| LogPosition { segment: block.segment, byte: block.start })
+    }
+
+    /// The whole ones of `batches`, which are in memory and one log's in order, that end at or below `bound`, up to
+    /// `bytes_max` bytes. `log_end` is where the last of them ends.
+    pub(super) fn read<'a>(
+        &self,
+        batches: impl Iterator<Item = &'a TailBatch>,
+        log_end: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Vec<Slice<B>> {
+        let mut pieces = Pieces::default();
+        let mut bytes_left = bytes_max;
+        let mut batches = batches.peekable();
+        while let Some(batch) = batches.next() {
+            let end = batches.peek().map_or(log_end, |next| next.base_offset);
+            let bytes = usize::try_from(batch.bytes).expect("u32 fits usize");
+            let forced = at_least_one && pieces.is_empty();
+            if end > bound || (bytes > bytes_left && !forced) {
+                break;
+            }
+            bytes_left = bytes_left.saturating_sub(bytes);
+            self.collect(batch, bytes, &mut pieces);
+        }
+        pieces.finish()
+    }
+
+    /// Copies the start of a batch that is in memory.
+    pub(super) fn copy_start(&self, batch: &TailBatch, target: &mut [u8]) {
+        assert!(target.len() <= usize::try_from(batch.bytes).expect("u32 fits usize"));
+        let mut filled = 0;
+        self.each_range(batch, target.len(), |block, range| {
+            let count = range.len();
+            target[filled..filled + count].copy_from_slice(&block.as_slice()[range]);
+            filled += count;
+        });
+    }
+
+    fn collect(&self, batch: &TailBatch, bytes: usize, pieces: &mut Pieces<B>) {
+        self.each_range(batch, bytes, |block, range| pieces.push(block, range, bytes <= FETCH_COPY_BYTES_MAX));
+    }
+
+    /// The pieces of blocks that hold the first `bytes` of a batch.
+    fn each_range(&self, batch: &TailBatch, bytes: usize, mut visit: impl FnMut(&Rc<Block<B>>, Range<usize>)) {
+        let key = (batch.segment, batch.byte);
+        let mut index = self.blocks.partition_point(|block| (block.segment, block.start) <= key) - 1;
+        let mut at = usize::try_from(batch.byte - self.blocks[index].start).expect("u32 fits usize");
+        let mut left = bytes;
+        while left > 0 {
+            let block = &self.blocks[index].block;
+            let here = left.min(block.capacity() - at);
+            visit(block, at..at + here);
+            left -= here;
+            at = 0;
+            index += 1;
+        }
+    }
+}
+
+/// Collects a fetch answer: small batches are copied together, large ones stay where they are.
+pub(super) struct Pieces<B> {
+    done: Vec<Slice<B>>,
+    copied: BytesMut,
+}
+
+impl<B> Default for Pieces<B> {
+    fn default() -> Self {
+        Pieces { done: Vec::new(), copied: BytesMut::new() }
+    }
+}
+
+impl<B: Buffer> Pieces<B> {
+    /// True while nothing was collected.
+    pub(super) fn is_empty(&self) -> bool {
+        self.done.is_empty() && self.copied.is_empty()
+    }
+
+    /// Adds a range of a block, copied when `copy`.
+    pub(super) fn push(&mut self, block: &Rc<Block<B>>, range: Range<usize>, copy: bool) {
+        if copy {
+            self.copied.extend_from_slice(&block.as_slice()[range]);
+        } else {
+            self.cut();
+            self.done.push(Slice::Block { block: Rc::clone(block), range });
+        }
+    }
+
+    fn cut(&mut self) {
+        if !self.copied.is_empty() {
+            self.done.push(Slice::Bytes(self.copied.split().freeze()));
+        }
+    }
+
+    /// The answer's pieces in order.
+    pub(super) fn finish(mut self) -> Vec<Slice<B>> {
+        self.cut();
+        self.done
+    }
+}
