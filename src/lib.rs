@@ -5,6 +5,7 @@
 //! `api` → `server` → the binary. `simulation` implements `runtime` for tests.
 
 pub mod api;
+pub mod config;
 pub mod limits;
 pub mod partition;
 pub mod protocol;

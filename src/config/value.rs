@@ -1,0 +1,188 @@
+//! One configuration value: its type as Kafka names it, the values that are allowed, and its canonical text.
+//!
+//! Pure. Kafka keeps and reports every value as text; a value is checked once, where it enters, and kept in the text form
+//! that Kafka's `ConfigDef.convertToString` would give it.
+
+use std::fmt;
+
+/// The type of a configuration value. The discriminants are the `config_type` of DescribeConfigs v3+.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(i8)]
+pub enum Kind {
+    /// `true` or `false`, in any case.
+    Boolean = 1,
+    /// Any text.
+    String = 2,
+    /// A 32-bit integer.
+    Int = 3,
+    /// A 16-bit integer.
+    Short = 4,
+    /// A 64-bit integer.
+    Long = 5,
+    /// A 64-bit floating point number.
+    Double = 6,
+    /// Texts separated by commas.
+    List = 7,
+}
+
+impl Kind {
+    /// The number that DescribeConfigs reports.
+    pub fn id(self) -> i8 {
+        match self {
+            Kind::Boolean => 1,
+            Kind::String => 2,
+            Kind::Int => 3,
+            Kind::Short => 4,
+            Kind::Long => 5,
+            Kind::Double => 6,
+            Kind::List => 7,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Boolean => "BOOLEAN",
+            Kind::String => "STRING",
+            Kind::Int => "INT",
+            Kind::Short => "SHORT",
+            Kind::Long => "LONG",
+            Kind::Double => "DOUBLE",
+            Kind::List => "LIST",
+        })
+    }
+}
+
+/// Which values of a type are allowed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rule {
+    /// Every value of the type.
+    Any,
+    /// Integers from this one on.
+    AtLeast(i64),
+    /// Integers of a closed range.
+    Between(i64, i64),
+    /// Integers of a closed range, and one more.
+    BetweenOr(i64, i64, i64),
+    /// Numbers of the closed range 0 to 1.
+    Fraction,
+    /// One of these texts; in a list, any number of them.
+    OneOf(&'static [&'static str]),
+    /// Kafka's throttled replicas: empty, `*`, or `partition:broker` pairs.
+    ThrottledReplicas,
+}
+
+/// Why a value was refused, without the name of its key.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct BadValue(String);
+
+impl BadValue {
+    /// A reason of the caller's own.
+    pub fn new(reason: impl Into<String>) -> BadValue {
+        BadValue(reason.into())
+    }
+}
+
+/// Checks `text` and returns its canonical form: `" TRUE"` is `true`, `"a, b"` is `a,b`, `"007"` is `7`.
+pub fn check(kind: Kind, rule: Rule, text: &str) -> Result<String, BadValue> {
+    let text = text.trim();
+    match kind {
+        Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok("true".to_owned()),
+        Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok("false".to_owned()),
+        Kind::Boolean => Err(BadValue::new("expected true or false")),
+        Kind::Short => integer(kind, rule, text, i64::from(i16::MIN), i64::from(i16::MAX)),
+        Kind::Int => integer(kind, rule, text, i64::from(i32::MIN), i64::from(i32::MAX)),
+        Kind::Long => integer(kind, rule, text, i64::MIN, i64::MAX),
+        Kind::Double => {
+            let number: f64 = text.parse().map_err(|_| BadValue::new("not a number of type DOUBLE"))?;
+            if rule == Rule::Fraction && !(0.0..=1.0).contains(&number) {
+                return Err(BadValue::new("must be between 0 and 1"));
+            }
+            Ok(format!("{number:?}"))
+        }
+        Kind::String => {
+            allowed(rule, text)?;
+            Ok(text.to_owned())
+        }
+        Kind::List => {
+            if text.is_empty() {
+                return Ok(String::new());
+            }
+            let items: Vec<&str> = text.split(',').map(str::trim).collect();
+            for item in &items {
+                allowed(rule, item)?;
+            }
+            Ok(items.join(","))
+        }
+    }
+}
+
+/// Parses and bounds an integer of the range of its type.
+fn integer(kind: Kind, rule: Rule, text: &str, type_min: i64, type_max: i64) -> Result<String, BadValue> {
+    let number: i64 = text.parse().map_err(|_| BadValue::new(format!("not a number of type {kind}")))?;
+    if !(type_min..=type_max).contains(&number) {
+        return Err(BadValue::new(format!("not a number of type {kind}")));
+    }
+    match rule {
+        Rule::AtLeast(min) if number < min => Err(BadValue::new(format!("must be at least {min}"))),
+        Rule::Between(min, max) if !(min..=max).contains(&number) => {
+            Err(BadValue::new(format!("must be between {min} and {max}")))
+        }
+        Rule::BetweenOr(min, max, other) if !(min..=max).contains(&number) && number != other => {
+            Err(BadValue::new(format!("must be between {min} and {max}, or {other}")))
+        }
+        _ => Ok(number.to_string()),
+    }
+}
+
+/// Checks one text of a string or of a list.
+fn allowed(rule: Rule, text: &str) -> Result<(), BadValue> {
+    match rule {
+        Rule::OneOf(values) if !values.contains(&text) => {
+            Err(BadValue::new(format!("must be one of {}", values.join(", "))))
+        }
+        Rule::ThrottledReplicas if text != "*" && !is_replica(text) => {
+            Err(BadValue::new("must be '*' or a list of partition:broker pairs"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// True for `partition:broker`.
+fn is_replica(text: &str) -> bool {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_come_back_in_kafkas_text_form() {
+        assert_eq!(check(Kind::Boolean, Rule::Any, " TRUE ").unwrap(), "true");
+        assert_eq!(check(Kind::Int, Rule::AtLeast(0), "+007").unwrap(), "7");
+        assert_eq!(check(Kind::Double, Rule::Fraction, "1").unwrap(), "1.0");
+        assert_eq!(
+            check(Kind::List, Rule::OneOf(&["compact", "delete"]), "compact , delete").unwrap(),
+            "compact,delete"
+        );
+        assert_eq!(check(Kind::List, Rule::OneOf(&["compact"]), "").unwrap(), "");
+    }
+
+    #[test]
+    fn values_outside_type_or_rule_are_refused() {
+        assert!(check(Kind::Boolean, Rule::Any, "yes").is_err());
+        assert!(check(Kind::Int, Rule::Any, "2147483648").is_err());
+        assert!(check(Kind::Long, Rule::Any, "9223372036854775808").is_err());
+        assert!(check(Kind::Long, Rule::AtLeast(1), "0").is_err());
+        assert!(check(Kind::Int, Rule::BetweenOr(1, 9, -1), "0").is_err());
+        assert!(check(Kind::Int, Rule::BetweenOr(1, 9, -1), "-1").is_ok());
+        assert!(check(Kind::Double, Rule::Fraction, "NaN").is_err());
+        assert!(check(Kind::List, Rule::OneOf(&["compact", "delete"]), "compact,forget").is_err());
+        assert!(check(Kind::List, Rule::ThrottledReplicas, "1:2,3:4").is_ok());
+        assert!(check(Kind::List, Rule::ThrottledReplicas, "1:").is_err());
+    }
+}
