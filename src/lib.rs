@@ -5,6 +5,8 @@
 //! `api` → `server` → the binary. `simulation` implements `runtime` for tests.
 
 pub mod api;
+pub mod broker;
+pub mod cluster;
 pub mod config;
 pub mod limits;
 pub mod partition;

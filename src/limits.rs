@@ -161,3 +161,10 @@ pub const SCAN_SEGMENT_NUMBERS_AHEAD: u64 = 1024;
 
 /// Partitions that a checkpoint adds before other tasks of the core run: about 100 µs of work.
 pub const CHECKPOINT_PARTITIONS_PER_YIELD: usize = 64;
+
+/// Records of one metadata transaction that wait for its end: bounds what an unfinished one holds. Room for every
+/// partition of the largest cluster, twice.
+pub const METADATA_TRANSACTION_RECORDS_MAX: usize = 2 * PARTITIONS_MAX;
+
+/// Producer ids that the controller gives out at once, as in Kafka. A restart skips what is left of a block.
+pub const PRODUCER_ID_BLOCK: i64 = 1000;

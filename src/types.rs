@@ -33,6 +33,10 @@ newtype! {
     LeaderEpoch(i32)
 }
 newtype! {
+    /// Kafka's partition epoch: rises with every change of a partition's leader or replicas, never goes back.
+    PartitionEpoch(i32)
+}
+newtype! {
     /// Identity of an idempotent or transactional producer; -1 means none.
     ProducerId(i64)
 }

@@ -1,0 +1,3 @@
+//! What makes shards one broker: who owns a partition, how a request is split and gathered, who changes the cluster.
+
+pub mod controller;
