@@ -164,12 +164,12 @@ impl<R: Runtime> State<R> {
             self.index.remove_segment(*number);
             if let Some(file) = live.file {
                 let checkpoint_sequence = self.checkpoint_sequence;
-                self.segments.retired.push(RetiredSegment { file, checkpoint_sequence, hold: live.hold });
+                self.segments.retired.push(RetiredSegment { file, checkpoint_sequence, number: *number });
             }
         }
     }
 
     fn free_retired(&mut self) {
-        self.segments.free_retired(self.checkpoint_sequence);
+        self.segments.free_retired(self.checkpoint_sequence, &self.holds);
     }
 }

@@ -11,6 +11,7 @@ use std::time::Duration;
 use crate::limits::{FLUSH_BYTES_AHEAD_MAX, IO_ALIGNMENT, PREPARE_RETRY_MS, SEGMENTS_RESERVED, WRITES_IN_FLIGHT_MAX};
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::StorageError;
+use crate::store::disk_reads::SegmentHold;
 use crate::store::format::{Footer, segment_file_name};
 use crate::store::log::{Core, State};
 use crate::store::segment_writer::Write;
@@ -112,7 +113,7 @@ impl<R: Runtime> Core<R> {
             let (file, hold) = match state.segments.live.get(&number) {
                 // Its file is on its way.
                 Some(live) if live.file.is_none() => return,
-                Some(live) => (state.segments.file(number), Some(Rc::clone(&live.hold))),
+                Some(_) => (state.segments.file(number), Some(state.holds.hold(number))),
                 None => (None, None),
             };
             let Some(footer) = state.footers.pop_front() else { return };
@@ -124,7 +125,7 @@ impl<R: Runtime> Core<R> {
         }
     }
 
-    async fn write_footer(self: Rc<Self>, file: R::File, hold: Rc<()>, footer: Footer) {
+    async fn write_footer(self: Rc<Self>, file: R::File, hold: SegmentHold, footer: Footer) {
         let mut buffer = self.runtime.allocate(footer.bytes.len());
         buffer.as_mut_slice().copy_from_slice(&footer.bytes);
         let written = file.write_at(Rc::new(buffer), u64::from(footer.position)).await;

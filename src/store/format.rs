@@ -16,7 +16,7 @@
 //!          16 log id u64 · 24 segment number u64 · 32 durable segment u64 · 40 durable byte u32 · 44 zero u32 · payload
 //! row      0 log id u64 · 8 first extent u32 · 12 extent count u32 · 16 base offset i64 · 24 end offset i64 (exclusive)
 //!          32 timestamp max i64 · 40 bytes u32 · 44 crc u32 over the row's extents
-//! extent   0 base offset i64 · 8 timestamp max i64 · 16 position u32 · 20 length u32
+//! extent   0 base offset i64 · 8 timestamp max i64 · 16 position u32 · 20 length u32; offsets and positions ascend
 //! trailer  0 magic 8 · 8 segment number u64 · 16 incarnation u32 · 20 data end u32 · 24 rows u32 · 28 extents u32
 //!          32 directory position u32 · 36 extents position u32 · 40 crc u32 over the rows · 44 crc u32 over 0..44
 //! ```
@@ -619,7 +619,7 @@ impl DirectoryRow {
 
     /// Reads this row's extents from exactly their bytes: `extent_count` times [`EXTENT_BYTES`].
     ///
-    /// Errors: `Crc`, or `Field` when an extent lies outside `data_end` or out of order.
+    /// Errors: `Crc`, or `Field` when an extent lies beyond `data_end`, or offsets or positions do not ascend.
     pub fn decode_extents(&self, bytes: &[u8], data_end: u32) -> Result<Vec<Extent>, FormatError> {
         let needed = u64::from(self.extent_count) * u64::try_from(EXTENT_BYTES).expect("24 fits");
         if u64::try_from(bytes.len()) != Ok(needed) {
@@ -641,7 +641,10 @@ impl DirectoryRow {
             let inside = extent.position >= SEGMENT_HEADER_BYTES && end.is_some_and(|end| end <= data_end);
             let first_expected = match extents.last() {
                 None => extent.base_offset == self.base_offset,
-                Some(last) => last.base_offset < extent.base_offset && extent.base_offset < self.end_offset,
+                Some(last) => {
+                    let ascends = last.base_offset < extent.base_offset && last.end() <= extent.position;
+                    ascends && extent.base_offset < self.end_offset
+                }
             };
             if !inside || !first_expected {
                 return Err(FormatError::Field { field: "extent" });

@@ -726,6 +726,7 @@ mod tests {
             bytes: SEGMENT_BYTES,
             predecessor: LogPosition::default(),
             checkpoint_sequence: 0,
+            durable: LogPosition::default(),
         }
     }
 

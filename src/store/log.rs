@@ -11,6 +11,8 @@ use std::rc::Rc;
 use crate::limits::{SEGMENTS_RESERVED, TAIL_MEMORY_QUARTERS};
 use crate::runtime::Runtime;
 use crate::store::checkpoint::CheckpointFiles;
+use crate::store::cold::ColdCache;
+use crate::store::disk_reads::SegmentHolds;
 use crate::store::format::{
     Control, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, Stream,
     UNIT_BYTES, footer_bytes,
@@ -21,8 +23,8 @@ use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, Segments};
 use crate::store::tail::Tail;
 use crate::store::{
-    Batch, OldestRun, OpenError, Owner, PartitionRecord, Progress, ReadError, Replay, Slices, StorageError,
-    StoreOptions, StoreStats, recovery,
+    Batch, OldestRun, OpenError, Owner, PartitionRecord, Progress, Replay, StorageError, StoreOptions, StoreStats,
+    recovery,
 };
 use crate::types::{Durability, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
 
@@ -32,7 +34,7 @@ const _: () = assert!(ENTRY_HEADER_U32 as usize == ENTRY_HEADER_BYTES);
 
 /// All that one core keeps on disk. Cheap to clone: every clone is the same store.
 pub struct Store<R: Runtime> {
-    core: Rc<Core<R>>,
+    pub(super) core: Rc<Core<R>>,
 }
 
 impl<R: Runtime> Clone for Store<R> {
@@ -46,6 +48,8 @@ pub(super) struct Core<R: Runtime> {
     pub(super) runtime: R,
     pub(super) options: StoreOptions,
     pub(super) state: RefCell<State<R>>,
+    /// Windows of segments read back from disk.
+    pub(super) cold: ColdCache<R>,
     pub(super) owner: RefCell<Option<Rc<dyn Owner>>>,
     /// Taken out while a checkpoint is written, so that only one is at a time.
     pub(super) checkpoints: RefCell<Option<CheckpointFiles<R>>>,
@@ -67,6 +71,8 @@ pub(super) struct State<R: Runtime> {
     /// Which partition each log is a life of.
     pub(super) partitions: HashMap<LogId, (TopicId, PartitionIndex)>,
     pub(super) segments: Segments<R::File>,
+    /// Which segments reads and writes of footers hold.
+    pub(super) holds: SegmentHolds,
     pub(super) durable: LogPosition,
     /// Ends of appended entries that want a flush and are not durable, in log order.
     pub(super) flush_ends: VecDeque<LogPosition>,
@@ -231,50 +237,6 @@ impl<R: Runtime> Store<R> {
         logs.into_iter().filter_map(|log| state.partition(log)).collect()
     }
 
-    /// Whole batches from the one that contains `start`, as stored, below `bound` (exclusive), up to `bytes_max` bytes;
-    /// with `at_least_one` the first is given even when it alone is larger. Small batches are copied together, larger
-    /// ones are slices of blocks. `None` when memory does not hold the answer: ask [`Store::read`].
-    pub fn read_tail(
-        &self,
-        log: LogId,
-        start: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-    ) -> Option<Slices<R::Buffer>> {
-        let mut state = self.core.state.borrow_mut();
-        let partition = state.partition(log)?;
-        if start < partition.log_start || start > partition.log_end {
-            return None;
-        }
-        let bound = bound.min(partition.log_end);
-        if start >= bound {
-            return Some(Vec::new());
-        }
-        let batches = state.index.tail(log, start)?;
-        let found = state.tail.read(batches, partition.log_end, bound, bytes_max, at_least_one);
-        state.stats.tail_reads += 1;
-        Some(found)
-    }
-
-    /// As [`Store::read_tail`], from disk where memory does not hold the answer.
-    ///
-    /// Errors: `OutOfRange`, `UnknownLog`; `Damaged` and `Io` when the disk does not give back what was written.
-    pub async fn read(
-        &self,
-        log: LogId,
-        start: Offset,
-        bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-    ) -> Result<Slices<R::Buffer>, ReadError> {
-        if let Some(found) = self.read_tail(log, start, bound, bytes_max, at_least_one) {
-            return Ok(found);
-        }
-        let partition = self.partition(log).ok_or(ReadError::UnknownLog { log })?;
-        Err(ReadError::OutOfRange { start, log_start: partition.log_start, log_end: partition.log_end })
-    }
-
     /// Bytes that a log takes on disk, entry headers included.
     pub fn log_bytes(&self, log: LogId) -> u64 {
         self.core.state.borrow().index.log_bytes(log)
@@ -299,7 +261,7 @@ impl<R: Runtime> Store<R> {
             written_bytes: state.writer.submitted_bytes(),
             segments_live: u64::try_from(state.segments.live.len()).expect("a count fits 64 bits"),
             segments_free: u64::try_from(state.segments.free.len()).expect("a count fits 64 bits"),
-            memory_bytes: state.tail.memory_bytes(),
+            memory_bytes: state.tail.memory_bytes() + self.core.cold.memory_bytes() + state.index.memory_bytes(),
             ..state.stats
         }
     }
@@ -449,7 +411,7 @@ impl<R: Runtime> State<R> {
         let memory = core.runtime.allocate(core.options.block_bytes);
         let block = self.writer.open_segment(number, &header.encode(), memory);
         self.tail.push(block.segment, block.start, block.block);
-        let live = LiveSegment { header, file, sealed_end: None, hold: Rc::new(()) };
+        let live = LiveSegment { header, file, sealed_end: None };
         self.segments.live.insert(number, live);
         core.prepare_bell.ring();
     }
@@ -472,6 +434,11 @@ impl<R: Runtime> State<R> {
 /// Memory that the tail cache may use.
 pub(super) fn tail_bytes_max(options: &StoreOptions) -> u64 {
     options.memory_bytes / 4 * TAIL_MEMORY_QUARTERS
+}
+
+/// Memory that windows of cold reads may use.
+pub(super) fn cold_bytes_max(options: &StoreOptions) -> u64 {
+    options.memory_bytes - tail_bytes_max(options)
 }
 
 /// Bytes that may wait for their write: half of the tail, so that what was written is not evicted at once.

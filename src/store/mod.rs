@@ -13,11 +13,15 @@
 
 pub mod checkpoint;
 mod checkpointing;
+pub mod cold;
+pub mod disk_reads;
 mod flush;
 pub mod format;
 pub mod index;
 mod log;
+mod lru;
 mod notify;
+mod reading;
 mod recovery;
 mod scan;
 mod segment_writer;
@@ -318,3 +322,6 @@ pub struct StoreStats {
     /// Checkpoints written.
     pub checkpoints: u64,
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,12 +20,14 @@ use crate::runtime::{Buffer, File, Runtime};
 use crate::store::checkpoint::{
     CheckpointError, CheckpointFiles, CheckpointHead, CheckpointPartition, CheckpointWriter,
 };
+use crate::store::cold::ColdCache;
+use crate::store::disk_reads::SegmentHolds;
 use crate::store::format::{
     Control, Entry, EntryKind, Footer, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, Trailer, UNIT_BYTES,
     next_unit, parse_segment_file_name, segment_file_name, usize_of,
 };
 use crate::store::index::{Index, IndexedEntry};
-use crate::store::log::{Core, State};
+use crate::store::log::{Core, State, cold_bytes_max};
 use crate::store::notify::Bell;
 use crate::store::scan::Scanner;
 use crate::store::segment_writer::SegmentWriter;
@@ -147,7 +149,7 @@ pub(super) async fn recover<R: Runtime>(
     recovery.flush(&links).await?;
     for link in links {
         let sealed_end = Some(link.end);
-        let live = LiveSegment { header: link.header, file: Some(link.file), sealed_end, hold: Rc::new(()) };
+        let live = LiveSegment { header: link.header, file: Some(link.file), sealed_end };
         segments.live.insert(link.header.number, live);
     }
     if clean {
@@ -592,7 +594,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let path = directory.join(segment_file_name(file.id));
         file.file.write_at(Rc::new(block), 0).await.map_err(failed("write", &path))?;
         file.file.flush().await.map_err(failed("flush", &path))?;
-        let live = LiveSegment { header, file: Some(file), sealed_end: None, hold: Rc::new(()) };
+        let live = LiveSegment { header, file: Some(file), sealed_end: None };
         segments.live.insert(number, live);
         let start = LogPosition { segment: number, byte: SEGMENT_HEADER_BYTES };
         Ok(self.finish(start, &content, segments, checkpoints))
@@ -618,6 +620,7 @@ impl<R: Runtime> Recovery<'_, R> {
             index,
             partitions,
             segments,
+            holds: SegmentHolds::new(),
             durable: end,
             flush_ends: VecDeque::new(),
             flush_forced: false,
@@ -631,6 +634,7 @@ impl<R: Runtime> Recovery<'_, R> {
             stats: StoreStats::default(),
         };
         Core {
+            cold: ColdCache::new(runtime.clone(), cold_bytes_max(&options)),
             runtime,
             options,
             state: RefCell::new(state),

@@ -5,8 +5,8 @@
 //! it), free, ready, or with the task that prepares it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::rc::Rc;
 
+use crate::store::disk_reads::SegmentHolds;
 use crate::store::format::SegmentHeader;
 use crate::types::{FileId, SegmentNumber};
 
@@ -29,18 +29,16 @@ pub(super) struct LiveSegment<F> {
     pub(super) file: Option<SegmentFile<F>>,
     /// End of its last entry, once nothing more is appended.
     pub(super) sealed_end: Option<u32>,
-    /// Shared with every read that holds the segment.
-    pub(super) hold: Rc<()>,
 }
 
 /// A dead segment on its way to reuse.
 pub(super) struct RetiredSegment<F> {
+    /// Its number: what reads hold it by.
+    pub(super) number: SegmentNumber,
     /// Its file.
     pub(super) file: SegmentFile<F>,
     /// Sequence of the first checkpoint that does not name it.
     pub(super) checkpoint_sequence: u64,
-    /// Shared with every read that holds the segment.
-    pub(super) hold: Rc<()>,
 }
 
 /// All files of the store.
@@ -103,11 +101,11 @@ impl<F: Clone> Segments<F> {
     }
 
     /// Frees the retired segments that `checkpoint_sequence`, now durable, no longer names and that no read holds.
-    pub(super) fn free_retired(&mut self, checkpoint_sequence: u64) -> usize {
+    pub(super) fn free_retired(&mut self, checkpoint_sequence: u64, holds: &SegmentHolds) -> usize {
         let before = self.free.len();
-        let (free, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.retired).into_iter().partition(|segment| {
-            segment.checkpoint_sequence <= checkpoint_sequence && Rc::strong_count(&segment.hold) == 1
-        });
+        let (free, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.retired)
+            .into_iter()
+            .partition(|segment| segment.checkpoint_sequence <= checkpoint_sequence && !holds.is_held(segment.number));
         self.retired = kept;
         self.free.extend(free.into_iter().map(|segment| segment.file));
         self.free.len() - before

@@ -1,0 +1,635 @@
+//! Reads of what is no longer in memory: aligned windows of segments, shared by all partitions of a core.
+//!
+//! When a thousand partitions lag, their batches lie side by side, so one window serves many: it is read whole once a
+//! sixteenth of it was wanted, by one reader or by several, and kept, least recently used first to go. Below that only
+//! the units needed are read, and not kept. Who wants a window that is being read waits for that read.
+//!
+//! Every batch that leaves was checked against its entry header: crc, log id, segment number, and the offsets that the
+//! index expects. The batch's own CRC is left to the consumer, as everywhere on the way out.
+//!
+//! It does not know which segments live or what is in memory. One per core. Invariants: the bytes kept are at most the
+//! bound; a window is kept only if all of it was final when it was read.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
+use std::rc::{Rc, Weak};
+
+use bytes::{Bytes, BytesMut};
+
+use crate::limits::{
+    COLD_BYTES_AHEAD_MAX, COLD_EXTENTS_DIVISOR, COLD_READ_DEPTH, COLD_SPARSE_WINDOWS_MAX, COLD_WINDOW_BYTES,
+    COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT, FETCH_COPY_BYTES_MAX, IO_ALIGNMENT,
+};
+use crate::runtime::block::{Block, Slice};
+use crate::runtime::{File, Runtime};
+use crate::store::disk_reads::{DiskReads, Pending, ReadFailure, ReadResult, SegmentHold};
+use crate::store::format::{
+    Entry, EntryHeader, EntryKind, Extent, FormatError, ROW_BYTES, Trailer, UNIT_BYTES, next_unit, usize_of,
+};
+use crate::store::index::{Place, PlaceExtents, extents_from};
+use crate::store::lru::Lru;
+use crate::types::{LogId, Offset, SegmentNumber};
+
+/// Why a cold read failed.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ColdError {
+    /// The system refused.
+    #[error("reading segment {segment}: {cause}")]
+    Io {
+        /// The segment.
+        segment: SegmentNumber,
+        /// Its answer.
+        cause: Rc<std::io::Error>,
+    },
+    /// The bytes are not what was written.
+    #[error("segment {segment} is damaged at byte {position}: {what}")]
+    Damaged {
+        /// The segment.
+        segment: SegmentNumber,
+        /// Where in it.
+        position: u32,
+        /// What does not fit.
+        what: String,
+    },
+}
+
+/// What to read: whole batches of one log from one segment.
+#[derive(Clone)]
+pub struct ColdRead<F> {
+    /// The segment's file.
+    pub file: F,
+    /// Keeps the segment; taken in the step that located `place`.
+    pub hold: SegmentHold,
+    /// The log.
+    pub log: LogId,
+    /// Where the index found it.
+    pub place: Place,
+    /// Position in the segment up to which entries are on disk for good: the size of a sealed segment, what is written
+    /// of an open one.
+    pub readable_end: u32,
+    /// The first batch is the one that holds this offset, or the next one.
+    pub from: Offset,
+    /// Batches that end at or above it stay behind.
+    pub bound: Offset,
+    /// Most bytes of batches.
+    pub bytes_max: usize,
+    /// The first batch comes whole, whatever its size.
+    pub at_least_one: bool,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub struct ColdBatches<B> {
+    /// Whole batches, back to back, without entry headers; a slice may hold several, and one may go over several.
+    pub slices: Vec<Slice<B>>,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Where to go on: behind the last batch, or where it started when there is none.
+    pub next_offset: Offset,
+}
+
+/// What the cache did, since it began.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ColdStats {
+    /// Windows found in memory.
+    pub window_hits: u64,
+    /// Windows read whole.
+    pub windows_read: u64,
+    /// Reads of single units, batches and extents.
+    pub sparse_reads: u64,
+    /// Bytes read from disk.
+    pub bytes_read: u64,
+}
+
+type WindowKey = (SegmentNumber, u32);
+type ExtentsKey = (SegmentNumber, ExtentsOf);
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum ExtentsOf {
+    Trailer,
+    Row(u32),
+}
+
+#[derive(Clone)]
+enum CachedExtents {
+    Trailer(Trailer),
+    Row(Rc<[Extent]>),
+}
+
+type SharedRead<B> = Rc<Pending<ReadResult<B>>>;
+
+struct State<B> {
+    windows: Lru<WindowKey, Rc<Block<B>>>,
+    loading: HashMap<WindowKey, SharedRead<B>>,
+    /// Bytes wanted of windows that are not kept.
+    sparse: Lru<WindowKey, u32>,
+    extents: Lru<ExtentsKey, CachedExtents>,
+    /// Windows that left the cache while an answer held them: memory still.
+    pinned: Vec<Weak<Block<B>>>,
+    stats: ColdStats,
+}
+
+/// The cold cache of one core. Cheap to clone.
+pub struct ColdCache<R: Runtime> {
+    reads: DiskReads<R>,
+    state: Rc<RefCell<State<R::Buffer>>>,
+    bytes_max: u64,
+}
+
+impl<R: Runtime> Clone for ColdCache<R> {
+    fn clone(&self) -> Self {
+        ColdCache { reads: self.reads.clone(), state: Rc::clone(&self.state), bytes_max: self.bytes_max }
+    }
+}
+
+impl<R: Runtime> ColdCache<R> {
+    /// A cache of at most `bytes_max` bytes of windows and extents; reads in flight and answers come on top.
+    pub fn new(runtime: R, bytes_max: u64) -> ColdCache<R> {
+        let extents_max = bytes_max / COLD_EXTENTS_DIVISOR;
+        let state = State {
+            windows: Lru::new(bytes_max - extents_max),
+            loading: HashMap::new(),
+            sparse: Lru::new(COLD_SPARSE_WINDOWS_MAX),
+            extents: Lru::new(extents_max),
+            pinned: Vec::new(),
+            stats: ColdStats::default(),
+        };
+        ColdCache { reads: DiskReads::new(runtime), state: Rc::new(RefCell::new(state)), bytes_max }
+    }
+
+    /// Changes how many reads may be in flight (1 to `COLD_READ_DEPTH`): less when they slow the log down.
+    pub fn set_depth(&self, depth: u32) {
+        self.reads.set_depth(depth);
+    }
+
+    /// What it did.
+    pub fn stats(&self) -> ColdStats {
+        self.state.borrow().stats
+    }
+
+    /// Bytes of windows and extents kept, and of windows that answers still hold.
+    pub fn memory_bytes(&self) -> u64 {
+        let mut state = self.state.borrow_mut();
+        state.windows.weight() + state.extents.weight() + state.pinned_bytes()
+    }
+
+    /// Forgets a segment that is gone. Not needed for correctness: its number never comes back.
+    pub fn forget(&self, segment: SegmentNumber) {
+        let mut state = self.state.borrow_mut();
+        let windows: Vec<WindowKey> = state.windows.keys().filter(|key| key.0 == segment).collect();
+        for key in windows {
+            let gone = state.windows.remove(key);
+            state.left(gone);
+        }
+        let extents: Vec<ExtentsKey> = state.extents.keys().filter(|key| key.0 == segment).collect();
+        extents.into_iter().for_each(|key| drop(state.extents.remove(key)));
+    }
+
+    /// Reads whole batches of `read.log` from `read.from` on, as far as `read.place` reaches.
+    ///
+    /// Errors: `Io`; `Damaged` when an entry is not what the index says stands there.
+    pub async fn read(&self, read: &ColdRead<R::File>) -> Result<ColdBatches<R::Buffer>, ColdError> {
+        let all = self.extents(&read.file, &read.hold, read.log, &read.place).await?;
+        let wanted = u64::try_from(read.bytes_max).expect("64 bits hold a usize");
+        let extents = extents_from(&all, read.from, wanted);
+        let mut walk = Walk::new(self, read, extents);
+        let copy_always = self.memory_bytes() > self.bytes_max + self.bytes_max / 2;
+        let mut answer = Answer::new(read, copy_always);
+        'extents: for extent in extents {
+            let mut position = extent.position;
+            let mut expected = Some(extent.base_offset);
+            while position < extent.end() {
+                let Some(bytes) = walk.entry(position, extent.end()).await? else { break 'extents };
+                let entry = Entry::decode(bytes.as_slice()).map_err(|error| walk.damaged(position, error))?;
+                let full =
+                    answer.add_entry(&bytes, &entry, &mut expected).map_err(|what| walk.damaged(position, what))?;
+                if full {
+                    break 'extents;
+                }
+                let entry_bytes = u32::try_from(entry.header.entry_bytes()).expect("it lies within an extent");
+                position += entry_bytes;
+            }
+        }
+        Ok(answer.finish())
+    }
+
+    /// All extents of a log in one segment, by offset: known already, kept, or read from the footer. Of a place whose
+    /// extents are known they are those that the index was asked for.
+    ///
+    /// Errors: `Io`; `Damaged` when the footer does not hold them.
+    pub async fn extents(
+        &self,
+        file: &R::File,
+        hold: &SegmentHold,
+        log: LogId,
+        place: &Place,
+    ) -> Result<Rc<[Extent]>, ColdError> {
+        let row = match &place.extents {
+            PlaceExtents::Known(extents) => return Ok(Rc::from(extents.as_slice())),
+            PlaceExtents::Footer { row } => *row,
+        };
+        let key = (place.segment, ExtentsOf::Row(row));
+        if let Some(CachedExtents::Row(extents)) = self.state.borrow_mut().extents.get(key) {
+            return Ok(Rc::clone(extents));
+        }
+        let trailer = self.trailer(file, hold).await?;
+        let damaged =
+            |position: u32, what: &str| ColdError::Damaged { segment: place.segment, position, what: what.to_owned() };
+        if row >= trailer.rows {
+            return Err(damaged(trailer.directory_position, "the directory is shorter than the index says"));
+        }
+        let row_bytes = u32::try_from(ROW_BYTES).expect("48 fits");
+        let row_position = trailer.directory_position + row * row_bytes;
+        let bytes = self.read_bytes(file, hold, row_position, row_bytes).await?;
+        let bytes: &[u8; ROW_BYTES] = bytes.as_slice().try_into().expect("as long as asked");
+        let found = trailer.decode_row(bytes).map_err(|error| damaged(row_position, &error.to_string()))?;
+        if found.log != log || found.base_offset != place.base_offset {
+            return Err(damaged(row_position, "the row is another log's"));
+        }
+        let range = trailer.extents_range(&found);
+        let (position, length) = range.ok_or_else(|| damaged(row_position, "extents beyond the footer"))?;
+        let bytes = self.read_bytes(file, hold, position, length).await?;
+        let extents = found.decode_extents(&bytes, trailer.data_end);
+        let extents: Rc<[Extent]> = extents.map_err(|error| damaged(position, &error.to_string()))?.into();
+        let weight = u64::from(length) + u64::try_from(size_of::<ExtentsKey>()).expect("small");
+        self.state.borrow_mut().extents.insert(key, CachedExtents::Row(Rc::clone(&extents)), weight);
+        Ok(extents)
+    }
+
+    async fn trailer(&self, file: &R::File, hold: &SegmentHold) -> Result<Trailer, ColdError> {
+        let segment = hold.segment();
+        let key = (segment, ExtentsOf::Trailer);
+        if let Some(CachedExtents::Trailer(trailer)) = self.state.borrow_mut().extents.get(key) {
+            return Ok(*trailer);
+        }
+        let damaged = |what: String| ColdError::Damaged { segment, position: 0, what };
+        let segment_bytes = u32::try_from(file.bytes()).map_err(|_| damaged("the file is too long".to_owned()))?;
+        let position =
+            segment_bytes.checked_sub(UNIT_BYTES).ok_or_else(|| damaged("the file is too short".to_owned()))?;
+        let bytes = self.read_bytes(file, hold, position, UNIT_BYTES).await?;
+        let trailer = Trailer::decode(&bytes, segment_bytes).map_err(|error| damaged(format!("footer: {error}")))?;
+        if trailer.number != segment {
+            return Err(damaged(format!("the footer is of segment {}", trailer.number)));
+        }
+        let weight = u64::try_from(size_of::<(ExtentsKey, Trailer)>()).expect("small");
+        self.state.borrow_mut().extents.insert(key, CachedExtents::Trailer(trailer), weight);
+        Ok(trailer)
+    }
+
+    /// Reads any range of bytes by whole units. The range lies in the file, so what it allocates is bounded by that.
+    async fn read_bytes(
+        &self,
+        file: &R::File,
+        hold: &SegmentHold,
+        position: u32,
+        length: u32,
+    ) -> Result<Vec<u8>, ColdError> {
+        let start = position - position % UNIT_BYTES;
+        let end = next_unit(position + length);
+        let pending = self.start_sparse(file, hold, start, end);
+        let block = pending.wait().await.map_err(|failure| io(hold, failure))?;
+        let first = usize_of(position - start);
+        Ok(block.as_slice()[first..first + usize_of(length)].to_vec())
+    }
+
+    /// Starts a read of the units from `start` to `end` for one reader only.
+    fn start_sparse(&self, file: &R::File, hold: &SegmentHold, start: u32, end: u32) -> SharedRead<R::Buffer> {
+        let mut state = self.state.borrow_mut();
+        state.stats.sparse_reads += 1;
+        state.stats.bytes_read += u64::from(end - start);
+        drop(state);
+        let window = end - start >= COLD_WINDOW_DENSE_BYTES * COLD_WINDOW_WEIGHT;
+        let weight = if window { COLD_WINDOW_WEIGHT } else { 1 };
+        self.reads.start(file, hold, (start, usize_of(end - start)), weight, |_| {})
+    }
+
+    /// Starts what is missing of one window, and says where its bytes will be.
+    fn start_window(&self, read: &ColdRead<R::File>, plan: &WindowPlan) -> Vec<Piece<R::Buffer>> {
+        let key = (read.hold.segment(), plan.window);
+        let window_start = plan.window * COLD_WINDOW_BYTES;
+        let file_end = u32::try_from(read.file.bytes()).unwrap_or(u32::MAX);
+        let window_end = window_start.saturating_add(COLD_WINDOW_BYTES).min(file_end - file_end % UNIT_BYTES);
+        if window_end <= window_start {
+            return Vec::new();
+        }
+        let mut state = self.state.borrow_mut();
+        if let Some(block) = state.windows.get(key) {
+            let block = Rc::clone(block);
+            state.stats.window_hits += 1;
+            return vec![Piece { start: window_start, end: window_end, source: Source::Ready(block) }];
+        }
+        if let Some(loading) = state.loading.get(&key) {
+            let source = Source::Pending(Rc::clone(loading));
+            state.stats.window_hits += 1;
+            return vec![Piece { start: window_start, end: window_end, source }];
+        }
+        let wanted: u32 = plan.runs.iter().map(|(start, end)| end - start).sum();
+        let wanted_before = state.sparse.get(key).copied().unwrap_or(0);
+        let is_final = window_end <= read.readable_end;
+        if is_final && wanted.saturating_add(wanted_before) >= COLD_WINDOW_DENSE_BYTES {
+            state.sparse.remove(key);
+            state.stats.windows_read += 1;
+            state.stats.bytes_read += u64::from(window_end - window_start);
+            drop(state);
+            let source = Source::Pending(self.start_whole(read, key, (window_start, window_end)));
+            return vec![Piece { start: window_start, end: window_end, source }];
+        }
+        if is_final {
+            state.sparse.insert(key, wanted + wanted_before, 1);
+        }
+        drop(state);
+        let start = |&(start, end): &(u32, u32)| {
+            let source = Source::Pending(self.start_sparse(&read.file, &read.hold, start, end));
+            Piece { start, end, source }
+        };
+        plan.runs.iter().map(start).collect()
+    }
+
+    fn start_whole(&self, read: &ColdRead<R::File>, key: WindowKey, (start, end): (u32, u32)) -> SharedRead<R::Buffer> {
+        let shared = Rc::clone(&self.state);
+        let weight = u64::from(end - start);
+        let keep = move |result: &ReadResult<R::Buffer>| {
+            let mut state = shared.borrow_mut();
+            state.loading.remove(&key);
+            if let Ok(block) = result {
+                let gone = state.windows.insert(key, Rc::clone(block), weight);
+                state.left(gone);
+            }
+        };
+        let bytes = usize_of(end - start);
+        let pending = self.reads.start(&read.file, &read.hold, (start, bytes), COLD_WINDOW_WEIGHT, keep);
+        self.state.borrow_mut().loading.insert(key, Rc::clone(&pending));
+        pending
+    }
+}
+
+impl<B> State<B> {
+    /// Windows leave the cache; those that answers hold are remembered.
+    fn left(&mut self, gone: impl IntoIterator<Item = Rc<Block<B>>>) {
+        let held = gone.into_iter().filter(|block| Rc::strong_count(block) > 1);
+        self.pinned.extend(held.map(|block| Rc::downgrade(&block)));
+        // Bounded by what answers hold; checked only as it grows, so that its cost is shared.
+        if self.pinned.len() % 64 == 0 {
+            self.pinned.retain(|block| block.strong_count() > 0);
+        }
+    }
+
+    fn pinned_bytes(&mut self) -> u64 {
+        self.pinned.retain(|block| block.strong_count() > 0);
+        let windows = u64::try_from(self.pinned.len()).expect("64 bits hold a usize");
+        windows * u64::from(COLD_WINDOW_BYTES)
+    }
+}
+
+/// What is wanted of one window: runs of whole units, ascending.
+#[derive(Debug, Eq, PartialEq)]
+struct WindowPlan {
+    window: u32,
+    runs: Vec<(u32, u32)>,
+}
+
+/// Splits extents (ascending) into windows and each window into runs of units, up to `readable_end`.
+fn plan(extents: &[Extent], readable_end: u32) -> Vec<WindowPlan> {
+    let mut plans: Vec<WindowPlan> = Vec::new();
+    for extent in extents {
+        let mut start = extent.position - extent.position % UNIT_BYTES;
+        let end = next_unit(extent.end().min(readable_end));
+        while start < end {
+            let window = start / COLD_WINDOW_BYTES;
+            let run_end = end.min((window + 1).saturating_mul(COLD_WINDOW_BYTES));
+            match plans.last_mut() {
+                Some(plan) if plan.window == window => match plan.runs.last_mut() {
+                    Some(run) if run.1 >= start => run.1 = run.1.max(run_end),
+                    _ => plan.runs.push((start, run_end)),
+                },
+                _ => plans.push(WindowPlan { window, runs: vec![(start, run_end)] }),
+            }
+            start = run_end;
+        }
+    }
+    plans
+}
+
+/// Bytes of a segment from `start` to `end`, in memory or on their way.
+struct Piece<B> {
+    start: u32,
+    end: u32,
+    source: Source<B>,
+}
+
+enum Source<B> {
+    Ready(Rc<Block<B>>),
+    Pending(SharedRead<B>),
+}
+
+/// The bytes of one entry: where they lie, or joined because they cross pieces.
+enum EntryBytes<B> {
+    Lent(Rc<Block<B>>, std::ops::Range<usize>),
+    Joined(Bytes),
+}
+
+impl<B: crate::runtime::Buffer> EntryBytes<B> {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            EntryBytes::Lent(block, range) => &block.as_slice()[range.clone()],
+            EntryBytes::Joined(bytes) => bytes,
+        }
+    }
+}
+
+/// One pass over the entries of some extents, with reads started a bounded way ahead.
+struct Walk<'a, R: Runtime> {
+    cache: &'a ColdCache<R>,
+    read: &'a ColdRead<R::File>,
+    plans: VecDeque<WindowPlan>,
+    pieces: VecDeque<Piece<R::Buffer>>,
+}
+
+impl<'a, R: Runtime> Walk<'a, R> {
+    fn new(cache: &'a ColdCache<R>, read: &'a ColdRead<R::File>, extents: &[Extent]) -> Walk<'a, R> {
+        let plans = plan(extents, read.readable_end).into();
+        Walk { cache, read, plans, pieces: VecDeque::new() }
+    }
+
+    /// The bytes from the entry at `position` on: at least the whole entry, at most to `end`. `None` when the entry goes
+    /// beyond what is readable. Positions ascend.
+    async fn entry(&mut self, position: u32, end: u32) -> Result<Option<EntryBytes<R::Buffer>>, ColdError> {
+        let limit = end.min(self.read.readable_end);
+        if position >= limit {
+            return Ok(None);
+        }
+        let (block, piece_start, piece_end) = self.block_at(position).await?;
+        let first = usize_of(position - piece_start);
+        let lent = first..usize_of(limit.min(piece_end) - piece_start);
+        let needed = match EntryHeader::decode_unchecked(&block.as_slice()[lent.clone()]) {
+            Ok(header) => header.entry_bytes(),
+            Err(FormatError::Truncated { needed }) => needed,
+            Err(error) => return Err(self.damaged(position, error)),
+        };
+        if needed <= u64::try_from(lent.len()).expect("64 bits hold a usize") {
+            return Ok(Some(EntryBytes::Lent(block, lent)));
+        }
+        if needed > u64::from(end - position) {
+            return Err(self.damaged(position, "the entry goes beyond its extent"));
+        }
+        if needed > u64::from(limit - position) {
+            return Ok(None);
+        }
+        // The entry crosses into the next piece: join it. At most an extent's bytes, as checked.
+        let needed = usize::try_from(needed).expect("at most an extent");
+        let mut joined = BytesMut::with_capacity(needed);
+        joined.extend_from_slice(&block.as_slice()[lent]);
+        let mut next = piece_end;
+        while joined.len() < needed {
+            let (block, piece_start, piece_end) = self.block_at(next).await?;
+            let first = usize_of(next - piece_start);
+            let last = usize_of(piece_end - piece_start).min(first + needed - joined.len());
+            joined.extend_from_slice(&block.as_slice()[first..last]);
+            next = piece_end;
+        }
+        Ok(Some(EntryBytes::Joined(joined.freeze())))
+    }
+
+    /// The piece that holds `position`: its memory, start and end.
+    async fn block_at(&mut self, position: u32) -> Result<(Rc<Block<R::Buffer>>, u32, u32), ColdError> {
+        while self.pieces.front().is_some_and(|piece| piece.end <= position) {
+            self.pieces.pop_front();
+        }
+        self.start_ahead();
+        let piece = self.pieces.front_mut().filter(|piece| piece.start <= position && position < piece.end);
+        let Some(piece) = piece else {
+            return Err(self.damaged(position, "the segment ends before the extent"));
+        };
+        let block = match &piece.source {
+            Source::Ready(block) => Rc::clone(block),
+            Source::Pending(pending) => {
+                let block = pending.wait().await.map_err(|failure| io(&self.read.hold, failure))?;
+                piece.source = Source::Ready(Rc::clone(&block));
+                block
+            }
+        };
+        Ok((block, piece.start, piece.end))
+    }
+
+    fn start_ahead(&mut self) {
+        let depth = usize_of(COLD_READ_DEPTH);
+        while self.pieces.len() < depth {
+            let ahead: u32 = self.pieces.iter().map(|piece| piece.end - piece.start).sum();
+            if !self.pieces.is_empty() && ahead >= COLD_BYTES_AHEAD_MAX {
+                return;
+            }
+            let Some(plan) = self.plans.pop_front() else { return };
+            self.pieces.extend(self.cache.start_window(self.read, &plan));
+        }
+    }
+
+    fn damaged(&self, position: u32, what: impl ToString) -> ColdError {
+        ColdError::Damaged { segment: self.read.hold.segment(), position, what: what.to_string() }
+    }
+}
+
+fn io(hold: &SegmentHold, failure: ReadFailure) -> ColdError {
+    ColdError::Io { segment: hold.segment(), cause: failure.cause }
+}
+
+/// Collects the batches of an answer.
+struct Answer<'a, B, F> {
+    read: &'a ColdRead<F>,
+    slices: Vec<Slice<B>>,
+    /// Small batches since the last slice.
+    copied: BytesMut,
+    bytes: usize,
+    next_offset: Offset,
+    copy_bytes_max: usize,
+}
+
+impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
+    fn new(read: &'a ColdRead<F>, copy_always: bool) -> Answer<'a, B, F> {
+        let copy_bytes_max = if copy_always { usize::MAX } else { FETCH_COPY_BYTES_MAX };
+        Answer { read, slices: Vec::new(), copied: BytesMut::new(), bytes: 0, next_offset: read.from, copy_bytes_max }
+    }
+
+    /// Adds those batches of a checked entry that are wanted. True when the answer is complete. `expected` is the offset
+    /// that the entry starts with, if the index says so.
+    fn add_entry(
+        &mut self,
+        bytes: &EntryBytes<B>,
+        entry: &Entry<'_>,
+        expected: &mut Option<Offset>,
+    ) -> Result<bool, &'static str> {
+        let header = &entry.header;
+        if !matches!(header.kind, EntryKind::Append | EntryKind::Move) {
+            return Err("the entry holds no batches");
+        }
+        if header.log != self.read.log || header.segment != self.read.hold.segment() {
+            return Err("the entry is another log's or of another life of the file");
+        }
+        for batch in entry.batches() {
+            if expected.take().is_some_and(|expected| batch.base_offset() != expected) {
+                return Err("the entry starts at another offset than the index says");
+            }
+            let last_offset = batch.last_offset();
+            if last_offset < batch.base_offset() {
+                return Err("the batch ends before it starts");
+            }
+            if last_offset < self.read.from {
+                continue;
+            }
+            if self.bytes > 0 && batch.base_offset() < self.next_offset {
+                return Err("offsets go back");
+            }
+            let bytes_after = self.bytes + batch.bytes().len();
+            let allowed = bytes_after <= self.read.bytes_max || (self.bytes == 0 && self.read.at_least_one);
+            if last_offset >= self.read.bound || !allowed {
+                return Ok(true);
+            }
+            self.add_batch(bytes, batch.bytes());
+            self.bytes = bytes_after;
+            self.next_offset = last_offset.advance(1);
+        }
+        Ok(false)
+    }
+
+    fn add_batch(&mut self, whole: &EntryBytes<B>, batch: &[u8]) {
+        if batch.len() <= self.copy_bytes_max {
+            self.copied.extend_from_slice(batch);
+            return;
+        }
+        self.flush_copied();
+        let at = offset_within(whole.as_slice(), batch);
+        match whole {
+            EntryBytes::Joined(bytes) => self.slices.push(Slice::Bytes(bytes.slice(at..at + batch.len()))),
+            EntryBytes::Lent(block, range) => {
+                let start = range.start + at;
+                if let Some(Slice::Block { block: last, range }) = self.slices.last_mut()
+                    && Rc::ptr_eq(last, block)
+                    && range.end == start
+                {
+                    range.end = start + batch.len();
+                    return;
+                }
+                let range = start..start + batch.len();
+                self.slices.push(Slice::Block { block: Rc::clone(block), range });
+            }
+        }
+    }
+
+    fn flush_copied(&mut self) {
+        if !self.copied.is_empty() {
+            self.slices.push(Slice::Bytes(self.copied.split().freeze()));
+        }
+    }
+
+    fn finish(mut self) -> ColdBatches<B> {
+        self.flush_copied();
+        ColdBatches { slices: self.slices, bytes: self.bytes, next_offset: self.next_offset }
+    }
+}
+
+/// Where `part`, a subslice of `whole`, begins in it.
+fn offset_within(whole: &[u8], part: &[u8]) -> usize {
+    part.as_ptr().addr() - whole.as_ptr().addr()
+}
+
+const _: () = assert!(COLD_WINDOW_BYTES % UNIT_BYTES == 0);
+const _: () = assert!(IO_ALIGNMENT == 4096);

@@ -1,0 +1,242 @@
+//! Reads: from the tail in memory when it holds the answer, else from windows of segments on disk.
+//!
+//! An answer may begin on disk and end in memory. Segments are held from the step that finds them in the index until the
+//! read has ended, so none is reused under a read.
+
+use crate::runtime::Runtime;
+use crate::store::cold::{ColdBatches, ColdError, ColdRead};
+use crate::store::disk_reads::SegmentHold;
+use crate::store::format::{Extent, StoredBatch};
+use crate::store::index::Place;
+use crate::store::log::{State, Store};
+use crate::store::{ReadError, Slices};
+use crate::types::{LogId, Offset, TimestampMs};
+
+/// What to read of a log.
+#[derive(Clone, Copy)]
+struct Want {
+    from: Offset,
+    /// Batches that end above it stay behind.
+    bound: Offset,
+    bytes_max: usize,
+    at_least_one: bool,
+}
+
+/// A place on disk, held, with what is needed to read it.
+struct Located<F> {
+    file: F,
+    hold: SegmentHold,
+    place: Place,
+    readable_end: u32,
+}
+
+impl<R: Runtime> Store<R> {
+    /// Whole batches from the one that contains `start`, as stored, below `bound` (exclusive), up to `bytes_max` bytes;
+    /// with `at_least_one` the first is given even when it alone is larger. Small batches are copied together, larger
+    /// ones are slices of blocks. `None` when memory does not hold the answer: ask [`Store::read`].
+    pub fn read_tail(
+        &self,
+        log: LogId,
+        start: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Option<Slices<R::Buffer>> {
+        let mut state = self.core.state.borrow_mut();
+        let found = state.read_tail(log, &Want { from: start, bound, bytes_max, at_least_one })?;
+        state.stats.tail_reads += 1;
+        Some(found)
+    }
+
+    /// As [`Store::read_tail`], from disk where memory does not hold the answer.
+    ///
+    /// Errors: `OutOfRange`, `UnknownLog`; `Damaged` and `Io` when the disk does not give back what was written.
+    pub async fn read(
+        &self,
+        log: LogId,
+        start: Offset,
+        bound: Offset,
+        bytes_max: usize,
+        at_least_one: bool,
+    ) -> Result<Slices<R::Buffer>, ReadError> {
+        if let Some(found) = self.read_tail(log, start, bound, bytes_max, at_least_one) {
+            return Ok(found);
+        }
+        let partition = self.partition(log).ok_or(ReadError::UnknownLog { log })?;
+        let (log_start, log_end) = (partition.log_start, partition.log_end);
+        if start < log_start || start > log_end {
+            return Err(ReadError::OutOfRange { start, log_start, log_end });
+        }
+        self.core.state.borrow_mut().stats.cold_reads += 1;
+        let mut slices = Slices::new();
+        let mut want = Want { from: start, bound: bound.min(log_end), bytes_max, at_least_one };
+        while want.from < want.bound {
+            let located = {
+                let state = self.core.state.borrow();
+                // Behind what was read from disk, memory may hold the rest.
+                if !slices.is_empty()
+                    && let Some(rest) = state.read_tail(log, &want)
+                {
+                    slices.extend(rest);
+                    break;
+                }
+                state.locate(log, &want)
+            };
+            let Some(located) = located else { break };
+            let batches = self.read_cold(log, located, want).await?;
+            if batches.bytes == 0 {
+                break;
+            }
+            slices.extend(batches.slices);
+            want.from = batches.next_offset;
+            want.at_least_one = false;
+            want.bytes_max = want.bytes_max.saturating_sub(batches.bytes);
+            if want.bytes_max == 0 {
+                break;
+            }
+        }
+        Ok(slices)
+    }
+
+    async fn read_cold(
+        &self,
+        log: LogId,
+        located: Located<R::File>,
+        want: Want,
+    ) -> Result<ColdBatches<R::Buffer>, ReadError> {
+        let Located { file, hold, place, readable_end } = located;
+        let Want { from, bound, bytes_max, at_least_one } = want;
+        let read = ColdRead { file, hold, log, place, readable_end, from, bound, bytes_max, at_least_one };
+        self.core.cold.read(&read).await.map_err(ReadError::from)
+    }
+
+    /// The first batch with a timestamp of at least `timestamp`, as stored.
+    ///
+    /// Errors: as [`Store::read`].
+    pub async fn batch_at_timestamp(&self, log: LogId, timestamp: TimestampMs) -> Result<Option<Vec<u8>>, ReadError> {
+        let mut from = self.partition(log).ok_or(ReadError::UnknownLog { log })?.log_start;
+        loop {
+            let located = {
+                let state = self.core.state.borrow();
+                state.index.timestamp_at_or_after(log, timestamp, from).and_then(|place| state.hold(place))
+            };
+            let Some(located) = located else { return Ok(None) };
+            let end = located.place.end_offset;
+            let extents = self.core.cold.extents(&located.file, &located.hold, log, &located.place).await?;
+            for (range, extent) in extent_ranges(&extents, end) {
+                if extent.timestamp_max < timestamp || range.end <= from {
+                    continue;
+                }
+                let batches = self.batches(log, range.start.max(from)..range.end).await?;
+                let mut all = batches.iter().flat_map(|bytes| split(bytes));
+                if let Some(found) = all.find(|batch| batch.timestamp_max() >= timestamp) {
+                    return Ok(Some(found.bytes().to_vec()));
+                }
+            }
+            from = end;
+        }
+    }
+
+    /// The first of the batches with the log's greatest timestamp, as stored.
+    ///
+    /// Errors: as [`Store::read`].
+    pub async fn batch_with_timestamp_max(&self, log: LogId) -> Result<Option<Vec<u8>>, ReadError> {
+        let log_start = self.partition(log).ok_or(ReadError::UnknownLog { log })?.log_start;
+        let located: Vec<Located<R::File>> = {
+            let state = self.core.state.borrow();
+            let places = state.index.timestamp_max_places(log);
+            places.into_iter().filter_map(|(_, place)| state.hold(place)).collect()
+        };
+        let mut best: Option<(TimestampMs, Vec<u8>)> = None;
+        for located in located {
+            let extents = self.core.cold.extents(&located.file, &located.hold, log, &located.place).await?;
+            for (range, extent) in extent_ranges(&extents, located.place.end_offset) {
+                let can_win = best.as_ref().is_none_or(|(timestamp, _)| *timestamp < extent.timestamp_max);
+                if !can_win || range.end <= log_start {
+                    continue;
+                }
+                for bytes in self.batches(log, range.start.max(log_start)..range.end).await? {
+                    for batch in split(&bytes) {
+                        let timestamp = batch.timestamp_max();
+                        if best.as_ref().is_none_or(|(best, _)| *best < timestamp) {
+                            best = Some((timestamp, batch.bytes().to_vec()));
+                        }
+                    }
+                }
+            }
+        }
+        Ok(best.map(|(_, bytes)| bytes))
+    }
+
+    /// All batches of an extent's offsets: at most an extent's bytes.
+    async fn batches(&self, log: LogId, range: std::ops::Range<Offset>) -> Result<Vec<Vec<u8>>, ReadError> {
+        match self.read(log, range.start, range.end, usize::MAX, true).await {
+            // One vector, because batches may go over several slices.
+            Ok(slices) => Ok(vec![slices.iter().flat_map(|slice| slice.as_slice()).copied().collect()]),
+            // The log start moved on meanwhile.
+            Err(ReadError::OutOfRange { .. }) => Ok(Vec::new()),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Each extent with the offsets that it covers, given where the last one ends.
+fn extent_ranges(extents: &[Extent], end: Offset) -> impl Iterator<Item = (std::ops::Range<Offset>, &Extent)> {
+    let ends = extents.iter().skip(1).map(|extent| extent.base_offset).chain([end]);
+    extents.iter().zip(ends).map(|(extent, end)| (extent.base_offset..end, extent))
+}
+
+/// The batches that stand back to back in `bytes`.
+fn split(bytes: &[u8]) -> impl Iterator<Item = StoredBatch<'_>> {
+    let mut rest = bytes;
+    std::iter::from_fn(move || {
+        let (batch, behind) = StoredBatch::split(rest).ok()?;
+        rest = behind;
+        Some(batch)
+    })
+}
+
+impl<R: Runtime> State<R> {
+    fn read_tail(&self, log: LogId, want: &Want) -> Option<Slices<R::Buffer>> {
+        let (log_start, log_end) = (self.index.log_start(log)?, self.index.log_end(log)?);
+        if want.from < log_start || want.from > log_end {
+            return None;
+        }
+        let bound = want.bound.min(log_end);
+        if want.from >= bound {
+            return Some(Vec::new());
+        }
+        let batches = self.index.tail(log, want.from)?;
+        Some(self.tail.read(batches, log_end, bound, want.bytes_max, want.at_least_one))
+    }
+
+    fn locate(&self, log: LogId, want: &Want) -> Option<Located<R::File>> {
+        let bytes = u64::try_from(want.bytes_max).expect("usize fits 64 bits");
+        self.hold(self.index.locate(log, want.from, bytes)?)
+    }
+
+    /// Holds the segment of a place; `None` while it has no file, when all of it is in memory.
+    fn hold(&self, place: Place) -> Option<Located<R::File>> {
+        let live = self.segments.live.get(&place.segment)?;
+        let file = live.file.as_ref()?.file.clone();
+        let written = self.writer.written();
+        // A segment before the one that is being written is on disk for good.
+        let readable_end = match place.segment.cmp(&written.segment) {
+            std::cmp::Ordering::Less => live.header.bytes,
+            std::cmp::Ordering::Equal => written.byte,
+            std::cmp::Ordering::Greater => 0,
+        };
+        Some(Located { file, hold: self.holds.hold(place.segment), place, readable_end })
+    }
+}
+
+impl From<ColdError> for ReadError {
+    fn from(error: ColdError) -> ReadError {
+        match error {
+            ColdError::Io { segment, cause } => ReadError::Io { segment, cause: cause.to_string() },
+            ColdError::Damaged { segment, position, what } => {
+                ReadError::Damaged { segment, cause: format!("at byte {position}: {what}") }
+            }
+        }
+    }
+}

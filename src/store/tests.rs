@@ -1,0 +1,393 @@
+//! The store as a whole in simulation: lives and crashes against a model of what was promised.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::*;
+use crate::runtime::{Buffer, Runtime};
+use crate::simulation::random::Random;
+use crate::simulation::seeds::Seeds;
+use crate::simulation::{Crash, Ended, SimulatedRuntime, Simulation};
+use crate::types::Durability;
+
+const SEGMENT_BYTES: u32 = 64 * 1024;
+const BLOCK_BYTES: usize = 16 * 1024;
+
+fn options() -> StoreOptions {
+    StoreOptions {
+        shard: ShardId::new(3),
+        directory: PathBuf::from("/data/shard-3"),
+        memory_bytes: 256 * 1024,
+        segment_bytes: SEGMENT_BYTES,
+        block_bytes: BLOCK_BYTES,
+        budget_bytes: 64 * u64::from(SEGMENT_BYTES),
+        written_flush_interval_ms: 50,
+        checkpoint_interval_ms: 100,
+        accept_loss: false,
+        rebuild: false,
+    }
+}
+
+/// A batch of `records` records and `bytes` bytes whose content follows from `seed`.
+fn batch_bytes(base_offset: i64, records: u32, bytes: usize, seed: u64) -> Vec<u8> {
+    let mut out = vec![0; bytes.max(BATCH_HEADER_BYTES)];
+    Random::new(seed).bytes(&mut out);
+    let length = i32::try_from(out.len() - 12).unwrap();
+    out[0..8].copy_from_slice(&base_offset.to_be_bytes());
+    out[8..12].copy_from_slice(&length.to_be_bytes());
+    out[16] = 2;
+    out[23..27].copy_from_slice(&(records - 1).to_be_bytes());
+    out[35..43].copy_from_slice(&(1000 + base_offset).to_be_bytes());
+    let crc = crc32c::crc32c(&out[21..]);
+    out[17..21].copy_from_slice(&crc.to_be_bytes());
+    out
+}
+
+fn append<R: Runtime>(
+    store: &Store<R>,
+    log: LogId,
+    bytes: &[u8],
+    durability: Durability,
+) -> Result<LogPosition, StorageError> {
+    let (header, records) = bytes.split_first_chunk::<BATCH_HEADER_BYTES>().unwrap();
+    let base_offset = Offset::new(i64::from_be_bytes(header[0..8].try_into().unwrap()));
+    let count = u32::from_be_bytes(header[23..27].try_into().unwrap());
+    let last_offset = base_offset.advance(count);
+    let timestamp_max = TimestampMs::new(i64::from_be_bytes(header[35..43].try_into().unwrap()));
+    store.append(log, Batch { header, records, base_offset, last_offset, timestamp_max }, durability)
+}
+
+fn joined<B: Buffer>(slices: &Slices<B>) -> Vec<u8> {
+    slices.iter().flat_map(|slice| slice.as_slice().to_vec()).collect()
+}
+
+/// Hears everything and keeps the log ends it was told.
+#[derive(Default)]
+struct Heard {
+    ends: BTreeMap<LogId, (Offset, Offset)>,
+    batches: usize,
+}
+
+impl Replay for Heard {
+    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]) {
+        // The state that the owner below writes is the log end, so it must agree with the record.
+        if !state.is_empty() {
+            assert_eq!(state, partition.log_end.value().to_le_bytes());
+        }
+        let twice = self.ends.insert(partition.log, (partition.log_start, partition.log_end));
+        assert!(twice.is_none());
+    }
+
+    fn on_batch(&mut self, log: LogId, header: &[u8; BATCH_HEADER_BYTES]) {
+        let base = Offset::new(i64::from_be_bytes(header[0..8].try_into().unwrap()));
+        let count = u32::from_be_bytes(header[23..27].try_into().unwrap());
+        let (_, end) = self.ends.get_mut(&log).expect("a partition is told before its batches");
+        assert_eq!(*end, base, "batches are told in order, none twice, none left out");
+        *end = base.advance(count).advance(1);
+        self.batches += 1;
+    }
+
+    fn on_log_start(&mut self, log: LogId, log_start: Offset) {
+        let (start, _) = self.ends.get_mut(&log).expect("a partition is told before its log start");
+        assert!(*start < log_start);
+        *start = log_start;
+    }
+
+    fn on_delete(&mut self, log: LogId) {
+        self.ends.remove(&log).expect("a partition is told before its end");
+    }
+}
+
+/// Its snapshot is the log end as the store knows it.
+struct EndOwner {
+    store: Store<SimulatedRuntime>,
+}
+
+impl Owner for EndOwner {
+    fn on_progress(&self) {
+        let progress = self.store.progress();
+        assert!(progress.durable <= progress.written && progress.written <= progress.appended);
+    }
+
+    fn snapshot(&self, log: LogId, out: &mut Vec<u8>) {
+        let end = self.store.partition(log).expect("a checkpoint asks for what exists").log_end;
+        out.extend_from_slice(&end.value().to_le_bytes());
+    }
+}
+
+async fn open(runtime: &SimulatedRuntime, options: StoreOptions) -> (Store<SimulatedRuntime>, Heard) {
+    let mut heard = Heard::default();
+    let store = Store::open(runtime.clone(), options, &mut heard).await.expect("the store opens");
+    store.set_owner(Rc::new(EndOwner { store: store.clone() }));
+    for partition in store.partitions() {
+        assert_eq!(heard.ends.get(&partition.log), Some(&(partition.log_start, partition.log_end)));
+    }
+    assert_eq!(store.partitions().len(), heard.ends.len());
+    (store, heard)
+}
+
+async fn until_durable(store: &Store<SimulatedRuntime>, runtime: &SimulatedRuntime, end: LogPosition) {
+    while store.progress().durable < end {
+        assert!(store.failure().is_none());
+        runtime.sleep(Duration::from_micros(50)).await;
+    }
+}
+
+#[test]
+fn batch_is_readable_at_once_and_after_a_clean_stop() {
+    let mut simulation = Simulation::new(1);
+    let first = batch_bytes(0, 3, 300, 1);
+    let second = batch_bytes(3, 1, 9000, 2);
+    let (a, b) = (first.clone(), second.clone());
+    let log = simulation
+        .run(|runtime| async move {
+            let (store, _) = open(&runtime, options()).await;
+            let (log, created) = store.create(TopicId::new([7; 16]), PartitionIndex::new(2)).unwrap();
+            let end = append(&store, log, &a, Durability::Flushed).unwrap();
+            assert!(created < end);
+            let end = append(&store, log, &b, Durability::Flushed).unwrap();
+            let read = |from, bound, bytes| {
+                let slices = store.read_tail(log, Offset::new(from), Offset::new(bound), bytes, true);
+                joined(&slices.expect("the tail is in memory"))
+            };
+            assert_eq!(read(0, 4, 100_000), [a.clone(), b.clone()].concat());
+            assert_eq!(read(2, 4, 10), a);
+            assert_eq!(read(0, 3, 100_000), a);
+            assert_eq!(read(3, 4, 10), b);
+            assert!(read(4, 4, 10).is_empty());
+            until_durable(&store, &runtime, end).await;
+            store.close().await.unwrap();
+            assert!(matches!(
+                append(&store, log, &batch_bytes(4, 1, 100, 3), Durability::Written),
+                Err(StorageError::Closed)
+            ));
+            log
+        })
+        .finished();
+    simulation.cut_power();
+    simulation
+        .run(move |runtime| async move {
+            let (store, heard) = open(&runtime, options()).await;
+            assert_eq!(heard.batches, 0, "a clean checkpoint says it all");
+            let all = store.read(log, Offset::ZERO, Offset::new(4), 100_000, true).await.unwrap();
+            assert_eq!(joined(&all), [first, second].concat());
+            let partition = store.partition(log).unwrap();
+            assert_eq!((partition.topic, partition.partition), (TopicId::new([7; 16]), PartitionIndex::new(2)));
+        })
+        .finished();
+}
+
+/// One batch as the model knows it.
+#[derive(Clone, Debug)]
+struct ModelBatch {
+    base: i64,
+    end: i64,
+    bytes: Vec<u8>,
+    position: LogPosition,
+}
+
+#[derive(Clone, Debug, Default)]
+struct ModelLog {
+    start: i64,
+    /// Log starts asked for and not known to be durable: (position, offset).
+    starts: Vec<(LogPosition, i64)>,
+    batches: Vec<ModelBatch>,
+    created: LogPosition,
+    deleted: Option<LogPosition>,
+}
+
+impl ModelLog {
+    fn end(&self) -> i64 {
+        self.batches.last().map_or(0, |batch| batch.end)
+    }
+}
+
+/// What was promised, over all lives.
+#[derive(Clone, Default)]
+struct Model {
+    logs: BTreeMap<LogId, ModelLog>,
+    /// Greatest positions seen by the process: what it may have acknowledged.
+    written: LogPosition,
+    durable: LogPosition,
+    next_seed: u64,
+}
+
+impl Model {
+    /// Compares what a recovered store has with what was promised at `level`, and takes over what it has.
+    async fn check(&mut self, store: &Store<SimulatedRuntime>, level: LogPosition) {
+        let recovered: BTreeMap<LogId, PartitionRecord> =
+            store.partitions().into_iter().map(|partition| (partition.log, partition)).collect();
+        for log in recovered.keys() {
+            assert!(self.logs.contains_key(log), "log {log} was never created");
+        }
+        let mut kept = BTreeMap::new();
+        for (log, mut model) in std::mem::take(&mut self.logs) {
+            let Some(partition) = recovered.get(&log) else {
+                let gone = model.deleted.is_some() || model.created > level;
+                assert!(gone, "log {log}, created at {} of {level}, is gone", model.created);
+                continue;
+            };
+            assert!(model.deleted.is_none_or(|deleted| deleted > level), "deleted log {log} is back");
+            let end = partition.log_end.value();
+            for batch in &model.batches {
+                assert!(batch.position > level || batch.end <= end, "log {log} lost {} of {level}", batch.position);
+            }
+            model.batches.retain(|batch| batch.end <= end);
+            assert_eq!(model.end().max(model.start), end.max(model.start), "log {log} ends inside of a batch");
+            let start = partition.log_start.value();
+            let promised = model.starts.iter().filter(|(position, _)| *position <= level).map(|(_, start)| *start);
+            assert!(start >= promised.max().unwrap_or(0).max(model.start), "log start of {log} went back");
+            assert!(start == model.start || model.starts.iter().any(|(_, asked)| *asked == start));
+            model.start = start;
+            model.starts.clear();
+            model.deleted = None;
+            model.created = LogPosition::default();
+            model.batches.iter_mut().for_each(|batch| batch.position = LogPosition::default());
+            self.read_all(store, log, &model).await;
+            kept.insert(log, model);
+        }
+        self.logs = kept;
+    }
+
+    async fn read_all(&self, store: &Store<SimulatedRuntime>, log: LogId, model: &ModelLog) {
+        let mut expected = model.batches.iter().filter(|batch| batch.end > model.start).peekable();
+        let mut at = model.start;
+        while at < model.end() {
+            let bound = Offset::new(model.end());
+            let slices =
+                store.read(log, Offset::new(at), bound, 10_000, true).await.expect("what is there can be read");
+            let bytes = joined(&slices);
+            let mut rest = &bytes[..];
+            assert!(!rest.is_empty(), "log {log} has nothing at {at}");
+            while !rest.is_empty() {
+                let batch = expected.next().expect("no more is read than was written");
+                assert!(rest.starts_with(&batch.bytes), "log {log} differs at {}", batch.base);
+                rest = &rest[batch.bytes.len()..];
+                at = batch.end;
+            }
+        }
+        assert!(expected.peek().is_none());
+    }
+}
+
+type SharedModel = Rc<RefCell<Model>>;
+
+/// Appends, creates, deletes and moves log starts until `steps` are done.
+async fn work(runtime: SimulatedRuntime, store: Store<SimulatedRuntime>, model: SharedModel, steps: u64, seed: u64) {
+    let mut random = Random::new(seed);
+    let equal_sizes = random.chance(1, 3).then(|| 100 + random.index(3000));
+    for _ in 0..steps {
+        let logs: Vec<LogId> =
+            model.borrow().logs.iter().filter(|(_, log)| log.deleted.is_none()).map(|(log, _)| *log).collect();
+        let choice = random.below(100);
+        if logs.is_empty() || (choice < 3 && logs.len() < 8) {
+            if let Ok((log, created)) = store.create(TopicId::new([1; 16]), PartitionIndex::new(0)) {
+                let twice = model.borrow_mut().logs.insert(log, ModelLog { created, ..ModelLog::default() });
+                assert!(twice.is_none(), "log id {log} was given twice");
+            }
+        } else if choice < 5 {
+            let log = *random.pick(&logs);
+            let position = store.delete(log).unwrap();
+            model.borrow_mut().logs.get_mut(&log).unwrap().deleted = Some(position);
+        } else if choice < 10 {
+            let log = *random.pick(&logs);
+            let (start, end) = (store.partition(log).unwrap().log_start, store.partition(log).unwrap().log_end);
+            let to = start.value() + i64::try_from(random.below(u64::try_from(end.since(start) + 1).unwrap())).unwrap();
+            if to > start.value() {
+                let position = store.set_log_start(log, Offset::new(to)).unwrap();
+                model.borrow_mut().logs.get_mut(&log).unwrap().starts.push((position, to));
+            }
+        } else if choice < 85 {
+            let log = *random.pick(&logs);
+            let bytes =
+                equal_sizes.unwrap_or_else(|| if random.chance(1, 20) { 20_000 } else { 70 + random.index(1500) });
+            match store.reserve(bytes).await {
+                Err(StorageError::Full { .. }) => continue,
+                reserved => reserved.unwrap(),
+            }
+            // The log may have been deleted while this task waited.
+            let Some(partition) = store.partition(log) else { continue };
+            let records = u32::try_from(1 + random.below(5)).unwrap();
+            let mut model = model.borrow_mut();
+            model.next_seed += 1;
+            let base = partition.log_end.value();
+            let bytes = batch_bytes(base, records, bytes, model.next_seed);
+            let durability = if random.chance(1, 2) { Durability::Flushed } else { Durability::Written };
+            let position = append(&store, log, &bytes, durability).unwrap();
+            let end = base + i64::from(records);
+            model.logs.get_mut(&log).unwrap().batches.push(ModelBatch { base, end, bytes, position });
+        } else if choice < 90 {
+            runtime.sleep(Duration::from_micros(random.below(2000))).await;
+        } else {
+            runtime.yield_now().await;
+        }
+        note_progress(&store, &model);
+    }
+}
+
+fn note_progress(store: &Store<SimulatedRuntime>, model: &SharedModel) {
+    let progress = store.progress();
+    let mut model = model.borrow_mut();
+    assert!(model.written <= progress.written && model.durable <= progress.durable);
+    (model.written, model.durable) = (progress.written, progress.durable);
+}
+
+async fn life(runtime: SimulatedRuntime, model: SharedModel, level: LogPosition, seed: u64) {
+    // A crash before the check leaves the promises as they were.
+    {
+        let mut model = model.borrow_mut();
+        (model.written, model.durable) = (level, level);
+    }
+    let (store, _) = open(&runtime, options()).await;
+    let mut checked = model.borrow().clone();
+    checked.check(&store, level).await;
+    (checked.written, checked.durable) = (LogPosition::default(), LogPosition::default());
+    *model.borrow_mut() = checked;
+    let tasks = 3;
+    let done = Rc::new(RefCell::new(0));
+    for task in 0..tasks {
+        let (runtime, store, model, done) = (runtime.clone(), store.clone(), Rc::clone(&model), Rc::clone(&done));
+        runtime.clone().spawn(async move {
+            work(runtime, store, model, 150, seed * 10 + task).await;
+            *done.borrow_mut() += 1;
+        });
+    }
+    while *done.borrow() < tasks {
+        runtime.sleep(Duration::from_millis(1)).await;
+        note_progress(&store, &model);
+    }
+    if seed % 2 == 0 {
+        store.close().await.unwrap();
+    }
+    note_progress(&store, &model);
+}
+
+#[test]
+fn what_was_acknowledged_survives_crash_after_crash() {
+    Seeds::from_environment(40).each(|seed| {
+        let mut simulation = Simulation::new(seed);
+        let mut random = Random::new(seed);
+        let model: SharedModel = Rc::default();
+        let mut level = LogPosition::default();
+        for life_number in 0..6 {
+            let crash = *random.pick(&[Crash::Process, Crash::Power]);
+            if random.chance(4, 5) {
+                simulation.crash_after(50 + random.below(12_000), crash);
+            }
+            let shared = Rc::clone(&model);
+            let ended = simulation.run(move |runtime| life(runtime, shared, level, seed * 100 + life_number));
+            let model = model.borrow();
+            level = match ended {
+                Ended::Finished(()) if random.chance(1, 2) => {
+                    simulation.cut_power();
+                    model.durable
+                }
+                Ended::Finished(()) | Ended::Crashed(Crash::Process) => model.written,
+                Ended::Crashed(Crash::Power) => model.durable,
+            };
+        }
+    });
+}
