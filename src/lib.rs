@@ -9,10 +9,11 @@ pub mod broker;
 pub mod cluster;
 pub mod config;
 pub mod limits;
+pub mod metrics;
 pub mod partition;
 pub mod protocol;
-pub mod metrics;
 pub mod runtime;
+pub mod shard;
 /// For tests only: nothing outside `simulation` and tests may import it.
 pub mod simulation;
 pub mod store;

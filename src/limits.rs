@@ -168,3 +168,46 @@ pub const METADATA_TRANSACTION_RECORDS_MAX: usize = 2 * PARTITIONS_MAX;
 
 /// Producer ids that the controller gives out at once, as in Kafka. A restart skips what is left of a block.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
+/// Messages queued into one shard by its siblings. Full lanes make the sending request wait, not the lane grow.
+pub const LANE_MESSAGES_MAX: usize = 1024;
+
+/// Fetch sessions kept per shard. Kafka's `max.incremental.fetch.session.cache.slots`, which it shares by 8 cache shards.
+pub const FETCH_SESSIONS_MAX: usize = 1000;
+
+/// Partitions over all fetch sessions of one shard: bounds the memory of sessions whatever their number.
+pub const FETCH_SESSION_PARTITIONS_MAX: usize = 200_000;
+
+/// A fetch session unused this long may be evicted for a new one, in milliseconds. Kafka's
+/// `min.incremental.fetch.session.eviction.ms`.
+pub const FETCH_SESSION_EVICTION_MS: u64 = 120_000;
+
+/// Longest that one shard watches partitions for a fetch on another, in milliseconds; the asking shard asks again.
+/// Bounds what a fetch that went away leaves behind.
+pub const REMOTE_WATCH_MS_MAX: u64 = 1000;
+
+/// How long ListOffsets and its kin wait for a flush in flight, in milliseconds, before the client is told to ask again.
+pub const LOG_END_WAIT_MS: u64 = 10_000;
+
+/// Bytes of the metadata log that are read at a time at start, first batch excepted.
+pub const METADATA_READ_BYTES: usize = 1024 * 1024;
+/// Unit of the cold cache, in bytes: what a dense want of old data reads at once. Measured: a scan shared by a thousand
+/// lagging partitions reads 1-2 GB/s this way, a thousand separate ones 0.1.
+pub const COLD_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// A window is read whole once a 16th of it was wanted, by one reader or by several; below that only the units needed.
+pub const COLD_WINDOW_DENSE_BYTES: u32 = COLD_WINDOW_BYTES / 16;
+
+/// Cold reads of single units in flight on one core. Unlimited reads raised write + flush from 0.1 to 1.8 ms.
+pub const COLD_READ_DEPTH: u32 = 16;
+
+/// What a whole window counts for in `COLD_READ_DEPTH`: two in flight.
+pub const COLD_WINDOW_WEIGHT: u32 = 8;
+
+/// Bytes that one cold read starts ahead of what it has looked at: two windows, or sixteen small reads.
+pub const COLD_BYTES_AHEAD_MAX: u32 = 2 * COLD_WINDOW_BYTES;
+
+/// Windows of which the cold cache remembers how much was wanted while it holds none of their bytes.
+pub const COLD_SPARSE_WINDOWS_MAX: u64 = 4096;
+
+/// Share of the cold cache that extents of sealed segments may take: one part in so many.
+pub const COLD_EXTENTS_DIVISOR: u64 = 8;

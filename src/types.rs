@@ -150,6 +150,11 @@ impl NodeId {
     pub fn of_shard(shard: ShardId) -> NodeId {
         NodeId(i32::from(shard.0) + 1)
     }
+
+    /// The shard that this node is. Only ids made by `of_shard` may be asked.
+    pub fn shard(self) -> ShardId {
+        ShardId(u16::try_from(self.0 - 1).expect("node ids are shard indexes plus one"))
+    }
 }
 
 impl SegmentNumber {

@@ -1,3 +1,118 @@
-//! One small file per Kafka API, named after it: versions and quirks, `handle`, its parts, its tests.
+//! One small file per Kafka API, named after it: versions and quirks, `handle`, its parts, its tests. This one finds the
+//! file that a request belongs to.
+//!
+//! A request that cannot be decoded, or of an API or version that is not advertised, closes its connection, as Kafka does;
+//! only ApiVersions answers every version.
 
 pub mod reply;
+
+mod fetch;
+mod list_offsets;
+mod offset_for_leader_epoch;
+mod produce;
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use self::reply::{LocalFuture, Reply, Response, Service};
+use crate::broker::Broker;
+use crate::protocol::api_key::ApiKey;
+use crate::protocol::frame::{RequestHeader, response_frame};
+use crate::protocol::wire::{Message, Reader};
+use crate::runtime::Runtime;
+
+/// One request: its header, and the rest of its frame.
+#[derive(Debug)]
+pub struct Request {
+    key: ApiKey,
+    version: i16,
+    correlation_id: i32,
+    /// Name that the client gave itself.
+    client_id: Option<String>,
+    /// The message, still to be decoded by its handler.
+    body: Bytes,
+}
+
+impl Request {
+    /// The response frame of a message without records.
+    fn respond<B>(&self, message: &impl Message) -> Response<B> {
+        respond(self.correlation_id, self.version, message)
+    }
+}
+
+fn respond<B>(correlation_id: i32, version: i16, message: &impl Message) -> Response<B> {
+    let writer = response_frame(correlation_id, version, message);
+    assert!(writer.holes.is_empty());
+    Response { bytes: writer.bytes, pieces: Vec::new() }
+}
+
+/// The handlers of one shard.
+pub struct Api<R: Runtime> {
+    broker: Rc<Broker<R>>,
+}
+
+impl<R: Runtime> Api<R> {
+    /// Handlers over one shard's broker.
+    pub fn new(broker: Rc<Broker<R>>) -> Rc<Api<R>> {
+        Rc::new(Api { broker })
+    }
+}
+
+impl<R: Runtime> Service<R::Buffer> for Api<R> {
+    type Connection = ();
+
+    fn connected(&self, _peer: SocketAddr, _local: SocketAddr) {}
+
+    fn handle(self: Rc<Self>, _connection: Rc<()>, frame: Bytes) -> LocalFuture<Reply<R::Buffer>> {
+        let started = self.broker.shard.runtime.now();
+        let Some(request) = parse(&frame) else { return Box::pin(async { Reply::Close }) };
+        let key = request.key;
+        Box::pin(async move {
+            let broker = Rc::clone(&self.broker);
+            let done = move || {
+                let shard = &broker.shard;
+                shard.metrics.on_request(key.code(), shard.runtime.now().since_us(started));
+            };
+            match dispatch(&self.broker, request).await {
+                Reply::Later(answer) => Reply::Later(Box::pin(async move {
+                    let answer = answer.await;
+                    done();
+                    answer
+                })),
+                reply => {
+                    done();
+                    reply
+                }
+            }
+        })
+    }
+}
+
+/// `None` closes the connection.
+fn parse(frame: &Bytes) -> Option<Request> {
+    let mut reader = Reader::new(frame);
+    let header = RequestHeader::decode(&mut reader).ok()?;
+    let key = ApiKey::from_code(header.api_key)?;
+    if !key.accepts(header.api_version) && key != ApiKey::ApiVersions {
+        return None;
+    }
+    Some(Request {
+        key,
+        version: header.api_version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id.map(String::from),
+        body: frame.slice_ref(reader.rest()),
+    })
+}
+
+async fn dispatch<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply<R::Buffer> {
+    match request.key {
+        ApiKey::Produce => produce::handle(broker, request).await,
+        ApiKey::Fetch => fetch::handle(broker, request).await,
+        ApiKey::ListOffsets => list_offsets::handle(broker, request).await,
+        ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(broker, request).await,
+        _ => Reply::Close,
+    }
+}

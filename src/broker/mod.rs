@@ -1,3 +1,279 @@
-//! What makes shards one broker: who owns a partition, how a request is split and gathered, who changes the cluster.
+//! The broker as one shard sees it: which shard owns a partition, and how a request is split over owners and gathered.
+//!
+//! In per-core mode stock clients ask the owner, so nothing is split and no data crosses; in `single` mode, or when a client
+//! asks the wrong node, a sibling's part goes over its lane and is counted as a crossing.
 
 pub mod controller;
+pub mod fetch_session;
+pub mod inbox;
+pub mod metadata_log;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use self::fetch_session::FetchSessions;
+use self::metadata_log::MetadataLog;
+use crate::cluster::image::MetadataImage;
+use crate::cluster::view::{Advertise, ClientView};
+use crate::runtime::Runtime;
+use crate::runtime::block::Slice;
+use crate::shard::mesh::{Lane, ReplyReceiver, reply_slot};
+use crate::shard::message::{
+    ControlReply, ControlRequest, EpochEnd, EpochEndOutcome, ListOffset, ListOffsetOutcome, Message, ProduceOutcome,
+    ProducePart, ProducerIdBlock, ReadOutcome, ReadPart, WatchPart,
+};
+use crate::shard::{Applied, RecordSlice, Shard};
+use crate::types::{NodeId, PartitionIndex, ProducerId, ShardId, TopicId};
+
+/// The lanes into every shard, shared by all of them.
+pub type Lanes = Arc<[Lane<Message>]>;
+
+/// One shard's view of the whole broker.
+pub struct Broker<R: Runtime> {
+    /// The shard on this core.
+    pub shard: Rc<Shard<R>>,
+    /// How nodes are advertised.
+    pub advertise: Advertise,
+    /// Fetch sessions opened at this shard.
+    pub sessions: RefCell<FetchSessions>,
+    lanes: Lanes,
+    /// The one metadata writer; on shard 0 only.
+    metadata_log: Option<Rc<MetadataLog<R>>>,
+    producer_ids: RefCell<ProducerIdBlock>,
+}
+
+/// The sibling that was asked is shutting down: the connection closes and its client asks again.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a shard is shutting down")]
+pub struct ShuttingDown;
+
+/// A produce request that was applied on every shard it concerns, in the order of its connection.
+#[derive(Debug)]
+pub struct Produced {
+    count: usize,
+    local: Option<(Vec<usize>, Applied)>,
+    remote: Vec<(Vec<usize>, ReplyReceiver<Vec<ProduceOutcome>>)>,
+}
+
+impl<R: Runtime> Broker<R> {
+    /// The broker of one shard. `metadata_log` belongs to shard 0.
+    pub fn new(
+        shard: Rc<Shard<R>>,
+        advertise: Advertise,
+        lanes: Lanes,
+        metadata_log: Option<Rc<MetadataLog<R>>>,
+    ) -> Rc<Broker<R>> {
+        assert!(metadata_log.is_some() == (shard.id == ShardId::CONTROLLER));
+        Rc::new(Broker {
+            shard,
+            advertise,
+            sessions: RefCell::default(),
+            lanes,
+            metadata_log,
+            producer_ids: RefCell::default(),
+        })
+    }
+
+    /// The lane into this shard.
+    fn own_lane(&self) -> &Lane<Message> {
+        &self.lanes[self.shard.id.index()]
+    }
+
+    /// Refuses new messages; those that wait are still handled.
+    pub fn close_lane(&self) {
+        self.own_lane().close();
+    }
+
+    /// The shard that owns a partition. One that does not exist is "owned" here, where asking for it gives the error.
+    fn owner(&self, topic: TopicId, partition: i32) -> ShardId {
+        leader(&self.shard.image(), topic, partition).map_or(self.shard.id, NodeId::shard)
+    }
+
+    /// An image as this broker's clients see it.
+    pub fn view<'a>(&self, image: &'a MetadataImage) -> ClientView<'a> {
+        ClientView { image, advertise: self.advertise }
+    }
+
+    /// Groups items by owner, keeping their order; every group knows the places of its items.
+    fn split<T>(&self, items: Vec<T>, key: impl Fn(&T) -> (TopicId, i32)) -> Vec<(ShardId, Vec<usize>, Vec<T>)> {
+        let mut groups: Vec<(ShardId, Vec<usize>, Vec<T>)> = Vec::new();
+        for (place, item) in items.into_iter().enumerate() {
+            let (topic, partition) = key(&item);
+            let owner = self.owner(topic, partition);
+            match groups.iter_mut().find(|(shard, _, _)| *shard == owner) {
+                Some((_, places, items)) => {
+                    places.push(place);
+                    items.push(item);
+                }
+                None => groups.push((owner, vec![place], vec![item])),
+            }
+        }
+        groups
+    }
+
+    async fn send(&self, shard: ShardId, message: Message) -> Result<(), ShuttingDown> {
+        assert!(shard != self.shard.id);
+        self.lanes[shard.index()].send(message).await.map_err(|_| ShuttingDown)
+    }
+
+    /// Appends the partitions of a produce request wherever they live. When it ends, the next request of the connection
+    /// may be applied: here everything is appended, and lanes keep the order.
+    pub async fn produce(&self, part: ProducePart) -> Result<Produced, ShuttingDown> {
+        let mut produced = Produced { count: part.partitions.len(), local: None, remote: Vec::new() };
+        for (shard, places, partitions) in self.split(part.partitions, |one| (one.topic, one.partition)) {
+            let part = ProducePart { partitions, ..part };
+            if shard == self.shard.id {
+                produced.local = Some((places, self.shard.produce(part).await));
+            } else {
+                let (reply, receiver) = reply_slot();
+                self.shard.metrics.crossings.add(1);
+                self.send(shard, Message::Produce(part, reply)).await?;
+                produced.remote.push((places, receiver));
+            }
+        }
+        Ok(produced)
+    }
+
+    /// Waits until every batch is at its level, and gives the outcomes in the order of the request.
+    pub async fn settle(&self, produced: Produced) -> Result<Vec<ProduceOutcome>, ShuttingDown> {
+        let mut outcomes: Vec<Option<ProduceOutcome>> = vec![None; produced.count];
+        if let Some((places, applied)) = produced.local {
+            place(&mut outcomes, places, self.shard.settle(applied).await);
+        }
+        for (places, receiver) in produced.remote {
+            place(&mut outcomes, places, receiver.receive().await.ok_or(ShuttingDown)?);
+        }
+        Ok(filled(outcomes))
+    }
+
+    /// Reads the partitions of a fetch wherever they live, in order of their owners, within one limit for all.
+    pub async fn read(&self, part: &ReadPart) -> Result<Vec<ReadOutcome<RecordSlice<R>>>, ShuttingDown> {
+        let image = self.shard.image();
+        let here = |topic, index| leader(&image, topic, index).is_none_or(|leader| leader.shard() == self.shard.id);
+        if part.partitions.iter().all(|one| here(one.topic, one.partition)) {
+            return Ok(self.shard.read(part).await);
+        }
+        let mut outcomes: Vec<Option<ReadOutcome<RecordSlice<R>>>> = part.partitions.iter().map(|_| None).collect();
+        let mut rest = part.bytes_max;
+        let mut at_least_one = part.at_least_one;
+        for (shard, places, partitions) in self.split(part.partitions.clone(), |one| (one.topic, one.partition)) {
+            let part = ReadPart { bytes_max: rest, at_least_one, refuse_zstd: part.refuse_zstd, partitions };
+            let read = if shard == self.shard.id {
+                self.shard.read(&part).await
+            } else {
+                let (reply, receiver) = reply_slot();
+                self.shard.metrics.crossings.add(1);
+                self.send(shard, Message::Read(part, reply)).await?;
+                receiver.receive().await.ok_or(ShuttingDown)?.into_iter().map(at_home).collect()
+            };
+            let bytes: u32 = read.iter().map(|outcome| outcome.bytes).sum();
+            rest = rest.saturating_sub(bytes);
+            at_least_one &= bytes == 0;
+            place(&mut outcomes, places, read);
+        }
+        Ok(filled(outcomes))
+    }
+
+    /// Asks the siblings among the owners to watch their partitions for a fetch; gives what to wait for.
+    pub async fn watch_siblings(
+        &self,
+        needed_bytes: i64,
+        wait_ms: u64,
+        partitions: Vec<(TopicId, i32, i64)>,
+    ) -> Result<Vec<ReplyReceiver<()>>, ShuttingDown> {
+        let mut receivers = Vec::new();
+        for (shard, _, partitions) in self.split(partitions, |(topic, partition, _)| (*topic, *partition)) {
+            if shard != self.shard.id {
+                let (reply, receiver) = reply_slot();
+                self.send(shard, Message::Watch(WatchPart { needed_bytes, wait_ms, partitions }, reply)).await?;
+                receivers.push(receiver);
+            }
+        }
+        Ok(receivers)
+    }
+
+    /// ListOffsets, wherever the partitions live.
+    pub async fn list_offsets(&self, wanted: Vec<ListOffset>) -> Result<Vec<ListOffsetOutcome>, ShuttingDown> {
+        let mut outcomes = vec![None; wanted.len()];
+        for (shard, places, part) in self.split(wanted, |one| (one.topic, one.partition)) {
+            let answers = if shard == self.shard.id {
+                self.shard.list_offsets(&part).await
+            } else {
+                let (reply, receiver) = reply_slot();
+                self.send(shard, Message::ListOffsets(part, reply)).await?;
+                receiver.receive().await.ok_or(ShuttingDown)?
+            };
+            place(&mut outcomes, places, answers);
+        }
+        Ok(filled(outcomes))
+    }
+
+    /// OffsetForLeaderEpoch, wherever the partitions live.
+    pub async fn epoch_ends(&self, wanted: Vec<EpochEnd>) -> Result<Vec<EpochEndOutcome>, ShuttingDown> {
+        let mut outcomes = vec![None; wanted.len()];
+        for (shard, places, part) in self.split(wanted, |one| (one.topic, one.partition)) {
+            let answers = if shard == self.shard.id {
+                self.shard.epoch_ends(&part).await
+            } else {
+                let (reply, receiver) = reply_slot();
+                self.send(shard, Message::EpochEnds(part, reply)).await?;
+                receiver.receive().await.ok_or(ShuttingDown)?
+            };
+            place(&mut outcomes, places, answers);
+        }
+        Ok(filled(outcomes))
+    }
+
+    /// Asks the controller, on whichever core it lives.
+    pub async fn control(&self, request: ControlRequest) -> Result<ControlReply, ShuttingDown> {
+        let (reply, receiver) = reply_slot();
+        match &self.metadata_log {
+            Some(log) => log.enqueue(request, reply).await?,
+            None => self.send(ShardId::CONTROLLER, Message::Control(request, reply)).await?,
+        }
+        receiver.receive().await.ok_or(ShuttingDown)
+    }
+
+    /// A producer id that was never given before and never will be again. `None` when the metadata log cannot be written.
+    pub async fn next_producer_id(&self) -> Result<Option<ProducerId>, ShuttingDown> {
+        loop {
+            if let Some(id) = self.producer_ids.borrow_mut().take() {
+                return Ok(Some(id));
+            }
+            // Two requests may both ask for a block; the ids of the one that is overwritten are skipped, never repeated.
+            match self.control(ControlRequest::ProducerIds).await? {
+                ControlReply::ProducerIds(block) => *self.producer_ids.borrow_mut() = block,
+                _ => return Ok(None),
+            }
+        }
+    }
+}
+
+fn leader(image: &MetadataImage, topic: TopicId, partition: i32) -> Option<NodeId> {
+    image.topic_by_id(topic)?.partition(PartitionIndex::new(partition))?.leader
+}
+
+/// Records that crossed are bytes of their own here.
+fn at_home<B>(outcome: ReadOutcome<bytes::Bytes>) -> ReadOutcome<Slice<B>> {
+    ReadOutcome {
+        error: outcome.error,
+        high_watermark: outcome.high_watermark,
+        last_stable_offset: outcome.last_stable_offset,
+        log_start_offset: outcome.log_start_offset,
+        diverging: outcome.diverging,
+        records: outcome.records.into_iter().map(Slice::Bytes).collect(),
+        bytes: outcome.bytes,
+    }
+}
+
+fn place<T>(outcomes: &mut [Option<T>], places: Vec<usize>, values: Vec<T>) {
+    assert!(places.len() == values.len());
+    for (place, value) in places.into_iter().zip(values) {
+        outcomes[place] = Some(value);
+    }
+}
+
+fn filled<T>(outcomes: Vec<Option<T>>) -> Vec<T> {
+    outcomes.into_iter().map(|outcome| outcome.expect("every partition was asked of its owner")).collect()
+}

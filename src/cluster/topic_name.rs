@@ -45,10 +45,11 @@ pub fn validate(name: &str) -> Result<(), InvalidName> {
     }
 }
 
-/// The form in which names that differ only in `.` and `_` are the same: Kafka lets only one of them exist, because its
-/// metric names confuse them.
-pub fn collision_form(name: &str) -> String {
-    name.replace('.', "_")
+/// True for two names that differ in nothing but `.` and `_`: Kafka lets only one of them exist, because its metric names
+/// confuse them.
+pub fn collides(left: &str, right: &str) -> bool {
+    let same = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    left.len() == right.len() && left.bytes().map(same).eq(right.bytes().map(same))
 }
 
 #[cfg(test)]
@@ -66,6 +67,13 @@ mod tests {
         for bad in ["a b", "a/b", "ä", "a\0"] {
             assert_eq!(validate(bad), Err(InvalidName::Characters(bad.to_owned())));
         }
+    }
+
+    #[test]
+    fn dots_and_underscores_collide() {
+        assert!(collides("a.b_c", "a_b.c"));
+        assert!(!collides("a.b", "a-b"));
+        assert!(!collides("a.b", "a.bc"));
     }
 
     #[test]

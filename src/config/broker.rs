@@ -233,7 +233,17 @@ impl BrokerConfig {
             }
             settings.insert(name, value);
         }
-        Ok(BrokerConfig::typed(settings, warnings))
+        let config = BrokerConfig::typed(settings, warnings);
+        if config.default_replication_factor > 1 && !config.allow_same_machine_replicas {
+            return Err(ConfigError::Value {
+                name: "default.replication.factor",
+                value: config.default_replication_factor.to_string(),
+                reason: BadValue::new(
+                    "nodes on one machine keep one replica; allow.same.machine.replicas=true accepts the number",
+                ),
+            });
+        }
+        Ok(config)
     }
 
     /// What was set, by key, in canonical form; without keys that Kafka knows and Corelane ignores.
@@ -808,6 +818,7 @@ mod tests {
         assert!(refusal("message.max.bytes", "100000000").contains("at most"));
         assert!(refusal("compression.type", "zstd").contains("recompress"));
         assert!(refusal("corelane.validation", "none").contains("full, header"));
+        assert!(refusal("default.replication.factor", "3").contains("allow.same.machine.replicas"));
     }
 
     #[test]

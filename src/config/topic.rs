@@ -8,6 +8,7 @@ use super::broker::{BrokerConfig, Effect};
 use super::value::{self, BadValue, Kind, Rule};
 use super::{Configs, Source};
 use crate::limits;
+pub use crate::protocol::record_batch::TimestampType;
 use crate::types::Durability;
 
 /// One topic configuration.
@@ -174,15 +175,6 @@ pub struct CleanupPolicy {
     pub delete: bool,
     /// Records are superseded by later ones of the same key; null keys are refused.
     pub compact: bool,
-}
-
-/// `message.timestamp.type`: whose clock stamps a record.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TimestampType {
-    /// The producer's.
-    CreateTime,
-    /// The broker's, when the batch is appended.
-    LogAppendTime,
 }
 
 /// The configuration of one topic, as the code that serves it uses it.

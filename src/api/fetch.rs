@@ -1,0 +1,319 @@
+//! Fetch (1), versions 4 to 18: whole batches as they are stored, from the cache or the disk, without a copy.
+//!
+//! Short of `min_bytes` the request waits, never the data: it reads again when enough became visible. Sessions (version 7)
+//! let an answer leave out what did not change; topic ids replace names from version 13 on. Without transactions the last
+//! stable offset is the high watermark.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+
+use super::Request;
+use super::reply::{Piece, Reply, Response};
+use crate::broker::fetch_session::{FetchPartition, SessionFetch, Told, TopicRef};
+use crate::broker::{Broker, ShuttingDown};
+use crate::cluster::image::MetadataImage;
+use crate::cluster::view::ClientView;
+use crate::limits::{FETCH_BYTES_MAX, REMOTE_WATCH_MS_MAX};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::frame::response_frame;
+use crate::protocol::messages::fetch::{
+    EpochEndOffset, FetchRequest, FetchResponse, FetchableTopicResponse, LeaderIdAndEpoch, NodeEndpoint, PartitionData,
+};
+use crate::protocol::wire::{Reader, Records};
+use crate::runtime::Runtime;
+use crate::shard::RecordSlice;
+use crate::shard::message::{ReadOutcome, ReadPart, ReadPartition};
+use crate::types::{MonotonicUs, PartitionIndex, TopicId};
+
+/// Version from which zstd may be sent.
+const ZSTD_SINCE: i16 = 10;
+/// Version from which topics are named by id.
+const TOPIC_IDS_SINCE: i16 = 13;
+/// Version from which a fenced client is told who leads.
+const LEADER_HINTS_SINCE: i16 = 16;
+
+/// What does not change while a fetch waits.
+struct Wanted {
+    version: i16,
+    min_bytes: i64,
+    bytes_max: u32,
+    deadline: MonotonicUs,
+    read_committed: bool,
+}
+
+/// Outcomes in the order of the session's partitions.
+type Outcomes<R> = Vec<ReadOutcome<RecordSlice<R>>>;
+
+/// Handles one request.
+pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply<R::Buffer> {
+    let Ok(message) = FetchRequest::decode(&mut Reader::new(&request.body), request.version) else {
+        return Reply::Close;
+    };
+    let now = broker.shard.runtime.now();
+    let uses_ids = request.version >= TOPIC_IDS_SINCE;
+    let forgotten = message.forgotten_topics_data.iter().flat_map(|topic| {
+        let name = topic_ref(uses_ids, &topic.topic, topic.topic_id);
+        topic.partitions.iter().map(move |partition| (name.clone(), *partition))
+    });
+    let begun = broker.sessions.borrow_mut().begin(
+        message.session_id,
+        message.session_epoch,
+        uses_ids,
+        partitions(&message, uses_ids),
+        forgotten,
+        now,
+    );
+    let fetch = match begun {
+        Ok(fetch) => fetch,
+        Err(error) => {
+            let message = FetchResponse { error_code: error.code(), ..FetchResponse::default() };
+            return Reply::Now(request.respond(&message));
+        }
+    };
+    let wanted = Wanted {
+        version: request.version,
+        min_bytes: i64::from(message.min_bytes),
+        bytes_max: u32::try_from(message.max_bytes)
+            .unwrap_or(0)
+            .min(broker.shard.config.fetch_max_bytes)
+            .min(FETCH_BYTES_MAX),
+        deadline: now.plus_ms(u64::try_from(message.max_wait_ms).unwrap_or(0)),
+        read_committed: message.isolation_level == 1,
+    };
+    match read_or_wait(broker, &fetch, &wanted).await {
+        Ok(outcomes) => Reply::Now(answer(broker, &request, &fetch, &wanted, outcomes)),
+        Err(ShuttingDown) => Reply::Close,
+    }
+}
+
+fn topic_ref(uses_ids: bool, name: &str, id: TopicId) -> TopicRef {
+    if uses_ids { TopicRef::Id(id) } else { TopicRef::Name(name.into()) }
+}
+
+fn partitions(message: &FetchRequest<'_>, uses_ids: bool) -> Vec<FetchPartition> {
+    let mut partitions = Vec::new();
+    for topic in &message.topics {
+        let name = topic_ref(uses_ids, &topic.topic, topic.topic_id);
+        partitions.extend(topic.partitions.iter().map(|partition| FetchPartition {
+            topic: name.clone(),
+            partition: partition.partition,
+            fetch_offset: partition.fetch_offset,
+            current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+            max_bytes: partition.partition_max_bytes,
+        }));
+    }
+    partitions
+}
+
+/// Reads until there is enough, something else to tell, or no time left.
+async fn read_or_wait<R: Runtime>(
+    broker: &Rc<Broker<R>>,
+    fetch: &SessionFetch,
+    wanted: &Wanted,
+) -> Result<Outcomes<R>, ShuttingDown> {
+    loop {
+        let outcomes = read(broker, fetch, wanted).await?;
+        let bytes: i64 = outcomes.iter().map(|outcome| i64::from(outcome.bytes)).sum();
+        let has_more_to_tell =
+            outcomes.iter().any(|outcome| outcome.error != ErrorCode::None || outcome.diverging.is_some());
+        let is_late = broker.shard.runtime.now() >= wanted.deadline;
+        if bytes >= wanted.min_bytes || has_more_to_tell || is_late || outcomes.is_empty() {
+            return Ok(outcomes);
+        }
+        wait_for_news(broker, fetch, wanted, &outcomes, wanted.min_bytes - bytes).await?;
+    }
+}
+
+async fn read<R: Runtime>(
+    broker: &Rc<Broker<R>>,
+    fetch: &SessionFetch,
+    wanted: &Wanted,
+) -> Result<Outcomes<R>, ShuttingDown> {
+    let image = broker.shard.image();
+    let resolved: Vec<Result<TopicId, ErrorCode>> =
+        fetch.partitions.iter().map(|partition| resolve(&image, &partition.topic)).collect();
+    let partitions = fetch.partitions.iter().zip(&resolved).filter_map(|(partition, topic)| {
+        topic.ok().map(|topic| ReadPartition {
+            topic,
+            partition: partition.partition,
+            fetch_offset: partition.fetch_offset,
+            current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+            bytes_max: u32::try_from(partition.max_bytes).unwrap_or(0),
+        })
+    });
+    let part = ReadPart {
+        bytes_max: wanted.bytes_max,
+        at_least_one: true,
+        refuse_zstd: wanted.version < ZSTD_SINCE,
+        partitions: partitions.collect(),
+    };
+    let mut read = broker.read(&part).await?.into_iter();
+    let outcomes = resolved.into_iter().map(|topic| match topic {
+        Ok(_) => read.next().expect("one outcome for every partition"),
+        Err(error) => ReadOutcome::failed(error),
+    });
+    Ok(outcomes.collect())
+}
+
+fn resolve(image: &MetadataImage, topic: &TopicRef) -> Result<TopicId, ErrorCode> {
+    match topic {
+        TopicRef::Id(id) => image.topic_by_id(*id).map(|topic| topic.id()).ok_or(ErrorCode::UnknownTopicId),
+        TopicRef::Name(name) => image.topic(name).map(|topic| topic.id()).ok_or(ErrorCode::UnknownTopicOrPartition),
+    }
+}
+
+/// Waits until `needed_bytes` more may have become visible, or the time is over.
+async fn wait_for_news<R: Runtime>(
+    broker: &Rc<Broker<R>>,
+    fetch: &SessionFetch,
+    wanted: &Wanted,
+    outcomes: &Outcomes<R>,
+    needed_bytes: i64,
+) -> Result<(), ShuttingDown> {
+    let image = broker.shard.image();
+    let keys: Vec<(TopicId, i32)> = fetch
+        .partitions
+        .iter()
+        .filter_map(|partition| Some((resolve(&image, &partition.topic).ok()?, partition.partition)))
+        .collect();
+    let here = broker.shard.watch(needed_bytes, wanted.deadline, &keys);
+    // What became visible between the read and this line woke nobody. Every partition read had no error, so that keys
+    // and outcomes pair up.
+    let moved = keys.iter().zip(outcomes).any(|((topic, partition), outcome)| {
+        let partition = broker.shard.partition(*topic, *partition);
+        partition.is_some_and(|partition| partition.state().offsets.high_watermark().value() > outcome.high_watermark)
+    });
+    if moved {
+        return Ok(());
+    }
+    let rest_ms = wanted.deadline.since_us(broker.shard.runtime.now()) / 1000 + 1;
+    let seen =
+        keys.iter().zip(outcomes).map(|((topic, partition), outcome)| (*topic, *partition, outcome.high_watermark));
+    let siblings = broker.watch_siblings(needed_bytes, rest_ms.min(REMOTE_WATCH_MS_MAX), seen.collect()).await?;
+    let mut here = pin!(here.satisfied());
+    if siblings.is_empty() {
+        here.await;
+        return Ok(());
+    }
+    let mut siblings: Vec<Pin<Box<dyn Future<Output = Option<()>>>>> =
+        siblings.into_iter().map(|receiver| Box::pin(receiver.receive()) as Pin<Box<_>>).collect();
+    std::future::poll_fn(|cx| {
+        if here.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        for sibling in &mut siblings {
+            if let Poll::Ready(answer) = sibling.as_mut().poll(cx) {
+                return Poll::Ready(answer.ok_or(ShuttingDown));
+            }
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+/// Builds the frame: the records are holes in it, filled by slices of the log when it is sent.
+fn answer<R: Runtime>(
+    broker: &Rc<Broker<R>>,
+    request: &Request,
+    fetch: &SessionFetch,
+    wanted: &Wanted,
+    outcomes: Outcomes<R>,
+) -> Response<R::Buffer> {
+    let shard = &broker.shard;
+    let told: Vec<Told> = outcomes.iter().map(tell).collect();
+    let (session_id, included) =
+        broker.sessions.borrow_mut().finish(fetch, &told, shard.runtime.now(), || shard.runtime.random());
+    let image = shard.image();
+    let mut responses: Vec<FetchableTopicResponse<'_>> = Vec::new();
+    let mut slices = Vec::new();
+    let mut hints = Vec::new();
+    let rows = fetch.partitions.iter().zip(outcomes).zip(included);
+    for ((partition, outcome), _) in rows.filter(|(_, included)| *included) {
+        let mut data = partition_data(partition.partition, &outcome, wanted.read_committed);
+        if outcome.error == ErrorCode::FencedLeaderEpoch && wanted.version >= LEADER_HINTS_SINCE {
+            hint(&broker.view(&image), partition, &mut data, &mut hints);
+        }
+        if outcome.bytes > 0 {
+            slices.push(outcome.records);
+        }
+        match responses.last_mut() {
+            Some(last) if is_topic(last, &partition.topic) => last.partitions.push(data),
+            _ => responses.push(topic_response(&partition.topic, data)),
+        }
+    }
+    let message = FetchResponse { session_id, responses, node_endpoints: hints, ..FetchResponse::default() };
+    let writer = response_frame(request.correlation_id, request.version, &message);
+    assert!(writer.holes.len() == slices.len());
+    let pieces = writer.holes.iter().zip(slices).flat_map(|(hole, slices)| {
+        let at = hole.at;
+        slices.into_iter().map(move |slice| Piece { at, slice })
+    });
+    Response { pieces: pieces.collect(), bytes: writer.bytes }
+}
+
+fn tell<S>(outcome: &ReadOutcome<S>) -> Told {
+    Told {
+        high_watermark: outcome.high_watermark,
+        log_start_offset: outcome.log_start_offset,
+        has_news: outcome.diverging.is_some(),
+        has_records: outcome.bytes > 0,
+        has_error: outcome.error != ErrorCode::None,
+    }
+}
+
+fn partition_data<S>(index: i32, outcome: &ReadOutcome<S>, read_committed: bool) -> PartitionData<'static> {
+    let diverging = outcome.diverging.map(|(epoch, end_offset)| EpochEndOffset { epoch, end_offset });
+    PartitionData {
+        partition_index: index,
+        error_code: outcome.error.code(),
+        high_watermark: outcome.high_watermark,
+        last_stable_offset: outcome.last_stable_offset,
+        log_start_offset: outcome.log_start_offset,
+        diverging_epoch: diverging.unwrap_or_default(),
+        aborted_transactions: read_committed.then(Vec::new),
+        records: if outcome.bytes > 0 { Records::Hole(outcome.bytes) } else { Records::Bytes(&[]) },
+        ..PartitionData::default()
+    }
+}
+
+/// Tells a fenced client who leads, and where (KIP-951).
+fn hint<'a>(
+    view: &ClientView<'a>,
+    partition: &FetchPartition,
+    data: &mut PartitionData<'_>,
+    hints: &mut Vec<NodeEndpoint<'a>>,
+) {
+    let Ok(topic) = resolve(view.image, &partition.topic) else { return };
+    let index = PartitionIndex::new(partition.partition);
+    let Some(found) = view.image.topic_by_id(topic).and_then(|topic| topic.partition(index)) else { return };
+    let Some((node, endpoint)) = view.leader(found) else { return };
+    let leader_id = node.node().value();
+    data.current_leader = LeaderIdAndEpoch { leader_id, leader_epoch: found.leader_epoch.value() };
+    if hints.iter().all(|hint| hint.node_id != leader_id) {
+        hints.push(NodeEndpoint {
+            node_id: leader_id,
+            host: (&*endpoint.host).into(),
+            port: i32::from(endpoint.port),
+            rack: node.rack().map(Into::into),
+        });
+    }
+}
+
+fn is_topic(response: &FetchableTopicResponse<'_>, topic: &TopicRef) -> bool {
+    match topic {
+        TopicRef::Id(id) => response.topic_id == *id,
+        TopicRef::Name(name) => *response.topic == **name,
+    }
+}
+
+fn topic_response<'a>(topic: &'a TopicRef, first: PartitionData<'a>) -> FetchableTopicResponse<'a> {
+    let (name, topic_id) = match topic {
+        TopicRef::Id(id) => ("", *id),
+        TopicRef::Name(name) => (&**name, TopicId::ZERO),
+    };
+    FetchableTopicResponse { topic: name.into(), topic_id, partitions: vec![first] }
+}

@@ -1,0 +1,80 @@
+//! A shard's end of its lane: handles what siblings send, in order.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+
+use super::Broker;
+use crate::runtime::Runtime;
+use crate::shard::message::{Message, ReadOutcome};
+use crate::shard::{RecordSlice, Shard};
+
+/// Starts the task that receives. It ends when the lane is closed and empty.
+pub fn start<R: Runtime>(broker: &Rc<Broker<R>>) {
+    let broker = Rc::clone(broker);
+    broker.shard.runtime.clone().spawn(async move {
+        while let Some(message) = broker.own_lane().receive().await {
+            handle(&broker, message).await;
+        }
+    });
+}
+
+/// Appends and images are applied here, one after the other, since their order counts; whatever waits gets a task of its
+/// own. Their number is bounded by the requests that siblings have in flight.
+async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, message: Message) {
+    let shard = Rc::clone(&broker.shard);
+    let runtime = shard.runtime.clone();
+    match message {
+        Message::Produce(part, reply) => {
+            let applied = shard.produce(part).await;
+            runtime.spawn(async move { reply.send(shard.settle(applied).await) });
+        }
+        Message::Read(part, reply) => runtime.spawn(async move {
+            let outcomes = shard.read(&part).await;
+            reply.send(outcomes.into_iter().map(to_cross::<R>).collect());
+        }),
+        Message::Watch(part, reply) => runtime.spawn(async move {
+            shard.watch_for_sibling(part).await;
+            reply.send(());
+        }),
+        Message::ListOffsets(wanted, reply) => runtime.spawn(async move {
+            reply.send(shard.list_offsets(&wanted).await);
+        }),
+        Message::EpochEnds(wanted, reply) => runtime.spawn(async move {
+            reply.send(shard.epoch_ends(&wanted).await);
+        }),
+        Message::Control(request, reply) => {
+            let log = broker.metadata_log.as_ref().expect("control messages go to the controller's shard");
+            // Only a controller that is shutting down refuses; the dropped reply says so.
+            let _ = log.enqueue(request, reply).await;
+        }
+        Message::Image(published, reply) => {
+            take_in(&shard, &published);
+            reply.send(());
+        }
+    }
+}
+
+/// A shard whose store has failed cannot create logs; it keeps its partitions and says why.
+pub(super) fn take_in<R: Runtime>(shard: &Rc<Shard<R>>, published: &crate::shard::message::Published) {
+    if let Err(error) = shard.on_image(published) {
+        tracing::error!("shard {}: cannot follow the metadata: {error}", shard.id);
+    }
+}
+
+/// Blocks cannot leave their core, so the records are copied.
+fn to_cross<R: Runtime>(outcome: ReadOutcome<RecordSlice<R>>) -> ReadOutcome<Bytes> {
+    let mut copy = Vec::with_capacity(outcome.records.iter().map(RecordSlice::<R>::len).sum());
+    for slice in &outcome.records {
+        copy.extend_from_slice(slice.as_slice());
+    }
+    ReadOutcome {
+        error: outcome.error,
+        high_watermark: outcome.high_watermark,
+        last_stable_offset: outcome.last_stable_offset,
+        log_start_offset: outcome.log_start_offset,
+        diverging: outcome.diverging,
+        records: if copy.is_empty() { Vec::new() } else { vec![Bytes::from(copy)] },
+        bytes: outcome.bytes,
+    }
+}

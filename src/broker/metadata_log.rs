@@ -1,0 +1,248 @@
+//! The cluster's metadata as a log: the one writer of it, on shard 0.
+//!
+//! The log is an ordinary partition of shard 0, `__cluster_metadata`, in Kafka's own record formats. A change is decided by
+//! `broker::controller` (pure), appended as one batch (so it is there whole or not at all), flushed, applied to the image,
+//! and published to every shard before whoever asked is answered. Replaying the log gives the same image.
+//!
+//! Invariants: changes are made one after the other by one task; nothing is published before it is durable.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use super::controller;
+use super::{Lanes, ShuttingDown, inbox};
+use crate::cluster::image::{ApplyError, MetadataImage};
+use crate::cluster::records::{Record, RecordError};
+use crate::config::Configs;
+use crate::config::topic::{Dynamic, TopicConfig};
+use crate::limits::{LOG_END_WAIT_MS, METADATA_READ_BYTES};
+use crate::protocol::compression::Codec;
+use crate::protocol::messages::create_topics::CreateTopicsRequest;
+use crate::protocol::messages::delete_topics::DeleteTopicsRequest;
+use crate::protocol::record_batch::{BatchBuilder, RecordsIter, batches};
+use crate::protocol::wire::{self, Reader, Writer};
+use crate::runtime::Runtime;
+use crate::shard::Shard;
+use crate::shard::levels::WaitError;
+use crate::shard::mesh::{Lane, ReplySender, reply_slot};
+use crate::shard::message::{ControlReply, ControlRequest, Message, Published};
+use crate::shard::partition::Partition;
+use crate::store::{ReadError, StorageError};
+use crate::types::{Durability, LeaderEpoch, NodeId, Offset, ShardId, TopicId};
+
+/// Kafka's `Uuid.METADATA_TOPIC_ID`.
+const METADATA_TOPIC: TopicId = TopicId::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+
+/// Name of the metadata topic, as Kafka has it. No client sees it: it is in no image.
+const METADATA_TOPIC_NAME: &str = "__cluster_metadata";
+
+/// Why the metadata cannot be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum MetadataError {
+    /// The log cannot be appended to.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+    /// A change did not become durable.
+    #[error(transparent)]
+    Wait(#[from] WaitError),
+    /// The log cannot be read.
+    #[error("metadata log: {0}")]
+    Read(#[from] ReadError),
+    /// A record that this version does not understand. It is never skipped.
+    #[error("metadata log: {0}: use the newer corelane that wrote it")]
+    Record(#[from] RecordError),
+    /// Records that do not add up.
+    #[error("metadata log: {0}")]
+    Apply(#[from] ApplyError),
+    /// A batch that is no batch, though its entry was intact.
+    #[error("metadata log: the batch at offset {0} cannot be read")]
+    Batch(Offset),
+}
+
+type Job = (ControlRequest, ReplySender<ControlReply>);
+
+/// The writer of the metadata.
+pub struct MetadataLog<R: Runtime> {
+    shard: Rc<Shard<R>>,
+    partition: Rc<Partition>,
+    lanes: Lanes,
+    image: RefCell<Arc<MetadataImage>>,
+    jobs: Lane<Job>,
+}
+
+impl<R: Runtime> MetadataLog<R> {
+    /// Replays the log of a recovered shard 0, or begins it, and gives the writer with every topic ever removed.
+    pub async fn open(
+        shard: Rc<Shard<R>>,
+        lanes: Lanes,
+        empty: MetadataImage,
+    ) -> Result<(Rc<MetadataLog<R>>, BTreeSet<TopicId>), MetadataError> {
+        assert!(shard.id == ShardId::CONTROLLER);
+        let nothing = Configs::new();
+        let none = Dynamic { topic: &nothing, node: &nothing, cluster: &nothing };
+        let config = TopicConfig { durability: Durability::Flushed, ..TopicConfig::resolve(&shard.config, none) };
+        // The log has one writer for ever, so its epoch tells nobody anything.
+        let partition =
+            shard.serve_internal(METADATA_TOPIC, METADATA_TOPIC_NAME, LeaderEpoch::new(0), Rc::new(config))?;
+        let log = MetadataLog { shard, partition, lanes, image: RefCell::new(Arc::new(empty)), jobs: Lane::default() };
+        let removed = log.replay().await?;
+        Ok((Rc::new(log), removed))
+    }
+
+    /// The newest image.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    /// Starts the task that makes changes, one at a time.
+    pub fn start(self: &Rc<Self>) {
+        let log = Rc::clone(self);
+        self.shard.runtime.spawn(async move {
+            while let Some((request, reply)) = log.jobs.receive().await {
+                reply.send(log.serve(request).await);
+            }
+        });
+    }
+
+    /// Ends that task.
+    pub fn stop(&self) {
+        self.jobs.close();
+    }
+
+    /// Queues a request, waiting while the queue is full.
+    pub async fn enqueue(&self, request: ControlRequest, reply: ReplySender<ControlReply>) -> Result<(), ShuttingDown> {
+        self.jobs.send((request, reply)).await.map_err(|_| ShuttingDown)
+    }
+
+    async fn serve(&self, request: ControlRequest) -> ControlReply {
+        let Some((records, reply)) = self.decide(request) else { return ControlReply::Failed };
+        match self.commit(records).await {
+            Ok(()) => reply,
+            Err(error) => {
+                tracing::error!("cannot change the metadata: {error}");
+                ControlReply::Failed
+            }
+        }
+    }
+
+    /// What a request changes, and what it is answered with once that is durable.
+    fn decide(&self, request: ControlRequest) -> Option<(Vec<Record>, ControlReply)> {
+        let image = self.image();
+        let config = &self.shard.config;
+        let mut random = || self.shard.runtime.random();
+        match request {
+            ControlRequest::CreateTopics { version, body } => {
+                let request = CreateTopicsRequest::decode(&mut Reader::new(&body), version)
+                    .expect("the API decoded it before it was sent here");
+                let (records, response) = controller::create_topics(&image, config, &request, &mut random);
+                Some((records, body_of(&response, version)))
+            }
+            ControlRequest::DeleteTopics { version, body } => {
+                let request = DeleteTopicsRequest::decode(&mut Reader::new(&body), version)
+                    .expect("the API decoded it before it was sent here");
+                let (records, response) = controller::delete_topics(&image, config, &request, version);
+                Some((records, body_of(&response, version)))
+            }
+            ControlRequest::AutoCreate { names } => {
+                let records = controller::auto_create_topics(&image, config, &names, &mut random);
+                Some((records, ControlReply::Done))
+            }
+            ControlRequest::ProducerIds => {
+                let node = NodeId::of_shard(ShardId::CONTROLLER);
+                let (record, block) = controller::allocate_producer_ids(&image, node).ok()?;
+                Some((vec![record], ControlReply::ProducerIds(block)))
+            }
+        }
+    }
+
+    /// Appends records as one batch, waits until they are durable, applies and publishes them.
+    pub async fn commit(&self, records: Vec<Record>) -> Result<(), MetadataError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.append(&records).await?;
+        self.publish(removed_topics(&records)).await;
+        Ok(())
+    }
+
+    /// Appends the first records of this life and publishes the image for the first time, with every topic that was ever
+    /// removed: a shard may have missed a removal when it stopped.
+    pub async fn begin(&self, records: &[Record], removed: BTreeSet<TopicId>) -> Result<(), MetadataError> {
+        self.append(records).await?;
+        self.publish(removed).await;
+        Ok(())
+    }
+
+    async fn append(&self, records: &[Record]) -> Result<(), MetadataError> {
+        let image = Arc::new(self.image().apply(records)?);
+        let now = self.shard.runtime.wall_clock();
+        let mut builder = BatchBuilder::new(Codec::None);
+        for record in records {
+            builder.append(now, None, Some(&record.encode()), &[]);
+        }
+        let position = self.shard.append_internal(&self.partition, &builder.build()).await?;
+        let deadline = self.shard.runtime.now().plus_ms(LOG_END_WAIT_MS);
+        self.shard.wait(Durability::Flushed, position, deadline).await?;
+        *self.image.borrow_mut() = image;
+        Ok(())
+    }
+
+    /// Hands the newest image to every shard and waits until all have taken it in.
+    pub async fn publish(&self, removed: BTreeSet<TopicId>) {
+        let published = Published { image: self.image(), removed: Arc::new(removed) };
+        let mut taken = Vec::new();
+        for lane in &self.lanes[1..] {
+            let (reply, receiver) = reply_slot();
+            // A shard that is shutting down needs no image.
+            if lane.send(Message::Image(published.clone(), reply)).await.is_ok() {
+                taken.push(receiver);
+            }
+        }
+        inbox::take_in(&self.shard, &published);
+        for receiver in taken {
+            let _ = receiver.receive().await;
+        }
+    }
+
+    async fn replay(&self) -> Result<BTreeSet<TopicId>, MetadataError> {
+        let (mut next, end) = {
+            let state = self.partition.state();
+            (state.offsets.log_start(), state.offsets.high_watermark())
+        };
+        let mut image = MetadataImage::clone(&self.image());
+        let mut removed = BTreeSet::new();
+        while next < end {
+            let slices = self.shard.store.read(self.partition.log, next, end, METADATA_READ_BYTES, true).await?;
+            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.as_slice()).copied().collect();
+            for batch in batches(&bytes) {
+                let batch = batch.map_err(|_| MetadataError::Batch(next))?;
+                let mut records = Vec::new();
+                for record in RecordsIter::new(batch.records(), batch.header.record_count) {
+                    let record = record.map_err(|_| MetadataError::Batch(next))?;
+                    records.push(Record::decode(record.value.unwrap_or_default())?);
+                }
+                image = image.apply(&records)?;
+                removed.extend(removed_topics(&records));
+                next = batch.header.last_offset().advance(1);
+            }
+        }
+        *self.image.borrow_mut() = Arc::new(image);
+        Ok(removed)
+    }
+}
+
+fn body_of<M: wire::Message>(response: &M, version: i16) -> ControlReply {
+    let mut writer = Writer::new();
+    response.encode_field(&mut writer, M::dialect(version));
+    ControlReply::Body(writer.bytes)
+}
+
+fn removed_topics(records: &[Record]) -> BTreeSet<TopicId> {
+    let removed = records.iter().filter_map(|record| match record {
+        Record::RemoveTopic(removed) => Some(removed.topic_id),
+        _ => None,
+    });
+    removed.collect()
+}

@@ -1,0 +1,135 @@
+//! Reading: whole batches of partitions that this shard owns, bounded as a consumer asked.
+
+use std::rc::Rc;
+
+use super::message::{ReadOutcome, ReadPart, ReadPartition, WatchPart};
+use super::partition::Partition;
+use super::purgatory::Wait;
+use super::{RecordSlice, Shard};
+use crate::partition::leader_epochs::EpochEnd;
+use crate::protocol::compression::Codec;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::BatchHeader;
+use crate::runtime::Runtime;
+use crate::store::ReadError;
+use crate::types::{LeaderEpoch, MonotonicUs, Offset, TopicId};
+
+impl<R: Runtime> Shard<R> {
+    /// Reads the partitions in order until the limits are used up. Those after the limits still say where they stand.
+    pub async fn read(self: &Rc<Self>, part: &ReadPart) -> Vec<ReadOutcome<RecordSlice<R>>> {
+        let mut outcomes = Vec::with_capacity(part.partitions.len());
+        let mut rest = part.bytes_max;
+        let mut at_least_one = part.at_least_one;
+        for wanted in &part.partitions {
+            let bytes_max = wanted.bytes_max.min(rest);
+            let outcome = match self.read_one(wanted, bytes_max, at_least_one, part.refuse_zstd).await {
+                Ok(outcome) => outcome,
+                Err(error) => ReadOutcome::failed(error),
+            };
+            rest = rest.saturating_sub(outcome.bytes);
+            at_least_one &= outcome.bytes == 0;
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    async fn read_one(
+        &self,
+        wanted: &ReadPartition,
+        bytes_max: u32,
+        at_least_one: bool,
+        refuse_zstd: bool,
+    ) -> Result<ReadOutcome<RecordSlice<R>>, ErrorCode> {
+        let partition = self.partition(wanted.topic, wanted.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
+        check_leader_epoch(&partition, wanted.current_leader_epoch)?;
+        let mut outcome = ReadOutcome {
+            error: ErrorCode::None,
+            high_watermark: 0,
+            last_stable_offset: 0,
+            log_start_offset: 0,
+            diverging: None,
+            records: Vec::new(),
+            bytes: 0,
+        };
+        let start = Offset::new(wanted.fetch_offset);
+        let bound = {
+            let state = partition.state();
+            let offsets = &state.offsets;
+            outcome.high_watermark = offsets.high_watermark().value();
+            outcome.last_stable_offset = offsets.high_watermark().value();
+            outcome.log_start_offset = offsets.log_start().value();
+            if wanted.last_fetched_epoch >= 0 {
+                let epoch = LeaderEpoch::new(wanted.last_fetched_epoch);
+                let end = state.epochs.end_offset_for(epoch, offsets.log_end());
+                if end == EpochEnd::UNDEFINED {
+                    return Err(ErrorCode::OffsetOutOfRange);
+                }
+                if end.epoch < epoch || end.end_offset < start {
+                    outcome.diverging = Some((end.epoch.value(), end.end_offset.value()));
+                    return Ok(outcome);
+                }
+            }
+            if start < offsets.log_start() || start > offsets.log_end() {
+                return Err(ErrorCode::OffsetOutOfRange);
+            }
+            offsets.high_watermark()
+        };
+        if start >= bound || (bytes_max == 0 && !at_least_one) {
+            return Ok(outcome);
+        }
+        let bytes_max = usize::try_from(bytes_max).expect("32 bits fit");
+        let read = self.store.read(partition.log, start, bound, bytes_max, at_least_one).await;
+        outcome.records = read.map_err(|error| match error {
+            // Deleted, or its log start moved, while the read was under way.
+            ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+            ReadError::UnknownLog { .. } => ErrorCode::UnknownTopicOrPartition,
+            ReadError::Damaged { .. } | ReadError::Io { .. } => {
+                tracing::error!("shard {}: {}-{}: {error}", self.id, partition.name(), partition.index);
+                ErrorCode::KafkaStorageError
+            }
+        })?;
+        let bytes: usize = outcome.records.iter().map(RecordSlice::<R>::len).sum();
+        outcome.bytes = u32::try_from(bytes).expect("bounded by bytes_max or one batch");
+        if refuse_zstd && outcome.records.first().is_some_and(|slice| is_zstd(slice.as_slice())) {
+            return Err(ErrorCode::UnsupportedCompressionType);
+        }
+        self.metrics.fetch_bytes.add(u64::from(outcome.bytes));
+        Ok(outcome)
+    }
+
+    /// Enters the waiting room for some of this shard's partitions.
+    pub fn watch(&self, needed_bytes: i64, deadline: MonotonicUs, partitions: &[(TopicId, i32)]) -> Wait<Partition> {
+        let watched = partitions.iter().filter_map(|(topic, index)| self.partition(*topic, *index)).collect();
+        self.purgatory.enter(needed_bytes, deadline, watched)
+    }
+
+    /// Waits, for a fetch on another shard, until its partitions have something new or its time is over.
+    pub async fn watch_for_sibling(self: &Rc<Self>, part: WatchPart) {
+        let deadline = self.runtime.now().plus_ms(part.wait_ms);
+        let has_news = part.partitions.iter().any(|(topic, index, offset)| {
+            // A partition that is gone is news too.
+            self.partition(*topic, *index)
+                .is_none_or(|partition| partition.state().offsets.high_watermark().value() > *offset)
+        });
+        if has_news && part.needed_bytes <= 1 {
+            return;
+        }
+        let keys: Vec<(TopicId, i32)> = part.partitions.iter().map(|(topic, index, _)| (*topic, *index)).collect();
+        self.watch(part.needed_bytes, deadline, &keys).satisfied().await;
+    }
+}
+
+/// Kafka's `Partition.checkCurrentLeaderEpoch`: -1 means no check.
+pub(super) fn check_leader_epoch(partition: &Partition, current: i32) -> Result<(), ErrorCode> {
+    let epoch = partition.leader_epoch().value();
+    match current {
+        -1 => Ok(()),
+        older if older < epoch => Err(ErrorCode::FencedLeaderEpoch),
+        newer if newer > epoch => Err(ErrorCode::UnknownLeaderEpoch),
+        _ => Ok(()),
+    }
+}
+
+fn is_zstd(batch: &[u8]) -> bool {
+    batch.first_chunk().is_some_and(|header| BatchHeader::parse(header).codec() == Some(Codec::Zstd))
+}

@@ -1,0 +1,200 @@
+//! The lanes between shards: bounded queues into each shard, and one-shot replies out of it.
+//!
+//! The only thing that two cores share on the way of a request. A lane carries requests; a reply has a slot of its own
+//! that never blocks its sender, so lanes cannot deadlock. Values that cross are in `shard::message` and nowhere else.
+//!
+//! A lane is a mutex around a queue and the wakers of both sides. The lock is held for a push or a pop; the price of a
+//! crossing is the wake-up of a sleeping core (tens of microseconds), not the lock.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Poll, Waker};
+
+use crate::limits::LANE_MESSAGES_MAX;
+
+/// A bounded queue into one shard. Any core sends, one task of the owning shard receives.
+#[derive(Debug)]
+pub struct Lane<T> {
+    state: Mutex<LaneState<T>>,
+}
+
+#[derive(Debug)]
+struct LaneState<T> {
+    queue: VecDeque<T>,
+    receiver: Option<Waker>,
+    senders: VecDeque<Waker>,
+    closed: bool,
+}
+
+impl<T> Default for Lane<T> {
+    fn default() -> Self {
+        let state = LaneState { queue: VecDeque::new(), receiver: None, senders: VecDeque::new(), closed: false };
+        Lane { state: Mutex::new(state) }
+    }
+}
+
+impl<T> Lane<T> {
+    fn lock(&self) -> MutexGuard<'_, LaneState<T>> {
+        self.state.lock().expect("a panic stops the process, so no lock is ever poisoned")
+    }
+
+    /// Queues a message, waiting while the lane is full. Gives it back when the receiving shard has shut down.
+    pub async fn send(&self, message: T) -> Result<(), T> {
+        let mut message = Some(message);
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            let taken = message.take().expect("polled after completion");
+            if state.closed {
+                return Poll::Ready(Err(taken));
+            }
+            if state.queue.len() >= LANE_MESSAGES_MAX {
+                message = Some(taken);
+                state.senders.push_back(cx.waker().clone());
+                return Poll::Pending;
+            }
+            state.queue.push_back(taken);
+            let receiver = state.receiver.take();
+            drop(state);
+            if let Some(waker) = receiver {
+                waker.wake();
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// The next message, in the order they were queued; `None` once the lane is closed and empty.
+    pub async fn receive(&self) -> Option<T> {
+        poll_fn(|cx| {
+            let mut state = self.lock();
+            if let Some(message) = state.queue.pop_front() {
+                let sender = state.senders.pop_front();
+                drop(state);
+                if let Some(waker) = sender {
+                    waker.wake();
+                }
+                return Poll::Ready(Some(message));
+            }
+            if state.closed {
+                return Poll::Ready(None);
+            }
+            state.receiver = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+
+    /// Refuses new messages and wakes both sides.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        let wakers: Vec<Waker> = state.senders.drain(..).collect();
+        let receiver = state.receiver.take();
+        drop(state);
+        wakers.into_iter().chain(receiver).for_each(Waker::wake);
+    }
+}
+
+/// Makes the two ends of a one-shot reply.
+pub fn reply_slot<T>() -> (ReplySender<T>, ReplyReceiver<T>) {
+    let slot = Arc::new(Mutex::new(SlotState { value: None, receiver: None, sender_gone: false }));
+    (ReplySender { slot: Arc::clone(&slot) }, ReplyReceiver { slot })
+}
+
+#[derive(Debug)]
+struct SlotState<T> {
+    value: Option<T>,
+    receiver: Option<Waker>,
+    sender_gone: bool,
+}
+
+/// Sends one reply, never waits. Dropped without sending, it tells the receiver so.
+#[derive(Debug)]
+pub struct ReplySender<T> {
+    slot: Arc<Mutex<SlotState<T>>>,
+}
+
+impl<T> ReplySender<T> {
+    /// Hands the reply over. If nobody waits any more it is dropped.
+    pub fn send(self, value: T) {
+        self.slot.lock().expect("a panic stops the process").value = Some(value);
+    }
+}
+
+impl<T> Drop for ReplySender<T> {
+    fn drop(&mut self) {
+        let mut state = self.slot.lock().expect("a panic stops the process");
+        state.sender_gone = true;
+        let receiver = state.receiver.take();
+        drop(state);
+        if let Some(waker) = receiver {
+            waker.wake();
+        }
+    }
+}
+
+/// Waits for one reply.
+#[derive(Debug)]
+pub struct ReplyReceiver<T> {
+    slot: Arc<Mutex<SlotState<T>>>,
+}
+
+impl<T> ReplyReceiver<T> {
+    /// The reply; `None` when the other shard shut down before it answered.
+    pub async fn receive(self) -> Option<T> {
+        poll_fn(|cx| {
+            let mut state = self.slot.lock().expect("a panic stops the process");
+            if let Some(value) = state.value.take() {
+                return Poll::Ready(Some(value));
+            }
+            if state.sender_gone {
+                return Poll::Ready(None);
+            }
+            state.receiver = Some(cx.waker().clone());
+            Poll::Pending
+        })
+        .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::Context;
+
+    fn poll_once<F: Future>(future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
+        future.poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn a_full_lane_makes_the_sender_wait() {
+        let lane = Lane::default();
+        for i in 0..LANE_MESSAGES_MAX {
+            assert!(matches!(poll_once(pin!(lane.send(i))), Poll::Ready(Ok(()))));
+        }
+        let mut late = pin!(lane.send(usize::MAX));
+        assert!(poll_once(late.as_mut()).is_pending());
+        assert_eq!(poll_once(pin!(lane.receive())), Poll::Ready(Some(0)));
+        assert!(poll_once(late.as_mut()).is_ready());
+    }
+
+    #[test]
+    fn a_closed_lane_gives_the_message_back() {
+        let lane = Lane::default();
+        lane.close();
+        assert_eq!(poll_once(pin!(lane.send(7))), Poll::Ready(Err(7)));
+        assert_eq!(poll_once(pin!(lane.receive())), Poll::Ready(None));
+    }
+
+    #[test]
+    fn a_dropped_reply_is_noticed() {
+        let (sender, receiver) = reply_slot::<u8>();
+        let mut wait = pin!(receiver.receive());
+        assert!(poll_once(wait.as_mut()).is_pending());
+        drop(sender);
+        assert_eq!(poll_once(wait.as_mut()), Poll::Ready(None));
+    }
+}

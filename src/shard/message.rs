@@ -1,0 +1,285 @@
+//! Every value that may cross cores: who sends it, who handles it, and what it means if it is lost.
+//!
+//! A message is lost only when the receiving shard shuts down first; its reply slot then says so and the sender closes
+//! the connection that waited. No handler of a message waits on another crossing, but for the controller's own task,
+//! which waits until every shard has taken in a new image; taking it in waits for nothing.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::mesh::ReplySender;
+use crate::cluster::image::MetadataImage;
+use crate::protocol::error_code::ErrorCode;
+use crate::types::{ProducerId, TopicId};
+
+/// What a shard's lane carries.
+#[derive(Debug)]
+pub enum Message {
+    /// Sent by the shard that took a produce request, handled by the owner of the partitions. Applied in lane order, so
+    /// that the order of a connection holds. Lost: the producer's connection closes and it retries.
+    Produce(ProducePart, ReplySender<Vec<ProduceOutcome>>),
+    /// Sent by the shard that took a fetch, handled by the owner. Answered at once. Lost: the connection closes.
+    Read(ReadPart, ReplySender<Vec<ReadOutcome<Bytes>>>),
+    /// Sent by a shard whose fetch is short of `min_bytes`; answered when something changed or time is over, after which
+    /// the sender reads again. Lost: the connection closes.
+    Watch(WatchPart, ReplySender<()>),
+    /// Sent by the shard that took a ListOffsets, handled by the owner. Lost: the connection closes.
+    ListOffsets(Vec<ListOffset>, ReplySender<Vec<ListOffsetOutcome>>),
+    /// Sent by the shard that took an OffsetForLeaderEpoch, handled by the owner. Lost: the connection closes.
+    EpochEnds(Vec<EpochEnd>, ReplySender<Vec<EpochEndOutcome>>),
+    /// Sent by any shard, handled by shard 0, the one metadata writer. Lost: the connection closes; the change may or
+    /// may not have happened, as with any request that is not answered.
+    Control(ControlRequest, ReplySender<ControlReply>),
+    /// Sent by shard 0, handled by every other: the new metadata. Lost only when the receiver shuts down.
+    Image(Published, ReplySender<()>),
+}
+
+/// A metadata image on its way to a shard.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// The image.
+    pub image: Arc<MetadataImage>,
+    /// Topics that a metadata record removed. A shard deletes a log for no other reason, so a metadata log that lost its
+    /// tail cannot take data with it.
+    pub removed: Arc<BTreeSet<TopicId>>,
+}
+
+/// The part of a produce request that one shard owns.
+#[derive(Debug)]
+pub struct ProducePart {
+    /// -1, 0 or 1, checked.
+    pub acks: i16,
+    /// Version of the request: older ones may not carry zstd.
+    pub version: i16,
+    /// How long the producer waits for its level, in milliseconds.
+    pub timeout_ms: u64,
+    /// In the order of the request.
+    pub partitions: Vec<ProducePartition>,
+}
+
+/// One partition of a produce request.
+#[derive(Debug)]
+pub struct ProducePartition {
+    /// The topic.
+    pub topic: TopicId,
+    /// Index within the topic.
+    pub partition: i32,
+    /// The records field as it came; part of the request's frame.
+    pub records: Bytes,
+}
+
+/// What became of one partition of a produce request.
+#[derive(Clone, Debug)]
+pub struct ProduceOutcome {
+    /// None, or why not.
+    pub error: ErrorCode,
+    /// Words for the producer's log.
+    pub message: Option<String>,
+    /// Records at fault: index within the batch, and what is wrong with it.
+    pub record_errors: Vec<(i32, String)>,
+    /// Offset given to the first record, -1 with an error.
+    pub base_offset: i64,
+    /// The broker's timestamp on a LogAppendTime topic, else -1.
+    pub log_append_time: i64,
+    /// Log start offset, -1 with an error.
+    pub log_start_offset: i64,
+}
+
+impl ProduceOutcome {
+    /// A partition that was not appended to.
+    pub fn failed(error: ErrorCode, message: Option<String>) -> ProduceOutcome {
+        ProduceOutcome {
+            error,
+            message,
+            record_errors: Vec::new(),
+            base_offset: -1,
+            log_append_time: -1,
+            log_start_offset: -1,
+        }
+    }
+}
+
+/// The part of a fetch that one shard owns.
+#[derive(Clone, Debug)]
+pub struct ReadPart {
+    /// Most bytes for all partitions together.
+    pub bytes_max: u32,
+    /// True while no partition before these returned data: the first batch then goes out whatever its size (KIP-74).
+    pub at_least_one: bool,
+    /// True for Fetch versions below 10, which cannot carry zstd.
+    pub refuse_zstd: bool,
+    /// In fetch order.
+    pub partitions: Vec<ReadPartition>,
+}
+
+/// One partition of a fetch.
+#[derive(Clone, Debug)]
+pub struct ReadPartition {
+    /// The topic.
+    pub topic: TopicId,
+    /// Index within the topic.
+    pub partition: i32,
+    /// First offset wanted.
+    pub fetch_offset: i64,
+    /// The client's idea of the leader epoch, -1 for none.
+    pub current_leader_epoch: i32,
+    /// Epoch of the last record that the client has, -1 for none.
+    pub last_fetched_epoch: i32,
+    /// Most bytes of this partition.
+    pub bytes_max: u32,
+}
+
+/// What a read of one partition gave. `S` is a slice of a block at home, and bytes of their own when they crossed.
+#[derive(Debug)]
+pub struct ReadOutcome<S> {
+    /// None, or why not.
+    pub error: ErrorCode,
+    /// Offset up to which consumers may read, -1 with an error.
+    pub high_watermark: i64,
+    /// Last stable offset, -1 with an error.
+    pub last_stable_offset: i64,
+    /// First offset that exists, -1 with an error.
+    pub log_start_offset: i64,
+    /// Where the client's log and ours part: (epoch, end offset).
+    pub diverging: Option<(i32, i64)>,
+    /// Whole batches.
+    pub records: Vec<S>,
+    /// Their size.
+    pub bytes: u32,
+}
+
+impl<S> ReadOutcome<S> {
+    /// A partition that could not be read.
+    pub fn failed(error: ErrorCode) -> ReadOutcome<S> {
+        ReadOutcome {
+            error,
+            high_watermark: -1,
+            last_stable_offset: -1,
+            log_start_offset: -1,
+            diverging: None,
+            records: Vec::new(),
+            bytes: 0,
+        }
+    }
+}
+
+/// Partitions that a fetch elsewhere waits for.
+#[derive(Clone, Debug)]
+pub struct WatchPart {
+    /// Bytes that must become visible.
+    pub needed_bytes: i64,
+    /// How long to watch, in milliseconds.
+    pub wait_ms: u64,
+    /// Which partitions, and from which offset: what is visible beyond it already ends the watch at once.
+    pub partitions: Vec<(TopicId, i32, i64)>,
+}
+
+/// One partition of a ListOffsets request.
+#[derive(Clone, Copy, Debug)]
+pub struct ListOffset {
+    /// The topic.
+    pub topic: TopicId,
+    /// Index within the topic.
+    pub partition: i32,
+    /// A timestamp in milliseconds, or one of Kafka's special negative ones.
+    pub timestamp: i64,
+    /// The client's idea of the leader epoch, -1 for none.
+    pub current_leader_epoch: i32,
+}
+
+/// The answer for one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct ListOffsetOutcome {
+    /// None, or why not.
+    pub error: ErrorCode,
+    /// Timestamp of the record found, -1 for none.
+    pub timestamp: i64,
+    /// Its offset, -1 for none.
+    pub offset: i64,
+    /// Leader epoch of that offset, -1 for none.
+    pub leader_epoch: i32,
+}
+
+/// One partition of an OffsetForLeaderEpoch request.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochEnd {
+    /// The topic.
+    pub topic: TopicId,
+    /// Index within the topic.
+    pub partition: i32,
+    /// The client's idea of the leader epoch, -1 for none.
+    pub current_leader_epoch: i32,
+    /// The epoch whose end is asked for.
+    pub leader_epoch: i32,
+}
+
+/// The answer for one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct EpochEndOutcome {
+    /// None, or why not.
+    pub error: ErrorCode,
+    /// The epoch that the end belongs to, -1 for none.
+    pub leader_epoch: i32,
+    /// Its end offset, -1 for none.
+    pub end_offset: i64,
+}
+
+/// What only the controller may do.
+#[derive(Debug)]
+pub enum ControlRequest {
+    /// The body of a CreateTopics request, answered by the body of its response.
+    CreateTopics {
+        /// Version of both.
+        version: i16,
+        /// The body.
+        body: Bytes,
+    },
+    /// The body of a DeleteTopics request, answered by the body of its response.
+    DeleteTopics {
+        /// Version of both.
+        version: i16,
+        /// The body.
+        body: Bytes,
+    },
+    /// Topics that a Metadata request missed. Errors show when the client asks again.
+    AutoCreate {
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// A shard has given out its producer ids.
+    ProducerIds,
+}
+
+/// Producer ids that one shard may give out: recorded durably before it gets them, so none is ever given twice.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ProducerIdBlock {
+    ids: Range<i64>,
+}
+
+impl ProducerIdBlock {
+    /// A block of ids.
+    pub fn new(ids: Range<i64>) -> ProducerIdBlock {
+        ProducerIdBlock { ids }
+    }
+
+    /// Gives out the next id; `None` when the block is used up.
+    pub fn take(&mut self) -> Option<ProducerId> {
+        self.ids.next().map(ProducerId::new)
+    }
+}
+
+/// What the controller answers.
+#[derive(Debug)]
+pub enum ControlReply {
+    /// The body of the response.
+    Body(Vec<u8>),
+    /// A block of producer ids.
+    ProducerIds(ProducerIdBlock),
+    /// Done, as far as possible.
+    Done,
+    /// The metadata log cannot be written.
+    Failed,
+}

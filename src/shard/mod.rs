@@ -1,0 +1,275 @@
+//! One core and all that it owns: its store, its partitions, who waits for them, and its end of the lanes.
+//!
+//! A shard owns and connects; the rules of a partition are in `partition`, the bytes in `store`. It answers questions about
+//! its own partitions only; which shard to ask is the business of `broker`.
+//!
+//! Invariants: touched by one core only; appending is one step without an await, from the sequence check to the copy into
+//! the log; a high watermark never passes what its topic's durability has reached.
+
+pub mod levels;
+pub mod mesh;
+pub mod message;
+pub mod partition;
+pub mod purgatory;
+pub mod recovery;
+pub mod retention;
+
+mod fetch;
+mod offsets;
+mod produce;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::cluster::image::MetadataImage;
+use crate::config::BrokerConfig;
+use crate::config::topic::{Dynamic, TopicConfig};
+use crate::limits::TICK_MS;
+use crate::metrics::ShardMetrics;
+use crate::protocol::compression::Scratch;
+use crate::runtime::Runtime;
+use crate::runtime::block::Slice;
+use crate::store::{Owner, StorageError, Store};
+use crate::types::{
+    Durability, LeaderEpoch, LogId, LogPosition, MonotonicUs, NodeId, Offset, PartitionIndex, ShardId, TopicId,
+};
+
+use self::levels::{Levels, WaitError};
+use self::message::Published;
+use self::partition::Partition;
+use self::purgatory::Purgatory;
+use self::recovery::Recovered;
+
+pub use self::produce::Applied;
+
+/// A slice of this shard's log.
+pub type RecordSlice<R> = Slice<<R as Runtime>::Buffer>;
+
+/// What is due when a position of the log reaches its level.
+#[derive(Debug)]
+pub struct Mark {
+    partition: Rc<Partition>,
+    log_end: Offset,
+    bytes: u32,
+}
+
+/// One core's part of the broker.
+pub struct Shard<R: Runtime> {
+    /// Which shard this is.
+    pub id: ShardId,
+    /// The core's executor, clock and disk.
+    pub runtime: R,
+    /// The core's log.
+    pub store: Store<R>,
+    /// The broker's settings.
+    pub config: Arc<BrokerConfig>,
+    /// This shard's counters.
+    pub metrics: Arc<ShardMetrics>,
+    partitions: RefCell<HashMap<(TopicId, i32), Rc<Partition>>>,
+    by_log: RefCell<HashMap<LogId, Rc<Partition>>>,
+    image: RefCell<Arc<MetadataImage>>,
+    levels: Levels<Mark>,
+    purgatory: Rc<Purgatory>,
+    scratch: RefCell<Scratch>,
+    stopping: Cell<bool>,
+}
+
+impl<R: Runtime> Shard<R> {
+    /// Makes the shard of a store that was just opened, with the partitions that recovery found. Until the first image
+    /// comes they have no name and are not served.
+    pub fn new(
+        id: ShardId,
+        runtime: R,
+        store: Store<R>,
+        recovered: Recovered,
+        image: Arc<MetadataImage>,
+        config: Arc<BrokerConfig>,
+        metrics: Arc<ShardMetrics>,
+    ) -> Rc<Shard<R>> {
+        let levels = Levels::new(store.progress());
+        let by_log: HashMap<LogId, Rc<Partition>> =
+            recovered.into_partitions().map(|partition| (partition.log, Rc::new(partition))).collect();
+        let partitions = by_log
+            .values()
+            .map(|partition| ((partition.topic, partition.index.value()), Rc::clone(partition)))
+            .collect();
+        let shard = Rc::new(Shard {
+            id,
+            runtime,
+            store,
+            config,
+            metrics,
+            partitions: RefCell::new(partitions),
+            by_log: RefCell::new(by_log),
+            image: RefCell::new(image),
+            levels,
+            purgatory: Rc::default(),
+            scratch: RefCell::new(Scratch::new()),
+            stopping: Cell::new(false),
+        });
+        shard.store.set_owner(Rc::new(StoreOwner { shard: Rc::downgrade(&shard) }));
+        shard
+    }
+
+    /// Starts what runs beside requests: the tick and retention.
+    pub fn start(self: &Rc<Self>) {
+        let shard = Rc::clone(self);
+        self.runtime.spawn(async move {
+            while !shard.stopping.get() {
+                shard.runtime.sleep(Duration::from_millis(TICK_MS)).await;
+                shard.on_tick();
+            }
+        });
+        retention::start(self);
+    }
+
+    /// Ends the background tasks; the store is closed by the caller.
+    pub fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    /// True after `stop`.
+    pub fn is_stopping(&self) -> bool {
+        self.stopping.get()
+    }
+
+    fn on_tick(&self) {
+        let now = self.runtime.now();
+        self.levels.on_tick(now);
+        self.purgatory.on_tick(now);
+    }
+
+    /// The metadata as this shard knows it.
+    pub fn image(&self) -> Arc<MetadataImage> {
+        Arc::clone(&self.image.borrow())
+    }
+
+    /// A partition that this shard owns and serves.
+    pub fn partition(&self, topic: TopicId, index: i32) -> Option<Rc<Partition>> {
+        let partitions = self.partitions.borrow();
+        partitions.get(&(topic, index)).filter(|partition| partition.is_served()).cloned()
+    }
+
+    /// Number of partitions served.
+    pub fn partition_count(&self) -> usize {
+        self.partitions.borrow().len()
+    }
+
+    /// All partitions of this shard.
+    pub fn all_partitions(&self) -> Vec<Rc<Partition>> {
+        self.partitions.borrow().values().cloned().collect()
+    }
+
+    /// Takes in a new image: creates the logs of partitions that are new here, deletes those of removed topics, hands
+    /// epochs and settings to the others.
+    ///
+    /// Errors: a create or delete entry could not be appended; the store is read-only then.
+    pub fn on_image(self: &Rc<Self>, published: &Published) -> Result<(), StorageError> {
+        let node = NodeId::of_shard(self.id);
+        let image = &published.image;
+        let previous = std::mem::replace(&mut *self.image.borrow_mut(), Arc::clone(image));
+        let settings_changed = image.broker_configs(node) != previous.broker_configs(node)
+            || image.cluster_configs() != previous.cluster_configs();
+        for topic in image.topics() {
+            let unchanged = previous.topic_by_id(topic.id()).is_some_and(|before| Arc::ptr_eq(before, topic))
+                && image.topic_configs(topic.name()) == previous.topic_configs(topic.name());
+            if unchanged && !settings_changed {
+                continue;
+            }
+            let dynamic = Dynamic {
+                topic: image.topic_configs(topic.name()),
+                node: image.broker_configs(node),
+                cluster: image.cluster_configs(),
+            };
+            let config = Rc::new(TopicConfig::resolve(&self.config, dynamic));
+            for (index, partition) in topic.partitions().filter(|(_, partition)| partition.leader == Some(node)) {
+                let served = self.partition_or_new(topic.id(), index)?;
+                served.serve(Rc::from(&**topic.name()), partition.leader_epoch, Rc::clone(&config));
+            }
+        }
+        let gone: Vec<Rc<Partition>> = self
+            .partitions
+            .borrow()
+            .values()
+            .filter(|partition| published.removed.contains(&partition.topic))
+            .cloned()
+            .collect();
+        for partition in gone {
+            self.store.delete(partition.log)?;
+            partition.on_deleted();
+            self.by_log.borrow_mut().remove(&partition.log);
+            self.partitions.borrow_mut().remove(&(partition.topic, partition.index.value()));
+        }
+        Ok(())
+    }
+
+    /// Serves a partition that is in no image: a log of the broker's own.
+    pub fn serve_internal(
+        &self,
+        topic: TopicId,
+        name: &str,
+        leader_epoch: LeaderEpoch,
+        config: Rc<TopicConfig>,
+    ) -> Result<Rc<Partition>, StorageError> {
+        let partition = self.partition_or_new(topic, PartitionIndex::new(0))?;
+        partition.serve(name.into(), leader_epoch, config);
+        Ok(partition)
+    }
+
+    /// Waits until `position` is at its level.
+    pub async fn wait(
+        &self,
+        durability: Durability,
+        position: LogPosition,
+        deadline: MonotonicUs,
+    ) -> Result<(), WaitError> {
+        self.levels.wait(durability, position, deadline).await
+    }
+
+    fn partition_or_new(&self, topic: TopicId, index: PartitionIndex) -> Result<Rc<Partition>, StorageError> {
+        let key = (topic, index.value());
+        if let Some(known) = self.partitions.borrow().get(&key) {
+            return Ok(Rc::clone(known));
+        }
+        let (log, _) = self.store.create(topic, index)?;
+        let created = Rc::new(Partition::new(log, topic, index));
+        self.by_log.borrow_mut().insert(log, Rc::clone(&created));
+        self.partitions.borrow_mut().insert(key, Rc::clone(&created));
+        Ok(created)
+    }
+
+    fn on_progress(&self) {
+        self.levels.advance(self.store.progress(), self.store.failure(), |mark| {
+            mark.partition.on_level(mark.log_end, mark.bytes);
+        });
+        if self.store.failure().is_some() {
+            for partition in self.partitions.borrow().values() {
+                partition.watchers().on_event();
+            }
+        }
+    }
+}
+
+/// What the store calls; weak, since the shard owns the store.
+struct StoreOwner<R: Runtime> {
+    shard: std::rc::Weak<Shard<R>>,
+}
+
+impl<R: Runtime> Owner for StoreOwner<R> {
+    fn on_progress(&self) {
+        if let Some(shard) = self.shard.upgrade() {
+            shard.on_progress();
+        }
+    }
+
+    fn snapshot(&self, log: LogId, out: &mut Vec<u8>) {
+        if let Some(shard) = self.shard.upgrade()
+            && let Some(partition) = shard.by_log.borrow().get(&log)
+        {
+            partition.snapshot(out);
+        }
+    }
+}

@@ -1,0 +1,165 @@
+//! One partition as its shard holds it: the pure rules of `partition`, the settings of its topic, and who waits for it.
+
+use std::cell::{Cell, Ref, RefCell, RefMut};
+use std::fmt;
+use std::rc::Rc;
+
+use super::purgatory::Watchers;
+use crate::config::topic::TopicConfig;
+use crate::config::{self, BrokerConfig};
+use crate::partition::PartitionState;
+use crate::partition::validate::{TopicRules, Validation};
+use crate::types::{Durability, LeaderEpoch, LogId, LogPosition, Offset, PartitionIndex, TopicId};
+
+/// A partition that lives in this shard's log.
+pub struct Partition {
+    /// This life of it in the log.
+    pub log: LogId,
+    /// Its topic.
+    pub topic: TopicId,
+    /// Its index within the topic.
+    pub index: PartitionIndex,
+    state: RefCell<PartitionState>,
+    served: RefCell<Option<Served>>,
+    last_append: Cell<LogPosition>,
+    watchers: Watchers,
+}
+
+/// What the metadata says of a partition: it is served as long as it says anything.
+struct Served {
+    name: Rc<str>,
+    leader_epoch: LeaderEpoch,
+    config: Rc<TopicConfig>,
+}
+
+impl fmt::Debug for Partition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Partition({}-{}, log {})", self.topic, self.index, self.log)
+    }
+}
+
+impl AsRef<Watchers> for Partition {
+    fn as_ref(&self) -> &Watchers {
+        &self.watchers
+    }
+}
+
+impl Partition {
+    /// An empty partition.
+    pub fn new(log: LogId, topic: TopicId, index: PartitionIndex) -> Partition {
+        Partition::restored(log, topic, index, PartitionState::default())
+    }
+
+    /// A partition as recovery found it. All that was recovered is durable, so all of it may be read.
+    pub fn restored(log: LogId, topic: TopicId, index: PartitionIndex, state: PartitionState) -> Partition {
+        Partition {
+            log,
+            topic,
+            index,
+            state: RefCell::new(state),
+            served: RefCell::new(None),
+            last_append: Cell::new(LogPosition::default()),
+            watchers: Watchers::default(),
+        }
+    }
+
+    /// Takes in what the metadata says. A leader epoch that is new begins at the log end.
+    pub fn serve(&self, name: Rc<str>, leader_epoch: LeaderEpoch, config: Rc<TopicConfig>) {
+        {
+            let mut state = self.state.borrow_mut();
+            let log_end = state.offsets.log_end();
+            state.epochs.assign(leader_epoch, log_end);
+        }
+        *self.served.borrow_mut() = Some(Served { name, leader_epoch, config });
+    }
+
+    /// The topic is gone: nothing is served any more, and whoever waits learns it.
+    pub fn on_deleted(&self) {
+        *self.served.borrow_mut() = None;
+        self.watchers.on_event();
+    }
+
+    /// True between the first image that names the partition and its deletion.
+    pub fn is_served(&self) -> bool {
+        self.served.borrow().is_some()
+    }
+
+    fn served(&self) -> Ref<'_, Served> {
+        Ref::map(self.served.borrow(), |served| served.as_ref().expect("only served partitions are handed out"))
+    }
+
+    /// Name of the topic, for the log of the broker.
+    pub fn name(&self) -> Rc<str> {
+        Rc::clone(&self.served().name)
+    }
+
+    /// The epoch that is stamped into every batch now.
+    pub fn leader_epoch(&self) -> LeaderEpoch {
+        self.served().leader_epoch
+    }
+
+    /// The topic's settings in force.
+    pub fn config(&self) -> Rc<TopicConfig> {
+        Rc::clone(&self.served().config)
+    }
+
+    /// The level that this topic promises.
+    pub fn durability(&self) -> Durability {
+        self.served().config.durability
+    }
+
+    /// What a batch must be to be appended here.
+    pub fn rules(&self, broker: &BrokerConfig) -> TopicRules {
+        let config = &self.served().config;
+        TopicRules {
+            max_message_bytes: config.max_message_bytes,
+            timestamp_type: config.timestamp_type,
+            timestamp_before_max_ms: config.timestamp_before_max_ms,
+            timestamp_after_max_ms: config.timestamp_after_max_ms,
+            compacted: config.cleanup_policy.compact,
+            // `compression.type` can only be `producer` here: batches are stored as they come.
+            codec: None,
+            validation: match broker.validation {
+                config::Validation::Full => Validation::Full,
+                config::Validation::Header => Validation::Header,
+            },
+        }
+    }
+
+    /// Offsets, producers and epochs.
+    pub fn state(&self) -> Ref<'_, PartitionState> {
+        self.state.borrow()
+    }
+
+    /// Offsets, producers and epochs, to change.
+    pub fn state_mut(&self) -> RefMut<'_, PartitionState> {
+        self.state.borrow_mut()
+    }
+
+    /// Fetches that wait here.
+    pub fn watchers(&self) -> &Watchers {
+        &self.watchers
+    }
+
+    /// End of the last append in the shard's log. A wait for it is a wait for everything in this partition.
+    pub fn last_append(&self) -> LogPosition {
+        self.last_append.get()
+    }
+
+    /// A batch was copied into the log; its entry ends at `position`.
+    pub fn on_append(&self, position: LogPosition) {
+        assert!(position > self.last_append.get());
+        self.last_append.set(position);
+    }
+
+    /// Everything below `log_end` is at its level: consumers may see it.
+    pub fn on_level(&self, log_end: Offset, bytes: u32) {
+        self.state.borrow_mut().offsets.advance_high_watermark(log_end);
+        self.watchers.on_visible(i64::from(bytes));
+    }
+
+    /// The state for a checkpoint.
+    pub fn snapshot(&self, out: &mut Vec<u8>) {
+        self.state.borrow().snapshot(out);
+    }
+}

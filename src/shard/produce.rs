@@ -1,0 +1,219 @@
+//! Appending: a batch from a producer becomes part of the log, and is answered when it is at its level.
+
+use std::rc::Rc;
+
+use super::levels::WaitError;
+use super::message::{ProduceOutcome, ProducePart, ProducePartition};
+use super::partition::Partition;
+use super::{Mark, Shard};
+use crate::partition::producer_state::ProducerCheck;
+use crate::partition::validate::{InvalidBatch, ValidBatch, validate};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch::{BatchHeader, stamp};
+use crate::runtime::Runtime;
+use crate::store::{Batch, StorageError};
+use crate::types::{Durability, LogPosition, MonotonicUs, Offset, TimestampMs};
+
+/// A produce request after its batches were appended: what to answer, and what to wait for first.
+#[derive(Debug)]
+pub struct Applied {
+    outcomes: Vec<ProduceOutcome>,
+    /// Positions that must be reached, one per level; zero for none.
+    written: LogPosition,
+    durable: LogPosition,
+    /// Which outcomes each level stands for: index and level.
+    waiting: Vec<(usize, Durability)>,
+    deadline: MonotonicUs,
+}
+
+/// One batch in the log.
+struct Appended {
+    base_offset: Offset,
+    log_append_time: TimestampMs,
+    log_start: Offset,
+    position: LogPosition,
+}
+
+impl Applied {
+    /// Errors found so far, before any wait: what acks=0 looks at.
+    pub fn has_errors(&self) -> bool {
+        self.outcomes.iter().any(|outcome| outcome.error != ErrorCode::None)
+    }
+}
+
+impl<R: Runtime> Shard<R> {
+    /// Appends the batches of a request, in order, each partition on its own. When it ends, everything that will be
+    /// appended has been.
+    pub async fn produce(self: &Rc<Self>, part: ProducePart) -> Applied {
+        let deadline = self.runtime.now().plus_ms(part.timeout_ms);
+        let mut applied = Applied {
+            outcomes: Vec::with_capacity(part.partitions.len()),
+            written: LogPosition::default(),
+            durable: LogPosition::default(),
+            waiting: Vec::new(),
+            deadline,
+        };
+        for partition in &part.partitions {
+            match self.append_one(partition, &part).await {
+                Ok((appended, durability)) => {
+                    let level = if part.acks == -1 { durability } else { Durability::Written };
+                    if part.acks != 0 {
+                        let target = match level {
+                            Durability::Written => &mut applied.written,
+                            Durability::Flushed => &mut applied.durable,
+                        };
+                        *target = (*target).max(appended.position);
+                        applied.waiting.push((applied.outcomes.len(), level));
+                    }
+                    applied.outcomes.push(ProduceOutcome {
+                        error: ErrorCode::None,
+                        message: None,
+                        record_errors: Vec::new(),
+                        base_offset: appended.base_offset.value(),
+                        log_append_time: appended.log_append_time.value(),
+                        log_start_offset: appended.log_start.value(),
+                    });
+                }
+                Err(outcome) => applied.outcomes.push(outcome),
+            }
+        }
+        applied
+    }
+
+    /// Waits until everything that was appended is at its level, and gives the outcomes in the order of the request.
+    pub async fn settle(self: &Rc<Self>, mut applied: Applied) -> Vec<ProduceOutcome> {
+        let durable = self.levels.wait(Durability::Flushed, applied.durable, applied.deadline).await;
+        let written = self.levels.wait(Durability::Written, applied.written, applied.deadline).await;
+        for (index, level) in &applied.waiting {
+            let reached = match level {
+                Durability::Written => &written,
+                Durability::Flushed => &durable,
+            };
+            if let Err(error) = reached {
+                let code = match error {
+                    WaitError::Storage(_) => ErrorCode::KafkaStorageError,
+                    WaitError::TimedOut => ErrorCode::RequestTimedOut,
+                };
+                applied.outcomes[*index] = ProduceOutcome::failed(code, Some(error.to_string()));
+            }
+        }
+        applied.outcomes
+    }
+
+    async fn append_one(
+        self: &Rc<Self>,
+        wanted: &ProducePartition,
+        part: &ProducePart,
+    ) -> Result<(Appended, Durability), ProduceOutcome> {
+        let unknown = || ProduceOutcome::failed(ErrorCode::UnknownTopicOrPartition, None);
+        let partition = self.partition(wanted.topic, wanted.partition).ok_or_else(unknown)?;
+        let config = partition.config();
+        if part.acks == -1 && config.min_insync_replicas > 1 {
+            let message =
+                format!("min.insync.replicas is {}, a partition here has one replica", config.min_insync_replicas);
+            return Err(ProduceOutcome::failed(ErrorCode::NotEnoughReplicas, Some(message)));
+        }
+        let now = self.runtime.wall_clock();
+        let rules = partition.rules(&self.config);
+        let batch =
+            validate(&wanted.records, part.version, &rules, now, &mut self.scratch.borrow_mut()).map_err(refused)?;
+        if u64::from(config.segment_bytes) < batch.bytes() as u64 {
+            return Err(ProduceOutcome::failed(ErrorCode::RecordListTooLarge, None));
+        }
+        self.store.reserve(wanted.records.len()).await.map_err(storage_failure)?;
+        // From here to the end there is no await: order in the log is order of offsets.
+        if !partition.is_served() {
+            return Err(unknown());
+        }
+        let durability = partition.durability();
+        let appended = self.append(&partition, batch, durability)?;
+        Ok((appended, durability))
+    }
+
+    /// Appends a batch that the broker built itself, and gives the end of its entry.
+    pub async fn append_internal(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<LogPosition, StorageError> {
+        self.store.reserve(batch.len()).await?;
+        let (header, records) = batch.split_first_chunk().expect("the batch builder writes whole headers");
+        let parsed = BatchHeader::parse(header);
+        let mut header = *header;
+        let mut state = partition.state_mut();
+        let base_offset = state.offsets.log_end();
+        let leader_epoch = partition.leader_epoch();
+        stamp(&mut header, base_offset, leader_epoch);
+        let record_count = u32::try_from(parsed.record_count).expect("the batch builder counts from one");
+        let entry = Batch {
+            header: &header,
+            records,
+            base_offset,
+            last_offset: base_offset.advance(record_count - 1),
+            timestamp_max: parsed.max_timestamp,
+        };
+        let durability = partition.durability();
+        let position = self.store.append(partition.log, entry, durability)?;
+        partition.on_append(position);
+        state.append(&header);
+        let log_end = state.offsets.log_end();
+        drop(state);
+        let bytes = u32::try_from(batch.len()).expect("a batch is below BATCH_BYTES_MAX");
+        self.levels.mark(durability, position, Mark { partition: Rc::clone(partition), log_end, bytes });
+        Ok(position)
+    }
+
+    fn append(
+        &self,
+        partition: &Rc<Partition>,
+        mut batch: ValidBatch<'_>,
+        durability: Durability,
+    ) -> Result<Appended, ProduceOutcome> {
+        let mut state = partition.state_mut();
+        let log_start = state.offsets.log_start();
+        match state.check(&batch.fields) {
+            Ok(ProducerCheck::Append) => {}
+            Ok(ProducerCheck::Duplicate(original)) => {
+                // The original may not be at its level yet; everything of this partition is when the last append is.
+                return Ok(Appended {
+                    base_offset: original.base_offset(),
+                    log_append_time: batch.log_append_time,
+                    log_start,
+                    position: partition.last_append(),
+                });
+            }
+            Err(error) => {
+                let code = ErrorCode::from_code(error.kafka_error()).expect("the rules speak Kafka's codes");
+                return Err(ProduceOutcome::failed(code, Some(error.to_string())));
+            }
+        }
+        let base_offset = state.offsets.log_end();
+        let last_offset = base_offset.advance(batch.record_count - 1);
+        let leader_epoch = partition.leader_epoch();
+        batch.stamp(base_offset, leader_epoch);
+        let entry = Batch {
+            header: &batch.header,
+            records: batch.records,
+            base_offset,
+            last_offset,
+            timestamp_max: batch.timestamp_max,
+        };
+        let position = self.store.append(partition.log, entry, durability).map_err(storage_failure)?;
+        partition.on_append(position);
+        state.append(&batch.header);
+        let log_end = state.offsets.log_end();
+        let bytes = u32::try_from(batch.bytes()).expect("a batch is below BATCH_BYTES_MAX");
+        drop(state);
+        self.levels.mark(durability, position, Mark { partition: Rc::clone(partition), log_end, bytes });
+        self.metrics.produce_batches.add(1);
+        self.metrics.produce_records.add(u64::from(batch.record_count));
+        self.metrics.produce_bytes.add(u64::from(bytes));
+        Ok(Appended { base_offset, log_append_time: batch.log_append_time, log_start, position })
+    }
+}
+
+fn refused(invalid: InvalidBatch) -> ProduceOutcome {
+    let code = ErrorCode::from_code(invalid.kafka_error()).expect("the rules speak Kafka's codes");
+    let record_errors = invalid.record_errors().iter().map(|error| (error.index, error.fault.to_string())).collect();
+    ProduceOutcome { record_errors, ..ProduceOutcome::failed(code, Some(invalid.to_string())) }
+}
+
+fn storage_failure(error: StorageError) -> ProduceOutcome {
+    ProduceOutcome::failed(ErrorCode::KafkaStorageError, Some(error.to_string()))
+}

@@ -1,0 +1,82 @@
+//! Retention: the log start of each partition follows its topic's limits of time and size.
+//!
+//! Moves log starts and nothing else; a segment in which nothing is live any more is recycled by the store. A topic with
+//! `cleanup.policy=compact` alone is never touched.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Shard;
+use super::partition::Partition;
+use crate::runtime::Runtime;
+use crate::store::StorageError;
+use crate::types::{Offset, TimestampMs};
+
+/// Starts the shard's retention task, with Kafka's `log.retention.check.interval.ms`.
+pub fn start<R: Runtime>(shard: &Rc<Shard<R>>) {
+    let shard = Rc::clone(shard);
+    shard.runtime.clone().spawn(async move {
+        let interval = Duration::from_millis(shard.config.log_retention_check_interval_ms.unsigned_abs());
+        loop {
+            shard.runtime.sleep(interval).await;
+            if shard.is_stopping() {
+                return;
+            }
+            if let Err(error) = run(&shard).await {
+                tracing::error!("shard {}: retention stops: {error}", shard.id);
+                return;
+            }
+        }
+    });
+}
+
+/// Looks at every partition once.
+pub async fn run<R: Runtime>(shard: &Rc<Shard<R>>) -> Result<(), StorageError> {
+    for partition in shard.all_partitions() {
+        while partition.is_served() {
+            let Some(log_start) = next_log_start(shard, &partition) else { break };
+            shard.move_log_start(&partition, log_start)?;
+        }
+        shard.runtime.yield_now().await;
+    }
+    Ok(())
+}
+
+/// Where the log start belongs when its oldest run has outlived the topic's limits; `None` when it has not.
+fn next_log_start<R: Runtime>(shard: &Shard<R>, partition: &Partition) -> Option<Offset> {
+    let config = partition.config();
+    if !config.cleanup_policy.delete {
+        return None;
+    }
+    let oldest = shard.store.oldest(partition.log)?;
+    let next = oldest.last_offset.advance(1);
+    if next > partition.state().offsets.high_watermark() {
+        return None;
+    }
+    let now = shard.runtime.wall_clock();
+    let by_time = config.retention_ms.is_some_and(|limit| outlived(oldest.timestamp_max, now, limit));
+    // Kafka deletes a segment only when what remains is still at least the limit.
+    let rest = i64::try_from(shard.store.log_bytes(partition.log).saturating_sub(oldest.bytes)).unwrap_or(i64::MAX);
+    let by_size = config.retention_bytes.is_some_and(|limit| rest >= limit);
+    (by_time || by_size).then_some(next)
+}
+
+fn outlived(timestamp_max: TimestampMs, now: TimestampMs, limit_ms: i64) -> bool {
+    now.value().saturating_sub(timestamp_max.value()) > limit_ms
+}
+
+impl<R: Runtime> Shard<R> {
+    /// Moves the log start of a partition up to `log_start`, durably with the next flush.
+    pub fn move_log_start(&self, partition: &Partition, log_start: Offset) -> Result<(), StorageError> {
+        {
+            let mut state = partition.state_mut();
+            assert!(log_start <= state.offsets.high_watermark());
+            if log_start <= state.offsets.log_start() {
+                return Ok(());
+            }
+            state.advance_log_start(log_start);
+        }
+        self.store.set_log_start(partition.log, log_start)?;
+        Ok(())
+    }
+}
