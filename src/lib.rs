@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod broker;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod limits;
@@ -13,6 +14,7 @@ pub mod metrics;
 pub mod partition;
 pub mod protocol;
 pub mod runtime;
+pub mod server;
 pub mod shard;
 /// For tests only: nothing outside `simulation` and tests may import it.
 pub mod simulation;

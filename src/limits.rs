@@ -58,10 +58,6 @@ pub const PARTITIONS_MAX: usize = 100_000;
 /// Longest topic name, in characters. Kafka's `Topic.MAX_NAME_LENGTH`.
 pub const TOPIC_NAME_LENGTH_MAX: usize = 249;
 
-/// Most elements of all arrays of one message together. A tiny element on the wire takes up to 150 bytes in memory, so
-/// this bounds what a hostile request costs to about 150 MiB; a request for every partition there may be
-/// (`PARTITIONS_MAX`) with its replicas stays well below.
-pub const ARRAY_ELEMENTS_PER_MESSAGE_MAX: u32 = 1_000_000;
 /// Bytes a decompressor hands out at a time. Large enough that the cost per window vanishes, small enough for L2.
 pub const DECOMPRESS_WINDOW_BYTES: usize = 64 * 1024;
 
@@ -211,3 +207,81 @@ pub const COLD_SPARSE_WINDOWS_MAX: u64 = 4096;
 
 /// Share of the cold cache that extents of sealed segments may take: one part in so many.
 pub const COLD_EXTENTS_DIVISOR: u64 = 8;
+
+/// Bytes of requests that one shard holds between reading and applying them, at least, whatever the memory: one request of
+/// the greatest size must fit, since it is granted whole.
+pub const REQUEST_BYTES_IN_FLIGHT_MIN: usize = 8 * 1024 * 1024;
+
+/// Buffer that all connections of a shard receive into, in bytes: a connection owns memory only for what it received.
+pub const RECEIVE_BYTES: usize = 64 * 1024;
+
+/// Most bytes asked of the socket at once for the rest of a large request. Larger gains nothing: the kernel's own
+/// receive buffer is of this order.
+pub const RECEIVE_DIRECT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes one connection may receive, or requests it may have applied, before others get their turn: about 300 µs.
+pub const TURN_BYTES_MAX: usize = 1024 * 1024;
+
+/// See [`TURN_BYTES_MAX`].
+pub const TURN_REQUESTS_MAX: usize = 64;
+
+/// Bytes of finished answers at which they are sent before further requests are applied.
+pub const SEND_BYTES_EAGER: usize = 256 * 1024;
+
+/// Connections of one shard at most, whatever the limit of open files: each costs the kernel some 10 KiB.
+pub const CONNECTIONS_PER_SHARD_MAX: usize = 65_536;
+
+/// File descriptors kept for what is not a connection: rings, segments, listeners.
+pub const FILE_DESCRIPTORS_RESERVED: u64 = 512;
+
+/// Silence after which a connection is closed, in milliseconds. Kafka's default for `connections.max.idle.ms`.
+pub const CONNECTION_IDLE_MS: u64 = 600_000;
+
+/// How often connections are looked over for idle and stalled ones, in milliseconds.
+pub const SWEEP_INTERVAL_MS: u64 = 1000;
+
+/// Sweeps in a row that find a request arriving slower than [`STALL_BYTES_MIN`] a sweep, while others wait for the memory it
+/// holds, before its connection is closed.
+pub const STALL_SWEEPS_MAX: u8 = 5;
+
+/// See [`STALL_SWEEPS_MAX`].
+pub const STALL_BYTES_MIN: u64 = 64 * 1024;
+
+/// How long a shutdown waits for answers in progress, in milliseconds. Longer than the wait of Kafka's default fetch (500).
+pub const DRAIN_MS: u64 = 5000;
+
+/// Tries to bind a port that is taken, [`BIND_PAUSE_MS`] apart: an instance that is just ending lets go within a second.
+pub const BIND_TRIES: u32 = 10;
+
+/// See [`BIND_TRIES`].
+pub const BIND_PAUSE_MS: u64 = 100;
+
+/// Pause after accepting failed for want of descriptors or memory, in milliseconds.
+pub const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Log lines about one cause are at least this far apart, in microseconds.
+pub const LOG_INTERVAL_US: u64 = 1_000_000;
+
+/// Longest head of an HTTP request, in bytes.
+pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
+
+/// HTTP connections served at once. One scraper needs one.
+pub const HTTP_CONNECTIONS_MAX: usize = 16;
+
+/// Time for an HTTP request and its answer, in milliseconds.
+pub const HTTP_TIMEOUT_MS: u64 = 10_000;
+
+/// Most shards that are started unless asked for more: each is a node, a connection and a thread to every client.
+pub const SHARDS_DEFAULT_MAX: u16 = 16;
+
+/// Memory registered with the rings of one shard, in bytes: above all blocks in flight. Registered three times against
+/// RLIMIT_MEMLOCK.
+pub const IO_MEMORY_BYTES: usize = 32 * 1024 * 1024;
+
+/// How often a stopping shard looks whether its siblings have drained, in milliseconds.
+pub const STOP_POLL_MS: u64 = 2;
+/// Most elements of all arrays of one message together. An element of a request takes up to 80 bytes in memory and as few
+/// as three on the wire, so this bounds what a hostile request costs to about 40 MiB. A message about every partition
+/// there may be, each of its own topic and with its leader, replicas and in-sync replicas, still fits.
+pub const ARRAY_ELEMENTS_PER_MESSAGE_MAX: usize = 500_000;
+const _: () = assert!(5 * PARTITIONS_MAX <= ARRAY_ELEMENTS_PER_MESSAGE_MAX);

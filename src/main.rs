@@ -1,3 +1,7 @@
-//! The `corelane` binary.
+//! The `corelane` binary: reads the command line and runs one command.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    corelane::cli::run()
+}

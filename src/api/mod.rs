@@ -6,9 +6,17 @@
 
 pub mod reply;
 
+mod api_versions;
+mod create_topics;
+mod delete_topics;
+mod describe_cluster;
+mod describe_configs;
 mod fetch;
+mod init_producer_id;
 mod list_offsets;
+mod metadata;
 mod offset_for_leader_epoch;
+mod operations;
 mod produce;
 
 use std::net::SocketAddr;
@@ -19,7 +27,7 @@ use bytes::Bytes;
 use self::reply::{LocalFuture, Reply, Response, Service};
 use crate::broker::Broker;
 use crate::protocol::api_key::ApiKey;
-use crate::protocol::frame::{RequestHeader, response_frame};
+use crate::protocol::frame::{RequestHeader, response_frame, response_frame_around};
 use crate::protocol::wire::{Message, Reader};
 use crate::runtime::Runtime;
 
@@ -39,6 +47,12 @@ impl Request {
     /// The response frame of a message without records.
     fn respond<B>(&self, message: &impl Message) -> Response<B> {
         respond(self.correlation_id, self.version, message)
+    }
+
+    /// The response frame around a body that was encoded elsewhere.
+    fn respond_with<B>(&self, body: &[u8]) -> Response<B> {
+        let bytes = response_frame_around(self.correlation_id, self.key, self.version, body).bytes;
+        Response { bytes, pieces: Vec::new() }
     }
 }
 
@@ -112,6 +126,13 @@ async fn dispatch<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply
         ApiKey::Produce => produce::handle(broker, request).await,
         ApiKey::Fetch => fetch::handle(broker, request).await,
         ApiKey::ListOffsets => list_offsets::handle(broker, request).await,
+        ApiKey::Metadata => metadata::handle(broker, request).await,
+        ApiKey::ApiVersions => api_versions::handle(broker, &request),
+        ApiKey::CreateTopics => create_topics::handle(broker, request).await,
+        ApiKey::DeleteTopics => delete_topics::handle(broker, request).await,
+        ApiKey::InitProducerId => init_producer_id::handle(broker, request).await,
+        ApiKey::DescribeConfigs => describe_configs::handle(broker, &request),
+        ApiKey::DescribeCluster => describe_cluster::handle(broker, &request),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(broker, request).await,
         _ => Reply::Close,
     }

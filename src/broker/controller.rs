@@ -646,3 +646,394 @@ fn random_uuid(random: Random<'_>) -> Uuid {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::messages::delete_topics::DeleteTopicState;
+    use crate::types::PartitionIndex;
+
+    const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
+
+    /// A small random stream (SplitMix64): the same seed, the same stream.
+    fn stream(seed: u64) -> impl FnMut() -> u64 {
+        let mut state = seed;
+        move || {
+            state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut bits = state;
+            bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            bits ^ (bits >> 31)
+        }
+    }
+
+    fn starts(nodes: u16) -> Vec<NodeStart> {
+        let start = |shard| NodeStart {
+            node: NodeId::of_shard(ShardId::new(shard)),
+            host: "localhost".to_owned(),
+            port: 9092 + shard,
+            rack: Some("m".to_owned()),
+        };
+        (0..nodes).map(start).collect()
+    }
+
+    fn cluster(nodes: u16) -> MetadataImage {
+        let empty = MetadataImage::empty(CLUSTER);
+        let records = register_nodes(&empty, &starts(nodes), &mut stream(1));
+        empty.apply(&records).unwrap()
+    }
+
+    fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic<'static> {
+        CreatableTopic {
+            name: Cow::Owned(name.to_owned()),
+            num_partitions,
+            replication_factor,
+            ..CreatableTopic::default()
+        }
+    }
+
+    fn assigned(name: &str, rows: &[(i32, &[i32])]) -> CreatableTopic<'static> {
+        let row = |(index, nodes): &(i32, &[i32])| CreatableReplicaAssignment {
+            partition_index: *index,
+            broker_ids: nodes.to_vec(),
+        };
+        CreatableTopic { assignments: rows.iter().map(row).collect(), ..topic(name, -1, -1) }
+    }
+
+    fn create(
+        image: &MetadataImage,
+        config: &BrokerConfig,
+        topics: Vec<CreatableTopic<'static>>,
+    ) -> (MetadataImage, CreateTopicsResponse<'static>) {
+        let request = CreateTopicsRequest { topics, ..CreateTopicsRequest::default() };
+        let (records, response) = create_topics(image, config, &request, &mut stream(2));
+        (image.apply(&records).unwrap(), response)
+    }
+
+    fn refusal(image: &MetadataImage, config: &BrokerConfig, topic: CreatableTopic<'static>) -> (ErrorCode, String) {
+        let (after, response) = create(image, config, vec![topic]);
+        assert_eq!(&after, image, "a refused topic leaves no trace");
+        let result = &response.topics[0];
+        let error = ErrorCode::from_code(result.error_code).unwrap();
+        (error, result.error_message.as_deref().unwrap_or_default().to_owned())
+    }
+
+    fn leaders(image: &MetadataImage, name: &str) -> Vec<i32> {
+        image.topic(name).unwrap().partitions().map(|(_, it)| it.leader.unwrap().value()).collect()
+    }
+
+    #[test]
+    fn a_start_registers_every_node_anew() {
+        let first = cluster(2);
+        assert_eq!(first.brokers().count(), 2);
+        let (image, _) = create(&first, &BrokerConfig::default(), vec![topic("t", 2, 1)]);
+        let again = image.apply(&register_nodes(&image, &starts(3), &mut stream(9))).unwrap();
+        assert_eq!(again.brokers().map(|broker| broker.epoch()).collect::<Vec<_>>(), [2, 2, 1]);
+        for index in 0..2 {
+            let partition = again.topic("t").unwrap().partition(PartitionIndex::new(index)).unwrap();
+            assert_eq!(partition.leader_epoch.value(), 1);
+        }
+    }
+
+    #[test]
+    fn a_created_topic_is_reported_as_it_is() {
+        let (image, response) = create(&cluster(3), &BrokerConfig::default(), vec![topic("t", 7, -1)]);
+        let result = &response.topics[0];
+        assert_eq!((result.error_code, result.num_partitions, result.replication_factor), (0, 7, 1));
+        assert_eq!(result.topic_id, image.topic("t").unwrap().id());
+        assert_eq!(result.error_message, None);
+        assert_eq!(result.configs.as_ref().unwrap().len(), 33);
+        assert_eq!(image.partition_count(), 7);
+    }
+
+    #[test]
+    fn a_topic_spreads_over_all_nodes_and_topics_balance_each_other() {
+        let config = BrokerConfig::default();
+        let (image, _) = create(&cluster(4), &config, vec![assigned("skewed", &[(0, &[1]), (1, &[1]), (2, &[1])])]);
+        // Node 1 leads three already; a topic of four still has one partition on each.
+        let (image, _) = create(&image, &config, vec![topic("even", 4, 1)]);
+        let mut even = leaders(&image, "even");
+        even.sort_unstable();
+        assert_eq!(even, [1, 2, 3, 4]);
+        let singles = (0..9).map(|number| topic(&format!("single-{number}"), 1, 1)).collect();
+        let (image, _) = create(&image, &config, singles);
+        assert_eq!(image.leader_counts().into_values().collect::<Vec<_>>(), [4, 4, 4, 4]);
+    }
+
+    #[test]
+    fn a_topic_is_not_placed_on_a_fenced_node() {
+        use crate::cluster::records::BrokerRegistrationChangeRecord;
+        let image = cluster(2);
+        let fence = |node| BrokerRegistrationChangeRecord {
+            broker_id: node,
+            broker_epoch: 1,
+            fenced: 1,
+            ..BrokerRegistrationChangeRecord::default()
+        };
+        let image = image.apply(&[fence(1).into()]).unwrap();
+        let config = BrokerConfig::default();
+        let (after, _) = create(&image, &config, vec![topic("t", 3, 1)]);
+        assert_eq!(leaders(&after, "t"), [2, 2, 2]);
+        assert_eq!(refusal(&image, &config, assigned("u", &[(0, &[1])])).0, ErrorCode::InvalidReplicaAssignment);
+        let none = image.apply(&[fence(2).into()]).unwrap();
+        assert_eq!(refusal(&none, &config, topic("t", 3, 1)).0, ErrorCode::InvalidReplicationFactor);
+    }
+
+    #[test]
+    fn more_than_one_replica_is_refused_unless_the_operator_lets_it_pass() {
+        let image = cluster(3);
+        let (error, message) = refusal(&image, &BrokerConfig::default(), topic("t", 1, 3));
+        assert_eq!(error, ErrorCode::InvalidReplicationFactor);
+        assert!(message.contains("allow.same.machine.replicas=true") && message.contains("one machine"), "{message}");
+        let (error, _) = refusal(&image, &BrokerConfig::default(), assigned("t", &[(0, &[1, 2])]));
+        assert_eq!(error, ErrorCode::InvalidReplicationFactor);
+
+        let insists = BrokerConfig::from_settings([("allow.same.machine.replicas", "true")]).unwrap();
+        let (after, response) = create(&image, &insists, vec![topic("t", 1, 3), assigned("u", &[(0, &[2, 3])])]);
+        assert!(response.topics.iter().all(|result| (result.error_code, result.replication_factor) == (0, 1)));
+        assert_eq!(leaders(&after, "u"), [2]);
+    }
+
+    #[test]
+    fn partitions_and_replicas_must_be_positive_or_default() {
+        let (image, config) = (cluster(1), BrokerConfig::default());
+        for partitions in [0, -2, i32::MIN] {
+            assert_eq!(refusal(&image, &config, topic("t", partitions, 1)).0, ErrorCode::InvalidPartitions);
+        }
+        for replicas in [0, -2, i16::MIN] {
+            assert_eq!(refusal(&image, &config, topic("t", 1, replicas)).0, ErrorCode::InvalidReplicationFactor);
+        }
+        let many = BrokerConfig::from_settings([("num.partitions", "5")]).unwrap();
+        assert_eq!(create(&image, &many, vec![topic("t", -1, -1)]).0.partition_count(), 5);
+    }
+
+    #[test]
+    fn the_cluster_never_has_more_partitions_than_its_bound() {
+        let (image, config) = (cluster(2), BrokerConfig::default());
+        let max = i32::try_from(limits::PARTITIONS_MAX).unwrap();
+        assert_eq!(refusal(&image, &config, topic("t", max + 1, 1)).0, ErrorCode::InvalidPartitions);
+        assert_eq!(refusal(&image, &config, topic("t", i32::MAX, 1)).0, ErrorCode::InvalidPartitions);
+        let (full, response) =
+            create(&image, &config, vec![topic("a", max - 1, 1), topic("b", 2, 1), topic("c", 1, 1)]);
+        let codes: Vec<i16> = response.topics.iter().map(|result| result.error_code).collect();
+        assert_eq!(codes, [0, ErrorCode::InvalidPartitions.code(), 0]);
+        assert_eq!(full.partition_count(), limits::PARTITIONS_MAX);
+    }
+
+    #[test]
+    fn names_are_checked_against_rules_topics_and_the_request() {
+        let config = BrokerConfig::default();
+        let (image, _) = create(&cluster(1), &config, vec![topic("a.b", 1, 1)]);
+        assert_eq!(refusal(&image, &config, topic("a b", 1, 1)).0, ErrorCode::InvalidTopicException);
+        assert_eq!(refusal(&image, &config, topic("a.b", 1, 1)).0, ErrorCode::TopicAlreadyExists);
+        assert_eq!(refusal(&image, &config, topic("a_b", 1, 1)).0, ErrorCode::InvalidTopicException);
+        assert_eq!(refusal(&image, &config, topic("__cluster_metadata", 1, 1)).0, ErrorCode::InvalidRequest);
+        let (after, response) = create(&image, &config, vec![topic("x", 1, 1), topic("y", 1, 1), topic("x", 2, 1)]);
+        let rows: Vec<_> = response.topics.iter().map(|result| (&*result.name, result.error_code)).collect();
+        assert_eq!(rows, [("y", 0), ("x", ErrorCode::InvalidRequest.code())]);
+        assert!(after.topic("x").is_none());
+    }
+
+    #[test]
+    fn manual_assignments_follow_kafkas_rules() {
+        let (image, config) = (cluster(3), BrokerConfig::default());
+        let (after, _) = create(&image, &config, vec![assigned("t", &[(1, &[3]), (0, &[2])])]);
+        assert_eq!(leaders(&after, "t"), [2, 3]);
+        let bad: &[&[(i32, &[i32])]] = &[
+            &[(0, &[])],
+            &[(0, &[9])],
+            &[(0, &[1, 1])],
+            &[(0, &[1]), (0, &[2])],
+            &[(1, &[1])],
+            &[(0, &[1]), (1, &[1, 2])],
+            &[(-1, &[1]), (0, &[1])],
+        ];
+        for rows in bad {
+            assert_eq!(
+                refusal(&image, &config, assigned("u", rows)).0,
+                ErrorCode::InvalidReplicaAssignment,
+                "{rows:?}"
+            );
+        }
+        let mixed = CreatableTopic { num_partitions: 1, ..assigned("u", &[(0, &[1])]) };
+        assert_eq!(refusal(&image, &config, mixed).0, ErrorCode::InvalidRequest);
+        let mixed = CreatableTopic { replication_factor: 1, ..assigned("u", &[(0, &[1])]) };
+        assert_eq!(refusal(&image, &config, mixed).0, ErrorCode::InvalidRequest);
+    }
+
+    #[test]
+    fn configurations_are_checked_and_kept() {
+        let (image, config) = (cluster(1), BrokerConfig::default());
+        let with = |name: &'static str, value: Option<&'static str>| CreatableTopic {
+            configs: vec![CreatableTopicConfig { name: Cow::Borrowed(name), value: value.map(Cow::Borrowed) }],
+            ..topic("t", 1, 1)
+        };
+        assert_eq!(refusal(&image, &config, with("retention.ms", None)).0, ErrorCode::InvalidConfig);
+        assert_eq!(refusal(&image, &config, with("retention.mss", Some("1"))).0, ErrorCode::InvalidConfig);
+        assert_eq!(refusal(&image, &config, with("retention.ms", Some("soon"))).0, ErrorCode::InvalidConfig);
+        let (after, response) = create(&image, &config, vec![with("retention.ms", Some(" 5 "))]);
+        assert_eq!(after.topic_configs("t").get("retention.ms").map(String::as_str), Some("5"));
+        let rows = response.topics[0].configs.as_ref().unwrap();
+        let row = rows.iter().find(|row| row.name == "retention.ms").unwrap();
+        assert_eq!((row.value.as_deref(), row.config_source), (Some("5"), 1));
+    }
+
+    #[test]
+    fn validate_only_answers_and_changes_nothing() {
+        let request = CreateTopicsRequest {
+            topics: vec![topic("t", 3, 1)],
+            validate_only: true,
+            ..CreateTopicsRequest::default()
+        };
+        let (records, response) = create_topics(&cluster(1), &BrokerConfig::default(), &request, &mut stream(1));
+        assert!(records.is_empty());
+        assert_eq!((response.topics[0].error_code, response.topics[0].num_partitions), (0, 3));
+    }
+
+    #[test]
+    fn topics_are_created_because_somebody_asked() {
+        let (image, config) = (cluster(2), BrokerConfig::default());
+        let names = ["t", "t", "bad name", topic_name::CONSUMER_OFFSETS].map(str::to_owned);
+        let after = image.apply(&auto_create_topics(&image, &config, &names, &mut stream(3))).unwrap();
+        assert_eq!(after.topic_count(), 2);
+        assert_eq!(after.topic("t").unwrap().partition_count(), 1);
+        assert_eq!(after.topic(topic_name::CONSUMER_OFFSETS).unwrap().partition_count(), 50);
+        let configs = after.topic_configs(topic_name::CONSUMER_OFFSETS);
+        assert_eq!(configs.get("cleanup.policy").map(String::as_str), Some("compact"));
+        // Asked for twice at once: the second request finds it there.
+        assert!(auto_create_topics(&after, &config, &["t".to_owned()], &mut stream(3)).is_empty());
+    }
+
+    #[test]
+    fn topics_are_deleted_by_name_and_by_id() {
+        let config = BrokerConfig::default();
+        let (image, _) = create(&cluster(1), &config, ["a", "b", "c"].map(|name| topic(name, 1, 1)).to_vec());
+        let by_name = DeleteTopicsRequest {
+            topic_names: ["a", "missing", "b", "b"].map(Cow::Borrowed).to_vec(),
+            ..DeleteTopicsRequest::default()
+        };
+        let (records, response) = delete_topics(&image, &config, &by_name, 5);
+        let mut rows: Vec<_> =
+            response.responses.iter().map(|it| (it.name.as_deref().unwrap(), it.error_code)).collect();
+        rows.sort_unstable();
+        let unknown = ErrorCode::UnknownTopicOrPartition.code();
+        assert_eq!(rows, [("a", 0), ("b", ErrorCode::InvalidRequest.code()), ("missing", unknown)]);
+        let image = image.apply(&records).unwrap();
+        assert!(image.topic("a").is_none() && image.topic("b").is_some());
+
+        let state = |name: Option<&'static str>, topic_id| DeleteTopicState { name: name.map(Cow::Borrowed), topic_id };
+        let (b, c) = (image.topic("b").unwrap().id(), image.topic("c").unwrap().id());
+        let by_id = DeleteTopicsRequest {
+            topics: vec![
+                state(None, b),
+                state(None, TopicId::new([9; 16])),
+                state(None, TopicId::ZERO),
+                state(Some("b"), TopicId::ZERO),
+                state(Some("c"), c),
+                state(None, c),
+            ],
+            ..DeleteTopicsRequest::default()
+        };
+        let (records, response) = delete_topics(&image, &config, &by_id, 6);
+        let mut codes: Vec<i16> = response.responses.iter().map(|it| it.error_code).collect();
+        codes.sort_unstable();
+        // `b` stood there by id and by name: told once and kept. `c` stood there by id, beside a row with both.
+        assert_eq!(codes, [0, 42, 42, 42, 100]);
+        let image = image.apply(&records).unwrap();
+        assert!(image.topic("b").is_some() && image.topic("c").is_none());
+    }
+
+    #[test]
+    fn deletion_can_be_forbidden() {
+        let config = BrokerConfig::from_settings([("delete.topic.enable", "false")]).unwrap();
+        let request = DeleteTopicsRequest { topic_names: vec![Cow::Borrowed("a")], ..DeleteTopicsRequest::default() };
+        for (version, error) in [(2, ErrorCode::InvalidRequest), (3, ErrorCode::TopicDeletionDisabled)] {
+            let (records, response) = delete_topics(&cluster(1), &config, &request, version);
+            assert!(records.is_empty());
+            assert_eq!(response.responses[0].error_code, error.code());
+        }
+    }
+
+    #[test]
+    fn producer_ids_never_repeat_and_end_with_their_type() {
+        let image = cluster(2);
+        let (record, mut block) = allocate_producer_ids(&image, NodeId::new(1)).unwrap();
+        let image = image.apply(&[record]).unwrap();
+        let (record, mut other) = allocate_producer_ids(&image, NodeId::new(2)).unwrap();
+        assert_eq!((block.take().unwrap().value(), other.take().unwrap().value()), (0, 1000));
+        let image = image.apply(&[record]).unwrap();
+        assert_eq!(image.next_producer_id(), 2000);
+        let last = ProducerIdsRecord { next_producer_id: i64::MAX, ..ProducerIdsRecord::default() };
+        let image = image.apply(&[last.into()]).unwrap();
+        assert_eq!(allocate_producer_ids(&image, NodeId::new(1)), Err(ProducerIdsExhausted));
+    }
+
+    #[test]
+    fn topic_ids_are_random_uuids_whose_text_is_no_option() {
+        let mut values = [0xf800_0000_0000_0000, 0, 0x1234_5678_9abc_def0, 0].into_iter();
+        let id = random_uuid(&mut || values.next().unwrap());
+        assert!(!id.to_string().starts_with('-'));
+        assert_eq!((id.bytes()[6] >> 4, id.bytes()[8] >> 6), (4, 2));
+    }
+
+    /// Random operations, as a cluster would see them: what they add up to is the same when the records are applied one
+    /// by one, all at once, through their encoding, or from a snapshot.
+    #[test]
+    fn replay_and_snapshot_rebuild_the_image() {
+        for seed in 0..60 {
+            let mut random = stream(seed);
+            let config = BrokerConfig::from_settings([("num.partitions", "2")]).unwrap();
+            let empty = MetadataImage::empty(CLUSTER);
+            let mut image = empty.clone();
+            let mut log = Vec::new();
+            let mut names: Vec<String> = Vec::new();
+            for step in 0..60 {
+                let records = random_operation(&image, &config, step, &mut names, &mut random);
+                image = image.apply(&records).unwrap_or_else(|error| panic!("seed {seed}, step {step}: {error}"));
+                log.extend(records);
+            }
+            assert_eq!(empty.apply(&log).as_ref(), Ok(&image), "seed {seed}: all at once");
+            let read: Vec<Record> = log.iter().map(|record| Record::decode(&record.encode()).unwrap()).collect();
+            assert_eq!(empty.apply(&read).as_ref(), Ok(&image), "seed {seed}: through the encoding");
+            assert_eq!(empty.apply(&image.snapshot_records()).as_ref(), Ok(&image), "seed {seed}: from a snapshot");
+            let counted: usize = image.topics().map(|topic| topic.partition_count()).sum();
+            assert_eq!(counted, image.partition_count(), "seed {seed}");
+        }
+    }
+
+    fn random_operation(
+        image: &MetadataImage,
+        config: &BrokerConfig,
+        step: u64,
+        names: &mut Vec<String>,
+        random: Random<'_>,
+    ) -> Vec<Record> {
+        if step == 0 || random().is_multiple_of(8) {
+            let nodes = u16::try_from(1 + random() % 4).unwrap();
+            return register_nodes(image, &starts(nodes), random);
+        }
+        match random() % 5 {
+            0 => {
+                names.push(format!("auto-{step}"));
+                auto_create_topics(image, config, &names[names.len() - 1..], random)
+            }
+            1 if !names.is_empty() => {
+                let at = usize::try_from(random()).unwrap() % names.len();
+                let topic_names = vec![Cow::Owned(names[at].clone())];
+                let request = DeleteTopicsRequest { topic_names, ..DeleteTopicsRequest::default() };
+                delete_topics(image, config, &request, 5).0
+            }
+            2 => vec![allocate_producer_ids(image, NodeId::new(1)).unwrap().0],
+            _ => {
+                let name = format!("topic-{step}");
+                names.push(name.clone());
+                let value = Some(Cow::Owned((random() % 1000).to_string()));
+                let row = CreatableTopicConfig { name: Cow::Borrowed("retention.ms"), value };
+                let partitions = i32::try_from(random() % 9).unwrap();
+                let created = CreatableTopic { configs: vec![row], ..topic(&name, partitions, 1) };
+                let request = CreateTopicsRequest { topics: vec![created], ..CreateTopicsRequest::default() };
+                create_topics(image, config, &request, random).0
+            }
+        }
+    }
+}

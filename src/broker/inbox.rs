@@ -16,6 +16,8 @@ pub fn start<R: Runtime>(broker: &Rc<Broker<R>>) {
         while let Some(message) = broker.own_lane().receive().await {
             handle(&broker, message).await;
         }
+        // Whoever still waits for an image learns that none will come.
+        broker.on_first_image.borrow_mut().take();
     });
 }
 
@@ -51,6 +53,9 @@ async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, message: Message) {
         Message::Image(published, reply) => {
             take_in(&shard, &published);
             reply.send(());
+            if let Some(first) = broker.on_first_image.borrow_mut().take() {
+                first.send(());
+            }
         }
     }
 }

@@ -15,7 +15,6 @@ use super::controller;
 use super::{Lanes, ShuttingDown, inbox};
 use crate::cluster::image::{ApplyError, MetadataImage};
 use crate::cluster::records::{Record, RecordError};
-use crate::config::Configs;
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::{LOG_END_WAIT_MS, METADATA_READ_BYTES};
 use crate::protocol::compression::Codec;
@@ -80,9 +79,7 @@ impl<R: Runtime> MetadataLog<R> {
         empty: MetadataImage,
     ) -> Result<(Rc<MetadataLog<R>>, BTreeSet<TopicId>), MetadataError> {
         assert!(shard.id == ShardId::CONTROLLER);
-        let nothing = Configs::new();
-        let none = Dynamic { topic: &nothing, node: &nothing, cluster: &nothing };
-        let config = TopicConfig { durability: Durability::Flushed, ..TopicConfig::resolve(&shard.config, none) };
+        let config = TopicConfig { durability: Durability::Flushed, ..TopicConfig::resolve(&shard.config, Dynamic::NONE) };
         // The log has one writer for ever, so its epoch tells nobody anything.
         let partition =
             shard.serve_internal(METADATA_TOPIC, METADATA_TOPIC_NAME, LeaderEpoch::new(0), Rc::new(config))?;

@@ -18,13 +18,13 @@ use crate::cluster::image::MetadataImage;
 use crate::cluster::view::{Advertise, ClientView};
 use crate::runtime::Runtime;
 use crate::runtime::block::Slice;
-use crate::shard::mesh::{Lane, ReplyReceiver, reply_slot};
+use crate::shard::mesh::{Lane, ReplyReceiver, ReplySender, reply_slot};
 use crate::shard::message::{
     ControlReply, ControlRequest, EpochEnd, EpochEndOutcome, ListOffset, ListOffsetOutcome, Message, ProduceOutcome,
     ProducePart, ProducerIdBlock, ReadOutcome, ReadPart, WatchPart,
 };
 use crate::shard::{Applied, RecordSlice, Shard};
-use crate::types::{NodeId, PartitionIndex, ProducerId, ShardId, TopicId};
+use crate::types::{NodeId, PartitionIndex, ShardId, TopicId};
 
 /// The lanes into every shard, shared by all of them.
 pub type Lanes = Arc<[Lane<Message>]>;
@@ -40,7 +40,10 @@ pub struct Broker<R: Runtime> {
     lanes: Lanes,
     /// The one metadata writer; on shard 0 only.
     metadata_log: Option<Rc<MetadataLog<R>>>,
-    producer_ids: RefCell<ProducerIdBlock>,
+    /// Producer ids that this shard may give out.
+    pub producer_ids: RefCell<Option<ProducerIdBlock>>,
+    first_image: RefCell<Option<ReplyReceiver<()>>>,
+    on_first_image: RefCell<Option<ReplySender<()>>>,
 }
 
 /// The sibling that was asked is shutting down: the connection closes and its client asks again.
@@ -65,6 +68,7 @@ impl<R: Runtime> Broker<R> {
         metadata_log: Option<Rc<MetadataLog<R>>>,
     ) -> Rc<Broker<R>> {
         assert!(metadata_log.is_some() == (shard.id == ShardId::CONTROLLER));
+        let (on_first_image, first_image) = reply_slot();
         Rc::new(Broker {
             shard,
             advertise,
@@ -72,7 +76,15 @@ impl<R: Runtime> Broker<R> {
             lanes,
             metadata_log,
             producer_ids: RefCell::default(),
+            first_image: RefCell::new(Some(first_image)),
+            on_first_image: RefCell::new(Some(on_first_image)),
         })
+    }
+
+    /// Ends when the controller's first image was taken in. Awaited once, before serving.
+    pub async fn first_image(&self) -> Result<(), ShuttingDown> {
+        let receiver = self.first_image.borrow_mut().take().expect("awaited once");
+        receiver.receive().await.ok_or(ShuttingDown)
     }
 
     /// The lane into this shard.
@@ -235,17 +247,16 @@ impl<R: Runtime> Broker<R> {
         receiver.receive().await.ok_or(ShuttingDown)
     }
 
-    /// A producer id that was never given before and never will be again. `None` when the metadata log cannot be written.
-    pub async fn next_producer_id(&self) -> Result<Option<ProducerId>, ShuttingDown> {
-        loop {
-            if let Some(id) = self.producer_ids.borrow_mut().take() {
-                return Ok(Some(id));
+    /// Gets a block of producer ids for this shard. False when the metadata log cannot be written.
+    ///
+    /// Two requests may both ask for one; the ids of the block that is overwritten are skipped, never repeated.
+    pub async fn refill_producer_ids(&self) -> Result<bool, ShuttingDown> {
+        match self.control(ControlRequest::ProducerIds).await? {
+            ControlReply::ProducerIds(block) => {
+                *self.producer_ids.borrow_mut() = Some(block);
+                Ok(true)
             }
-            // Two requests may both ask for a block; the ids of the one that is overwritten are skipped, never repeated.
-            match self.control(ControlRequest::ProducerIds).await? {
-                ControlReply::ProducerIds(block) => *self.producer_ids.borrow_mut() = block,
-                _ => return Ok(None),
-            }
+            _ => Ok(false),
         }
     }
 }

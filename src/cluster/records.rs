@@ -15,7 +15,8 @@
 
 use std::sync::Arc;
 
-use crate::protocol::wire::{Decode, DecodeError, Dialect, Encode, Reader, Writer, message};
+use crate::protocol::table::message;
+use crate::protocol::wire::{Decode, DecodeError, Dialect, Encode, Reader, Writer};
 use crate::types::TopicId;
 
 /// Kafka's 128-bit id of anything: incarnations and directories as well as topics.
@@ -299,8 +300,8 @@ macro_rules! records {
         const LAST_VERSIONS: &[(u32, i16)] = &[$( ($key, $max) ),*];
 
         #[cfg(test)]
-        fn arbitrary(source: &mut crate::protocol::wire::arbitrary::Source, key: u32, version: i16) -> Record {
-            use crate::protocol::wire::arbitrary::Arbitrary;
+        fn arbitrary(source: &mut crate::protocol::arbitrary::Source, key: u32, version: i16) -> Record {
+            use crate::protocol::arbitrary::Arbitrary;
             match key {
                 $( $key => Record::$variant($body::arbitrary(source, dialect_of(version))), )*
                 _ => unreachable!("only keys of the table"),
@@ -426,8 +427,8 @@ impl Decode<'_> for Arc<str> {
 }
 
 #[cfg(debug_assertions)]
-impl crate::protocol::wire::arbitrary::Arbitrary for Arc<str> {
-    fn arbitrary(source: &mut crate::protocol::wire::arbitrary::Source, dialect: Dialect) -> Self {
+impl crate::protocol::arbitrary::Arbitrary for Arc<str> {
+    fn arbitrary(source: &mut crate::protocol::arbitrary::Source, dialect: Dialect) -> Self {
         Arc::from(&*std::borrow::Cow::<str>::arbitrary(source, dialect))
     }
 }
@@ -435,7 +436,7 @@ impl crate::protocol::wire::arbitrary::Arbitrary for Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::wire::arbitrary::Source;
+    use crate::protocol::arbitrary::Source;
 
     #[test]
     fn records_of_every_version_survive_encoding() {

@@ -110,6 +110,13 @@ pub struct Dynamic<'a> {
     pub cluster: &'a Configs,
 }
 
+static NO_CONFIGS: Configs = Configs::new();
+
+impl Dynamic<'static> {
+    /// Nothing was set at run time.
+    pub const NONE: Dynamic<'static> = Dynamic { topic: &NO_CONFIGS, node: &NO_CONFIGS, cluster: &NO_CONFIGS };
+}
+
 /// Why the configuration of a topic was refused: INVALID_CONFIG.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum TopicConfigError {

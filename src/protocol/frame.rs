@@ -89,6 +89,14 @@ pub fn response_frame<M: Message>(correlation_id: i32, version: i16, message: &M
     end(writer, version, message)
 }
 
+/// A whole response frame around a body that was encoded elsewhere, without holes.
+pub fn response_frame_around(correlation_id: i32, key: ApiKey, version: i16, body: &[u8]) -> Writer {
+    let mut writer = begin();
+    ResponseHeader { correlation_id }.encode(&mut writer, key, version);
+    writer.bytes.extend_from_slice(body);
+    with_length(writer)
+}
+
 /// A whole request frame, length prefix included.
 pub fn request_frame<M: Message>(correlation_id: i32, client_id: Option<&str>, version: i16, message: &M) -> Writer {
     let mut writer = begin();
@@ -112,6 +120,10 @@ fn begin() -> Writer {
 fn end<M: Message>(mut writer: Writer, version: i16, message: &M) -> Writer {
     assert!(M::VERSIONS.contains(&version));
     message.encode_field(&mut writer, M::dialect(version));
+    with_length(writer)
+}
+
+fn with_length(mut writer: Writer) -> Writer {
     let prefix_bytes = u64::try_from(PREFIX_BYTES).expect("64 bits");
     let length = i32::try_from(writer.frame_bytes() - prefix_bytes).expect("a frame is far below 2 GiB");
     writer.bytes[..PREFIX_BYTES].copy_from_slice(&length.to_be_bytes());

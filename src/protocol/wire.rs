@@ -1,12 +1,11 @@
-//! The primitive types of Kafka's protocol, how messages are made of them, and the `message!` macro that turns one table
-//! into a struct with its codec.
+//! The primitive types of Kafka's protocol, and how the fields of messages are made of them.
 //!
 //! A [`Reader`] walks one frame and lends strings and bytes from it; a [`Writer`] builds one frame and may leave [`Hole`]s,
 //! places where bytes from elsewhere (the log) are sent. Numbers are big-endian. A message is encoded in a [`Dialect`]:
 //! its version, and whether that version is *flexible* (KIP-482: compact lengths and tagged fields).
 //!
 //! Invariants: a reader never reads behind its frame; memory taken while decoding is bounded by the bytes left and by
-//! [`limits::ARRAY_ELEMENTS_PER_MESSAGE_MAX`]; recursion is as deep as the table, whatever the bytes say.
+//! [`limits::ARRAY_ELEMENTS_PER_MESSAGE_MAX`]; recursion is as deep as the types nest, whatever the bytes say.
 
 use std::borrow::Cow;
 
@@ -61,7 +60,7 @@ pub struct Dialect {
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     rest: &'a [u8],
-    elements_left: u32,
+    elements_left: usize,
 }
 
 /// Generates the fixed-width readers.
@@ -197,7 +196,7 @@ impl<'a> Reader<'a> {
         if count > self.remaining() {
             return Err(DecodeError::TooManyElements(length));
         }
-        self.elements_left = self.elements_left.checked_sub(length).ok_or(DecodeError::TooManyElements(length))?;
+        self.elements_left = self.elements_left.checked_sub(count).ok_or(DecodeError::TooManyElements(length))?;
         Ok(Some(count))
     }
 
@@ -651,357 +650,6 @@ impl<'de: 'a, 'a> Decode<'de> for Records<'a> {
 /// Longest string on the wire, in bytes: its classic length is an `i16`, and Kafka holds compact strings to the same.
 const STRING_BYTES_MAX: u32 = 32_767;
 
-/// Declares the messages of one API as tables.
-///
-/// ```text
-/// message! {
-///     /// What it is for.
-///     pub struct FooRequest<'a> (Foo, 0..=3, flexible 2) {      // a message: its API, its versions
-///         /// What the name does not say.
-///         name: Option<Cow<'a, str>> [0..] null [1..];          // there in every version, null from version 1 on
-///         limit: i32 [1..=2] default(-1);                        // there in versions 1 and 2, else -1
-///         bars: Vec<Bar> [0..];
-///         hint: i64 [2..] tag 0;                                 // tagged field 0
-///     }
-///     /// A part of messages above: written in their dialect.
-///     pub struct Bar { index: i32 [0..]; }
-/// }
-/// ```
-///
-/// Rows stand in wire order. An `Option` without `null` may be null wherever the field exists. A field that the version
-/// lacks reads as its default and is not written. A tagged field is written when it differs from its default.
-macro_rules! message {
-    ($(
-        $(#[$doc:meta])*
-        pub struct $name:ident $(<$life:lifetime>)? $(($key:ident, $versions:expr, flexible $flexible:expr))? {$(
-            $(#[$field_doc:meta])*
-            $field:ident: $ty:ty [$range:expr] $(null [$null:expr])? $(tag $tag:literal)? $(default($default:expr))?;
-        )*}
-    )*) => {$(
-        $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq)]
-        pub struct $name $(<$life>)? {$(
-            $(#[$field_doc])*
-            #[doc = ""]
-            #[doc = concat!(
-                "Versions `", stringify!($range), "`"
-                $(, ", null in `", stringify!($null), "`")? $(, ", tagged field ", stringify!($tag))?
-                $(, ", default `", stringify!($default), "`")?, "."
-            )]
-            pub $field: $ty,
-        )*}
-
-        impl $(<$life>)? Default for $name $(<$life>)? {
-            fn default() -> Self {
-                Self {$( $field: $crate::protocol::wire::message!(@default $($default)?), )*}
-            }
-        }
-
-        impl $(<$life>)? $crate::protocol::wire::Encode for $name $(<$life>)? {
-            #[allow(unused_variables)]
-            fn encode_field(
-                &self,
-                writer: &mut $crate::protocol::wire::Writer,
-                dialect: $crate::protocol::wire::Dialect,
-            ) {
-                $( $crate::protocol::wire::message!(@encode self.$field, writer, dialect, $range, [$($null)?] [$($tag)?]); )*
-                if dialect.flexible {
-                    #[allow(unused_mut)]
-                    let mut tagged = 0_u32;
-                    $( $crate::protocol::wire::message!(
-                        @tagged self.$field, dialect, $range, [$($tag)?] [$($default)?] tag => tagged += 1
-                    ); )*
-                    writer.unsigned_varint(tagged);
-                    $( $crate::protocol::wire::message!(
-                        @tagged self.$field, dialect, $range, [$($tag)?] [$($default)?]
-                        tag => writer.tagged_field(tag, |writer| self.$field.encode_field(writer, dialect))
-                    ); )*
-                }
-            }
-        }
-
-        impl<'de $(: $life, $life)?> $crate::protocol::wire::Decode<'de> for $name $(<$life>)? {
-            #[allow(unused_mut, unused_variables)]
-            fn decode_field(
-                reader: &mut $crate::protocol::wire::Reader<'de>,
-                dialect: $crate::protocol::wire::Dialect,
-            ) -> Result<Self, $crate::protocol::wire::DecodeError> {
-                $( let mut $field: $ty = $crate::protocol::wire::message!(
-                    @decode reader, dialect, $range, [$($null)?] [$($tag)?] [$($default)?]
-                ); )*
-                if dialect.flexible {
-                    reader.tagged_fields(|tag, reader| {
-                        match tag {
-                            $($( $tag if ($range).contains(&dialect.version) => {
-                                $field = $crate::protocol::wire::Decode::decode_field(reader, dialect)?;
-                                Ok(true)
-                            } )?)*
-                            _ => Ok(false),
-                        }
-                    })?;
-                }
-                Ok(Self {$( $field, )*})
-            }
-        }
-
-        $crate::protocol::wire::message!(@message $name [$($life)?] [$($key, $versions, $flexible)?]);
-
-        #[cfg(debug_assertions)]
-        impl $(<$life>)? $crate::protocol::wire::arbitrary::Arbitrary for $name $(<$life>)? {
-            #[allow(unused_variables)]
-            fn arbitrary(
-                source: &mut $crate::protocol::wire::arbitrary::Source,
-                dialect: $crate::protocol::wire::Dialect,
-            ) -> Self {
-                $( let $field: $ty = if ($range).contains(&dialect.version) {
-                    $crate::protocol::wire::message!(@arbitrary source, dialect, [$($null)?])
-                } else {
-                    $crate::protocol::wire::message!(@default $($default)?)
-                }; )*
-                Self {$( $field, )*}
-            }
-        }
-    )*};
-
-    (@default) => { Default::default() };
-    (@default $default:expr) => { $default };
-
-    (@encode $this:ident.$field:ident, $writer:ident, $dialect:ident, $range:expr, [$($null:expr)?] [$tag:literal]) => {};
-    (@encode $this:ident.$field:ident, $writer:ident, $dialect:ident, $range:expr, [] []) => {
-        if ($range).contains(&$dialect.version) {
-            $this.$field.encode_field($writer, $dialect);
-        }
-    };
-    (@encode $this:ident.$field:ident, $writer:ident, $dialect:ident, $range:expr, [$null:expr] []) => {
-        if ($range).contains(&$dialect.version) {
-            if ($null).contains(&$dialect.version) {
-                $this.$field.encode_field($writer, $dialect);
-            } else {
-                $this.$field.encode_present($writer, $dialect);
-            }
-        }
-    };
-
-    (@tagged $this:ident.$field:ident, $dialect:ident, $range:expr, [] [$($default:expr)?] $name:ident => $act:expr) => {};
-    (@tagged $this:ident.$field:ident, $dialect:ident, $range:expr, [$tag:literal] [$($default:expr)?] $name:ident => $act:expr) => {
-        if ($range).contains(&$dialect.version)
-            && $crate::protocol::wire::differs(&$this.$field, $crate::protocol::wire::message!(@default $($default)?))
-        {
-            #[allow(unused_variables)]
-            let $name = $tag;
-            $act;
-        }
-    };
-
-    (@decode $reader:ident, $dialect:ident, $range:expr, [$($null:expr)?] [$tag:literal] [$($default:expr)?]) => {
-        $crate::protocol::wire::message!(@default $($default)?)
-    };
-    (@decode $reader:ident, $dialect:ident, $range:expr, [] [] [$($default:expr)?]) => {
-        if ($range).contains(&$dialect.version) {
-            $crate::protocol::wire::Decode::decode_field($reader, $dialect)?
-        } else {
-            $crate::protocol::wire::message!(@default $($default)?)
-        }
-    };
-    (@decode $reader:ident, $dialect:ident, $range:expr, [$null:expr] [] [$($default:expr)?]) => {
-        if !($range).contains(&$dialect.version) {
-            $crate::protocol::wire::message!(@default $($default)?)
-        } else if ($null).contains(&$dialect.version) {
-            $crate::protocol::wire::Decode::decode_field($reader, $dialect)?
-        } else {
-            $crate::protocol::wire::Decode::decode_present($reader, $dialect)?
-        }
-    };
-
-    (@arbitrary $source:ident, $dialect:ident, []) => {
-        $crate::protocol::wire::arbitrary::Arbitrary::arbitrary($source, $dialect)
-    };
-    (@arbitrary $source:ident, $dialect:ident, [$null:expr]) => {
-        if ($null).contains(&$dialect.version) {
-            $crate::protocol::wire::arbitrary::Arbitrary::arbitrary($source, $dialect)
-        } else {
-            $crate::protocol::wire::arbitrary::Arbitrary::arbitrary_present($source, $dialect)
-        }
-    };
-
-    (@message $name:ident [$($life:lifetime)?] []) => {};
-    (@message $name:ident [$($life:lifetime)?] [$key:ident, $versions:expr, $flexible:expr]) => {
-        impl $(<$life>)? $name $(<$life>)? {
-            /// Reads the message as `version` has it. What follows it in the frame stays unread.
-            pub fn decode<'de>(
-                reader: &mut $crate::protocol::wire::Reader<'de>,
-                version: i16,
-            ) -> Result<Self, $crate::protocol::wire::DecodeError>
-            $(where 'de: $life)?
-            {
-                if !<Self as $crate::protocol::wire::Message>::VERSIONS.contains(&version) {
-                    return Err($crate::protocol::wire::DecodeError::UnsupportedVersion(version));
-                }
-                let dialect = <Self as $crate::protocol::wire::Message>::dialect(version);
-                $crate::protocol::wire::Decode::decode_field(reader, dialect)
-            }
-
-            /// Writes the message as `version` has it, which must be one of its versions.
-            pub fn encode(&self, writer: &mut $crate::protocol::wire::Writer, version: i16) {
-                assert!(<Self as $crate::protocol::wire::Message>::VERSIONS.contains(&version));
-                let dialect = <Self as $crate::protocol::wire::Message>::dialect(version);
-                $crate::protocol::wire::Encode::encode_field(self, writer, dialect);
-            }
-        }
-
-        // Headers are chosen by the key alone, so both must say the same.
-        const _: () = assert!($flexible == $crate::protocol::api_key::ApiKey::$key.flexible_since());
-
-        impl $(<$life>)? $crate::protocol::wire::Message for $name $(<$life>)? {
-            const KEY: $crate::protocol::api_key::ApiKey = $crate::protocol::api_key::ApiKey::$key;
-            const VERSIONS: std::ops::RangeInclusive<i16> = $versions;
-            const FLEXIBLE_SINCE: i16 = $flexible;
-        }
-    };
-}
-
-pub(crate) use message;
-
-/// Whether a tagged field must be written. Says to the compiler that both sides have one type.
-#[inline]
-pub(crate) fn differs<T: PartialEq>(value: &T, default: T) -> bool {
-    *value != default
-}
-
-/// Random messages that are valid in a dialect: fields the version lacks hold their default, so that encoding and decoding
-/// gives the same value back. For tests and fuzzing; release builds are without it.
-#[cfg(debug_assertions)]
-#[doc(hidden)]
-pub mod arbitrary {
-    use super::*;
-
-    /// A small random stream (SplitMix64): the same seed, the same messages.
-    #[derive(Clone, Debug)]
-    pub struct Source {
-        state: u64,
-        elements_left: usize,
-    }
-
-    impl Source {
-        /// Starts the stream of `seed`.
-        pub fn new(seed: u64) -> Source {
-            Source { state: seed, elements_left: 300 }
-        }
-
-        /// The next 64 bits.
-        pub fn bits(&mut self) -> u64 {
-            self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut bits = self.state;
-            bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            bits ^ (bits >> 31)
-        }
-
-        /// A number below `bound`.
-        pub fn below(&mut self, bound: usize) -> usize {
-            let bound = u64::try_from(bound).expect("64 bits");
-            usize::try_from(self.bits() % bound).expect("below a usize")
-        }
-    }
-
-    /// A value that can be drawn from a random stream.
-    pub trait Arbitrary: Sized {
-        /// Draws a value.
-        fn arbitrary(source: &mut Source, dialect: Dialect) -> Self;
-
-        /// Draws a value that is not null.
-        fn arbitrary_present(source: &mut Source, dialect: Dialect) -> Self {
-            Self::arbitrary(source, dialect)
-        }
-    }
-
-    /// Draws integers with the edges of their type more often than chance would.
-    macro_rules! arbitrary_integers {
-        ($($ty:ident),*) => {$(
-            impl Arbitrary for $ty {
-                fn arbitrary(source: &mut Source, _: Dialect) -> Self {
-                    match source.below(8) {
-                        0 => $ty::MAX,
-                        1 => $ty::MIN,
-                        2 => 0,
-                        3 => (0 as $ty).wrapping_sub(1),
-                        _ => $ty::from_le_bytes(*source.bits().to_le_bytes().first_chunk().expect("eight bytes")),
-                    }
-                }
-            }
-        )*};
-    }
-
-    arbitrary_integers! { i8, i16, u16, i32, u32, i64 }
-
-    impl Arbitrary for bool {
-        fn arbitrary(source: &mut Source, _: Dialect) -> Self {
-            source.below(2) == 1
-        }
-    }
-
-    impl Arbitrary for f64 {
-        fn arbitrary(source: &mut Source, _: Dialect) -> Self {
-            // Whole numbers compare equal to themselves; not-a-number would not.
-            f64::from(u32::try_from(source.below(1 << 30)).expect("below 2^30")) / 8.0
-        }
-    }
-
-    impl Arbitrary for TopicId {
-        fn arbitrary(source: &mut Source, _: Dialect) -> Self {
-            if source.below(4) == 0 {
-                return TopicId::ZERO;
-            }
-            TopicId::new((u128::from(source.bits()) << 64 | u128::from(source.bits())).to_be_bytes())
-        }
-    }
-
-    impl Arbitrary for Cow<'_, str> {
-        fn arbitrary(source: &mut Source, _: Dialect) -> Self {
-            const LETTERS: [char; 8] = ['a', 'Z', '0', '.', '-', 'ß', '漢', '🦀'];
-            // 130 characters and more take a compact length of two bytes.
-            let characters = if source.below(16) == 0 { 130 + source.below(300) } else { source.below(12) };
-            (0..characters).map(|_| LETTERS[source.below(LETTERS.len())]).collect::<String>().into()
-        }
-    }
-
-    impl Arbitrary for Cow<'_, [u8]> {
-        fn arbitrary(source: &mut Source, _: Dialect) -> Self {
-            (0..source.below(200)).map(|_| source.bits().to_le_bytes()[0]).collect::<Vec<u8>>().into()
-        }
-    }
-
-    impl Arbitrary for Records<'_> {
-        fn arbitrary(source: &mut Source, _: Dialect) -> Self {
-            const POOL: &[u8; 300] = &[0xa5; 300];
-            match source.below(4) {
-                0 => Records::Null,
-                _ => Records::Bytes(&POOL[..source.below(POOL.len())]),
-            }
-        }
-    }
-
-    impl<T: Arbitrary> Arbitrary for Vec<T> {
-        fn arbitrary(source: &mut Source, dialect: Dialect) -> Self {
-            // 130 elements take a compact length of two bytes; what all arrays hold together is bounded.
-            let wanted = if source.below(32) == 0 { 130 } else { source.below(4) };
-            let elements = wanted.min(source.elements_left);
-            source.elements_left -= elements;
-            (0..elements).map(|_| T::arbitrary(source, dialect)).collect()
-        }
-    }
-
-    impl<T: Arbitrary> Arbitrary for Option<T> {
-        fn arbitrary(source: &mut Source, dialect: Dialect) -> Self {
-            if source.below(4) == 0 { None } else { Some(T::arbitrary(source, dialect)) }
-        }
-
-        fn arbitrary_present(source: &mut Source, dialect: Dialect) -> Self {
-            Some(T::arbitrary(source, dialect))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -1086,7 +734,7 @@ mod tests {
     #[test]
     fn the_elements_of_all_arrays_of_a_message_count_together() {
         let dialect = Dialect { version: 0, flexible: false };
-        let half = limits::ARRAY_ELEMENTS_PER_MESSAGE_MAX / 2 + 1;
+        let half = u32::try_from(limits::ARRAY_ELEMENTS_PER_MESSAGE_MAX / 2 + 1).unwrap();
         let bytes = written(|writer| writer.array_length(Some(usize_from(half)), false));
         let frame = [&bytes[..], &vec![0; usize_from(half)], &bytes, &vec![0; usize_from(half)]].concat();
         let mut reader = Reader::new(&frame);

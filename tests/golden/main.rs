@@ -10,8 +10,9 @@ use std::path::Path;
 use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::frame::{RequestHeader, ResponseHeader, request_frame, response_frame};
 use corelane::protocol::messages::{
-    api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator,
-    init_producer_id, list_offsets, metadata, produce,
+    api_versions, create_topics, delete_topics, describe_cluster, describe_configs, fetch, find_coordinator, heartbeat,
+    init_producer_id, join_group, leave_group, list_offsets, metadata, offset_commit, offset_fetch, produce,
+    sync_group,
 };
 use corelane::protocol::wire::{Reader, Records};
 
@@ -74,6 +75,12 @@ golden_tests! {
     describe_configs: DescribeConfigs, DescribeConfigsRequest, DescribeConfigsResponse;
     fetch: Fetch, FetchRequest, FetchResponse;
     find_coordinator: FindCoordinator, FindCoordinatorRequest, FindCoordinatorResponse;
+    heartbeat: Heartbeat, HeartbeatRequest, HeartbeatResponse;
+    join_group: JoinGroup, JoinGroupRequest, JoinGroupResponse;
+    leave_group: LeaveGroup, LeaveGroupRequest, LeaveGroupResponse;
+    offset_commit: OffsetCommit, OffsetCommitRequest, OffsetCommitResponse;
+    offset_fetch: OffsetFetch, OffsetFetchRequest, OffsetFetchResponse;
+    sync_group: SyncGroup, SyncGroupRequest, SyncGroupResponse;
     init_producer_id: InitProducerId, InitProducerIdRequest, InitProducerIdResponse;
     list_offsets: ListOffsets, ListOffsetsRequest, ListOffsetsResponse;
     metadata: Metadata, MetadataRequest, MetadataResponse;

@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::wire::message;
+use crate::protocol::table::message;
 
 message! {
     /// Asks what the node speaks.

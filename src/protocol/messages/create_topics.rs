@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::wire::message;
+use crate::protocol::table::message;
 use crate::types::TopicId;
 
 message! {

@@ -5,7 +5,8 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::wire::{Records, message};
+use crate::protocol::table::message;
+use crate::protocol::wire::Records;
 use crate::types::TopicId;
 
 message! {

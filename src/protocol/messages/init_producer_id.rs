@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use crate::protocol::wire::message;
+use crate::protocol::table::message;
 
 message! {
     /// Asks for a producer id, or for the next epoch of one.

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::path::Path;
 
 use rlimit::Resource;
 
@@ -52,6 +53,20 @@ pub fn raise_file_limit() -> io::Result<u64> {
         Resource::NOFILE.set(hard, hard)?;
     }
     Ok(hard)
+}
+
+/// Memory that this process may use, in bytes: the machine's, or less where a control group says so.
+pub fn machine_memory_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let total_kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
+    let total = total_kib.and_then(|kib| kib.trim().parse::<u64>().ok()).map_or(0, |kib| kib * 1024);
+    let limit = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse().ok());
+    limit.map_or(total, |limit: u64| limit.min(total))
+}
+
+/// Size of the device that holds `path`, in bytes; 0 when the system does not say.
+pub fn device_bytes(path: &Path) -> u64 {
+    rustix::fs::statvfs(path).map_or(0, |device| device.f_frsize * device.f_blocks)
 }
 
 /// Names of block devices with poll queues. glommio polls those and burns a core while I/O is in flight.

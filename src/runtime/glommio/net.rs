@@ -77,3 +77,15 @@ impl Socket for GlommioSocket {
         Ok(self.stream.local_addr()?)
     }
 }
+
+#[cfg(test)]
+impl GlommioSocket {
+    /// True when both options were handed on by the listener.
+    pub(crate) fn has_nodelay_and_keepalive(&self) -> bool {
+        use std::os::fd::{AsRawFd, BorrowedFd};
+        // SAFETY: the stream owns the descriptor and outlives the borrow.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
+        let socket = socket2::SockRef::from(&descriptor);
+        socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap()
+    }
+}

@@ -1,0 +1,451 @@
+//! DescribeConfigs (32), versions 1 to 4: the configurations of topics and nodes, with their sources.
+//!
+//! - **Topic** (2): all of Kafka's topic configurations. Its own value comes first among the synonyms, then the broker's
+//!   keys of that meaning. Kafka lists the synonyms only from the topic's first broker key on: with `log.retention.hours`
+//!   alone there are none, and the source reads as default although the value is the hours'. The same here.
+//! - **Broker** (4): an empty name is what is set for all nodes; a node id is everything of that node. All nodes are cores
+//!   of one process with one set of settings, so any of them answers for any other. All keys are read-only: nothing
+//!   changes them while the broker runs.
+//! - **Broker logger** (8): checked as in Kafka, then INVALID_REQUEST: no logger is configured through the protocol. The
+//!   same for client metrics (16) and groups (32), which are not there yet.
+//! - A type that Kafka does not know fails the whole request.
+//! - Documentation (3+) says of a configuration without effect here that it has none, and why.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use super::Request;
+use super::reply::Reply;
+use crate::broker::Broker;
+use crate::cluster::image::{BROKER_RESOURCE, MetadataImage, TOPIC_RESOURCE};
+use crate::cluster::topic_name;
+use crate::config::broker::{BROKER_KEYS, BrokerKey};
+use crate::config::topic::{Dynamic, TOPIC_KEYS, TopicKey};
+use crate::config::{BrokerConfig, Configs, Source};
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::messages::describe_configs::{
+    DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
+    DescribeConfigsResult, DescribeConfigsSynonym,
+};
+use crate::protocol::wire::Reader;
+use crate::runtime::Runtime;
+use crate::types::NodeId;
+
+const BROKER_LOGGER_RESOURCE: i8 = 8;
+const CLIENT_METRICS_RESOURCE: i8 = 16;
+const GROUP_RESOURCE: i8 = 32;
+
+/// Handles one request.
+pub(super) fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: &Request) -> Reply<R::Buffer> {
+    let Ok(message) = DescribeConfigsRequest::decode(&mut Reader::new(&request.body), request.version) else {
+        return Reply::Close;
+    };
+    let shard = &broker.shard;
+    let image = shard.image();
+    let answer = respond(&image, &shard.config, NodeId::of_shard(shard.id), &message);
+    Reply::Now(request.respond(&answer))
+}
+
+/// Answers the request at `node`.
+fn respond<'a>(
+    image: &'a MetadataImage,
+    config: &'a BrokerConfig,
+    node: NodeId,
+    request: &DescribeConfigsRequest<'a>,
+) -> DescribeConfigsResponse<'a> {
+    let describer = Describer { image, config, node, request };
+    let known = |resource: &DescribeConfigsResource<'_>| type_name(resource.resource_type).is_some();
+    let stranger = request.resources.iter().find(|resource| !known(resource));
+    let results = request.resources.iter().map(|resource| match stranger {
+        None => describer.describe(resource),
+        Some(stranger) => {
+            let message =
+                format!("Unexpected resource type {} for resource {}", stranger.resource_type, stranger.resource_name);
+            failed(resource, Refusal::invalid(message))
+        }
+    });
+    DescribeConfigsResponse { throttle_time_ms: 0, results: results.collect() }
+}
+
+/// Kafka's name of a resource type.
+fn type_name(resource_type: i8) -> Option<&'static str> {
+    match resource_type {
+        TOPIC_RESOURCE => Some("TOPIC"),
+        BROKER_RESOURCE => Some("BROKER"),
+        BROKER_LOGGER_RESOURCE => Some("BROKER_LOGGER"),
+        CLIENT_METRICS_RESOURCE => Some("CLIENT_METRICS"),
+        GROUP_RESOURCE => Some("GROUP"),
+        _ => None,
+    }
+}
+
+/// Why a resource is not described.
+struct Refusal {
+    error: ErrorCode,
+    message: Option<String>,
+}
+
+impl Refusal {
+    fn invalid(message: impl Into<String>) -> Refusal {
+        Refusal { error: ErrorCode::InvalidRequest, message: Some(message.into()) }
+    }
+}
+
+fn failed<'a>(resource: &DescribeConfigsResource<'a>, refusal: Refusal) -> DescribeConfigsResult<'a> {
+    DescribeConfigsResult {
+        error_code: refusal.error.code(),
+        error_message: refusal.message.map(Cow::Owned),
+        resource_type: resource.resource_type,
+        resource_name: resource.resource_name.clone(),
+        configs: Vec::new(),
+    }
+}
+
+struct Describer<'a, 'r> {
+    image: &'a MetadataImage,
+    config: &'a BrokerConfig,
+    node: NodeId,
+    request: &'r DescribeConfigsRequest<'a>,
+}
+
+impl<'a> Describer<'a, '_> {
+    fn describe(&self, resource: &DescribeConfigsResource<'a>) -> DescribeConfigsResult<'a> {
+        let described = match resource.resource_type {
+            TOPIC_RESOURCE => self.topic(resource),
+            BROKER_RESOURCE => self.broker(resource),
+            BROKER_LOGGER_RESOURCE => self.broker_logger(resource),
+            other => {
+                let name = type_name(other).unwrap_or("UNKNOWN");
+                Err(Refusal::invalid(format!("Unsupported resource type: {name}")))
+            }
+        };
+        match described {
+            Ok(configs) => DescribeConfigsResult {
+                error_code: ErrorCode::None.code(),
+                error_message: None,
+                resource_type: resource.resource_type,
+                resource_name: resource.resource_name.clone(),
+                configs,
+            },
+            Err(refusal) => failed(resource, refusal),
+        }
+    }
+
+    fn topic(&self, resource: &DescribeConfigsResource<'a>) -> Result<Vec<DescribeConfigsResourceResult<'a>>, Refusal> {
+        let name = &*resource.resource_name;
+        topic_name::validate(name).map_err(|invalid| Refusal {
+            error: ErrorCode::InvalidTopicException,
+            message: Some(invalid.to_string()),
+        })?;
+        if self.image.topic(name).is_none() {
+            return Err(Refusal { error: ErrorCode::UnknownTopicOrPartition, message: None });
+        }
+        let dynamic = Dynamic {
+            topic: self.image.topic_configs(name),
+            node: self.image.broker_configs(self.node),
+            cluster: self.image.cluster_configs(),
+        };
+        let wanted = Wanted::of(resource);
+        let keys = TOPIC_KEYS.iter().filter(|key| wanted.contains(key.name));
+        Ok(keys.map(|key| self.topic_row(key, dynamic)).collect())
+    }
+
+    fn topic_row(&self, key: &'static TopicKey, dynamic: Dynamic<'_>) -> DescribeConfigsResourceResult<'a> {
+        let (value, _) = key.effective(self.config, dynamic);
+        let mut synonyms = Vec::new();
+        if let Some(own) = dynamic.topic.get(key.name) {
+            synonyms.push(synonym(key.name, own.clone(), Source::Topic));
+        }
+        let names: Vec<&'static str> = key.synonyms.iter().map(|synonym| synonym.name).collect();
+        synonyms.extend(self.broker_synonyms(&names, dynamic.node, dynamic.cluster));
+        self.row(key.name, Some(value), key.kind.id(), synonyms, false, || key.documentation())
+    }
+
+    fn broker(
+        &self,
+        resource: &DescribeConfigsResource<'a>,
+    ) -> Result<Vec<DescribeConfigsResourceResult<'a>>, Refusal> {
+        let wanted = Wanted::of(resource);
+        let keys = BROKER_KEYS.iter().filter(|key| wanted.contains(key.name));
+        if resource.resource_name.is_empty() {
+            let cluster = self.image.cluster_configs();
+            return Ok(keys.filter_map(|key| self.cluster_row(key, cluster)).collect());
+        }
+        let node = NodeId::new(broker_id(&resource.resource_name)?);
+        if node != self.node && self.image.broker(node).is_none() {
+            return Err(Refusal::invalid(format!(
+                "Unexpected broker id, expected {} or another node of this process or empty string, but received {node}",
+                self.node
+            )));
+        }
+        Ok(keys.map(|key| self.broker_row(key, self.image.broker_configs(node))).collect())
+    }
+
+    fn broker_row(&self, key: &'static BrokerKey, node: &Configs) -> DescribeConfigsResourceResult<'a> {
+        let cluster = self.image.cluster_configs();
+        let (value, _) = key.effective(self.config, node, cluster);
+        let synonyms = self.broker_synonyms(family(key.name), node, cluster);
+        let synonyms = synonyms.into_iter().skip_while(|synonym| synonym.name != key.name).collect();
+        self.row(key.name, value, key.kind.id(), synonyms, true, || key.documentation())
+    }
+
+    /// What is set for all nodes; nothing of what is not.
+    fn cluster_row(&self, key: &'static BrokerKey, cluster: &Configs) -> Option<DescribeConfigsResourceResult<'a>> {
+        let value = cluster.get(key.name)?;
+        let synonyms = vec![synonym(key.name, value.clone(), Source::DynamicDefaultBroker)];
+        Some(self.row(key.name, Some(value.clone()), key.kind.id(), synonyms, true, || key.documentation()))
+    }
+
+    fn broker_logger(
+        &self,
+        resource: &DescribeConfigsResource<'a>,
+    ) -> Result<Vec<DescribeConfigsResourceResult<'a>>, Refusal> {
+        if resource.resource_name.is_empty() {
+            return Err(Refusal::invalid("Broker id must not be empty"));
+        }
+        let id = broker_id(&resource.resource_name)?;
+        if id != self.node.value() {
+            return Err(Refusal::invalid(format!("Unexpected broker id, expected {} but received {id}", self.node)));
+        }
+        Err(Refusal::invalid("Unsupported resource type: BROKER_LOGGER"))
+    }
+
+    /// Where broker keys are set, the strongest first: by layer, then by key. What comes before the first mention of the
+    /// first key is left out.
+    fn broker_synonyms(
+        &self,
+        names: &[&'static str],
+        node: &Configs,
+        cluster: &Configs,
+    ) -> Vec<DescribeConfigsSynonym<'a>> {
+        let layers = [
+            (node, Source::DynamicBroker),
+            (cluster, Source::DynamicDefaultBroker),
+            (self.config.settings(), Source::StaticBroker),
+        ];
+        let mut synonyms = Vec::new();
+        for (layer, source) in layers {
+            let set = names.iter().filter_map(|name| Some(synonym(name, layer.get(*name)?.clone(), source)));
+            synonyms.extend(set);
+        }
+        let default = |name: &&'static str| {
+            let value = BrokerKey::named(name).and_then(|key| key.default)?;
+            Some(synonym(name, value.to_owned(), Source::Default))
+        };
+        synonyms.extend(names.iter().filter_map(default));
+        synonyms.into_iter().skip_while(|synonym| names.first().is_some_and(|first| synonym.name != *first)).collect()
+    }
+
+    /// One configuration; its source is that of its strongest synonym.
+    fn row(
+        &self,
+        name: &'static str,
+        value: Option<String>,
+        config_type: i8,
+        synonyms: Vec<DescribeConfigsSynonym<'a>>,
+        read_only: bool,
+        documentation: impl FnOnce() -> String,
+    ) -> DescribeConfigsResourceResult<'a> {
+        DescribeConfigsResourceResult {
+            name: Cow::Borrowed(name),
+            value: value.map(Cow::Owned),
+            read_only,
+            config_source: synonyms.first().map_or(Source::Default.id(), |strongest| strongest.source),
+            is_sensitive: false,
+            synonyms: if self.request.include_synonyms { synonyms } else { Vec::new() },
+            config_type,
+            documentation: self.request.include_documentation.then(|| Cow::Owned(documentation())),
+        }
+    }
+}
+
+/// Broker keys that stand for the same thing in other units, the strongest first; the key alone for all others.
+fn family(name: &'static str) -> &'static [&'static str] {
+    const FAMILIES: &[&[&str]] = &[
+        &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+        &["log.roll.ms", "log.roll.hours"],
+        &["log.roll.jitter.ms", "log.roll.jitter.hours"],
+        &["log.flush.interval.ms", "log.flush.scheduler.interval.ms"],
+    ];
+    let member = FAMILIES.iter().find(|family| family.contains(&name)).copied();
+    member.unwrap_or_else(|| {
+        let at = BROKER_KEYS.binary_search_by_key(&name, |key| key.name).expect("only keys of the table are described");
+        std::slice::from_ref(&BROKER_KEYS[at].name)
+    })
+}
+
+fn synonym<'a>(name: &'static str, value: String, source: Source) -> DescribeConfigsSynonym<'a> {
+    DescribeConfigsSynonym { name: Cow::Borrowed(name), value: Some(Cow::Owned(value)), source: source.id() }
+}
+
+fn broker_id(name: &str) -> Result<i32, Refusal> {
+    name.parse().map_err(|_| Refusal::invalid(format!("Broker id must be an integer, but it is: {name}")))
+}
+
+/// Which configurations of a resource are asked for; null and empty are all.
+struct Wanted<'a>(Option<HashSet<&'a str>>);
+
+impl<'a> Wanted<'a> {
+    fn of(resource: &'a DescribeConfigsResource<'_>) -> Wanted<'a> {
+        let keys = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
+        Wanted(keys.map(|keys| keys.iter().map(|key| &**key).collect()))
+    }
+
+    fn contains(&self, name: &str) -> bool {
+        self.0.as_ref().is_none_or(|names| names.contains(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cluster::records::{ConfigRecord, Record, TopicRecord};
+    use crate::types::TopicId;
+
+    fn config(resource_type: i8, resource: &str, name: &str, value: &str) -> Record {
+        let (resource_name, name, value) = (Arc::from(resource), Arc::from(name), Some(Arc::from(value)));
+        ConfigRecord { resource_type, resource_name, name, value }.into()
+    }
+
+    fn image(more: &[Record]) -> MetadataImage {
+        let topic = TopicRecord { name: Arc::from("t"), topic_id: TopicId::new([1; 16]) };
+        MetadataImage::empty("AAAAAAAAAAAAAAAAAAAAAQ").apply(&[topic.into()]).unwrap().apply(more).unwrap()
+    }
+
+    fn describe(
+        image: &MetadataImage,
+        config: &BrokerConfig,
+        resource_type: i8,
+        name: &str,
+        keys: &[&str],
+    ) -> DescribeConfigsResult<'static> {
+        let resource = DescribeConfigsResource {
+            resource_type,
+            resource_name: Cow::Owned(name.to_owned()),
+            configuration_keys: Some(keys.iter().map(|key| Cow::Owned((*key).to_owned())).collect()),
+        };
+        let request =
+            DescribeConfigsRequest { resources: vec![resource], include_synonyms: true, include_documentation: true };
+        let response = respond(image, config, NodeId::new(1), &request);
+        let result = &response.results[0];
+        let owned = |text: &Cow<'_, str>| Cow::<'static, str>::Owned(text.to_string());
+        let rows = result.configs.iter().map(|row| DescribeConfigsResourceResult {
+            name: owned(&row.name),
+            value: row.value.as_ref().map(owned),
+            read_only: row.read_only,
+            config_source: row.config_source,
+            is_sensitive: row.is_sensitive,
+            synonyms: row
+                .synonyms
+                .iter()
+                .map(|it| DescribeConfigsSynonym {
+                    name: owned(&it.name),
+                    value: it.value.as_ref().map(owned),
+                    source: it.source,
+                })
+                .collect(),
+            config_type: row.config_type,
+            documentation: row.documentation.as_ref().map(owned),
+        });
+        DescribeConfigsResult {
+            error_code: result.error_code,
+            error_message: result.error_message.as_ref().map(owned),
+            resource_type: result.resource_type,
+            resource_name: owned(&result.resource_name),
+            configs: rows.collect(),
+        }
+    }
+
+    fn sources(row: &DescribeConfigsResourceResult<'_>) -> Vec<(String, i8)> {
+        row.synonyms.iter().map(|it| (it.name.to_string(), it.source)).collect()
+    }
+
+    #[test]
+    fn a_topic_has_all_of_kafkas_configurations() {
+        let result = describe(&image(&[]), &BrokerConfig::default(), TOPIC_RESOURCE, "t", &[]);
+        assert_eq!((result.error_code, result.configs.len()), (0, 33));
+        let flush = result.configs.iter().find(|row| row.name == "flush.messages").unwrap();
+        assert_eq!((flush.value.as_deref(), flush.config_source, flush.config_type), (Some("1"), 5, 5));
+        assert_eq!(sources(flush), [("log.flush.interval.messages".to_owned(), 5)]);
+        let idle = result.configs.iter().find(|row| row.name == "segment.ms").unwrap();
+        assert!(idle.documentation.as_ref().unwrap().contains("No effect in Corelane"));
+    }
+
+    #[test]
+    fn synonyms_tell_every_layer_from_the_strongest_down() {
+        let broker = BrokerConfig::from_settings([("log.retention.ms", "3"), ("log.retention.hours", "1")]).unwrap();
+        let image = image(&[
+            config(TOPIC_RESOURCE, "t", "retention.ms", "1"),
+            config(BROKER_RESOURCE, "", "log.retention.ms", "2"),
+        ]);
+        let result = describe(&image, &broker, TOPIC_RESOURCE, "t", &["retention.ms"]);
+        let row = &result.configs[0];
+        assert_eq!((result.configs.len(), row.value.as_deref(), row.config_source), (1, Some("1"), 1));
+        let expected = [
+            ("retention.ms", 1),
+            ("log.retention.ms", 3),
+            ("log.retention.ms", 4),
+            ("log.retention.hours", 4),
+            ("log.retention.hours", 5),
+        ];
+        assert_eq!(sources(row), expected.map(|(name, source)| (name.to_owned(), source)));
+    }
+
+    #[test]
+    fn hours_alone_show_no_synonyms_as_in_kafka() {
+        let broker = BrokerConfig::from_settings([("log.retention.hours", "1")]).unwrap();
+        let result = describe(&image(&[]), &broker, TOPIC_RESOURCE, "t", &["retention.ms"]);
+        let row = &result.configs[0];
+        assert_eq!((row.value.as_deref(), row.config_source, row.synonyms.len()), (Some("3600000"), 5, 0));
+    }
+
+    #[test]
+    fn unknown_topics_are_told_apart_from_invalid_names() {
+        let (image, broker) = (image(&[]), BrokerConfig::default());
+        let code = |name| describe(&image, &broker, TOPIC_RESOURCE, name, &[]).error_code;
+        assert_eq!(code("missing"), ErrorCode::UnknownTopicOrPartition.code());
+        assert_eq!(code("bad name"), ErrorCode::InvalidTopicException.code());
+    }
+
+    #[test]
+    fn a_node_tells_its_settings_and_where_they_were_set() {
+        let broker = BrokerConfig::from_settings([("num.partitions", "4")]).unwrap();
+        let result = describe(&image(&[]), &broker, BROKER_RESOURCE, "1", &[]);
+        assert_eq!(result.configs.len(), BROKER_KEYS.len());
+        let row = result.configs.iter().find(|row| row.name == "num.partitions").unwrap();
+        assert_eq!((row.value.as_deref(), row.config_source, row.read_only), (Some("4"), 4, true));
+        assert_eq!(sources(row), [("num.partitions".to_owned(), 4), ("num.partitions".to_owned(), 5)]);
+        let unset = result.configs.iter().find(|row| row.name == "log.retention.ms").unwrap();
+        assert_eq!(unset.value, None);
+    }
+
+    #[test]
+    fn the_empty_broker_is_what_is_set_for_all() {
+        let image = image(&[config(BROKER_RESOURCE, "", "log.retention.ms", "2")]);
+        let result = describe(&image, &BrokerConfig::default(), BROKER_RESOURCE, "", &[]);
+        let rows: Vec<_> = result.configs.iter().map(|row| (&*row.name, row.config_source)).collect();
+        assert_eq!(rows, [("log.retention.ms", 3)]);
+    }
+
+    #[test]
+    fn strangers_and_loggers_are_invalid() {
+        let (image, broker) = (image(&[]), BrokerConfig::default());
+        for (resource_type, name) in [
+            (BROKER_RESOURCE, "9"),
+            (BROKER_RESOURCE, "x"),
+            (8, ""),
+            (8, "1"),
+            (8, "2"),
+            (16, "m"),
+            (32, "g"),
+            (99, "t"),
+        ] {
+            let result = describe(&image, &broker, resource_type, name, &[]);
+            assert_eq!(result.error_code, ErrorCode::InvalidRequest.code(), "{resource_type} {name}");
+            assert!(result.configs.is_empty() && result.error_message.is_some());
+        }
+    }
+}

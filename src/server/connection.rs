@@ -1,0 +1,857 @@
+//! One connection: one task, one state machine, so that all wake-ups converge.
+//!
+//! A turn of it applies every request that is here, sends all answers that are ready in one gathered send, and receives
+//! again. Requests are applied one at a time and in order; answers leave in the order of their requests.
+//!
+//! Nothing is received while a request is being applied, while the answers fill their queue or are not taken by the peer, or
+//! while the next request waits for memory.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::Server;
+use super::byte_budget::{Claim, Grant};
+use super::log_limiter::LogLimiter;
+use super::receive::{BadLength, ReceiveBuffer};
+use super::registry::{Order, Watch};
+use super::send::Outgoing;
+use crate::api::reply::{LocalFuture, Reply, Response, Service};
+use crate::limits::{
+    REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX, SEND_BYTES_EAGER, SEND_PIECES_MAX, TURN_BYTES_MAX, TURN_REQUESTS_MAX,
+};
+use crate::runtime::{Network, Runtime, Socket};
+use crate::types::MonotonicUs;
+
+/// Why a connection ended, or never began.
+#[derive(Debug)]
+pub(super) enum Ending {
+    /// The peer closed it between two requests.
+    PeerClosed,
+    /// The peer closed it within a request.
+    HalfRequest,
+    /// The peer announced a request of a length that none has.
+    BadLength(i32),
+    /// A handler asked for it.
+    Service,
+    /// From outside.
+    Ordered(Order),
+    /// The shard stops, and all answers are out.
+    Stopping,
+    /// The socket failed.
+    Io(io::Error),
+    /// The shard has as many connections as it may.
+    TooMany(usize),
+    /// No connection could be accepted.
+    AcceptFailed(io::Error),
+}
+
+/// What a request still needs.
+struct Handling<B> {
+    reply: LocalFuture<Reply<B>>,
+    request: Request,
+    /// The request's bytes count until it was applied.
+    grant: Grant,
+}
+
+/// What is remembered of a request for the metrics.
+#[derive(Clone, Copy)]
+struct Request {
+    api_key: i16,
+    received: MonotonicUs,
+}
+
+/// The place of one answer in the order of answers.
+enum Answer<B> {
+    Waiting(LocalFuture<Option<Response<B>>>, Request),
+    Ready(Outgoing<B>),
+    Close,
+}
+
+/// A connection and all it owns.
+pub(super) struct Connection<N: Network, S: Service<N::Buffer>> {
+    server: Rc<Server<N, S>>,
+    socket: N::Socket,
+    peer: SocketAddr,
+    state: Rc<S::Connection>,
+    watch: Rc<Watch>,
+    number: u64,
+    received: ReceiveBuffer,
+    /// Where the next request asks for its memory, and what it was granted.
+    claim: Claim,
+    grant: Option<Grant>,
+    handling: Option<Box<Handling<N::Buffer>>>,
+    answers: VecDeque<Answer<N::Buffer>>,
+    /// Bytes of answers that are ready at the front or behind waiting ones.
+    ready_bytes: usize,
+    /// True while the peer does not take what is sent.
+    is_send_blocked: bool,
+    /// Set when no further request will be applied.
+    ending: Option<Ending>,
+    /// Others' turn.
+    pause: Option<LocalFuture<()>>,
+}
+
+/// How far one step came.
+enum Step {
+    /// Something changed: look at everything again.
+    Moved,
+    /// Nothing to do until woken.
+    Blocked,
+}
+
+impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
+    pub(super) fn new(
+        server: Rc<Server<N, S>>,
+        socket: N::Socket,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Connection<N, S> {
+        let (number, watch) = server.registry.add(server.runtime.now().value() / 1000);
+        let connection = Connection {
+            state: Rc::new(server.service.connected(peer, local)),
+            claim: server.budget.claim(),
+            server,
+            socket,
+            peer,
+            watch,
+            number,
+            received: ReceiveBuffer::default(),
+            grant: None,
+            handling: None,
+            answers: VecDeque::new(),
+            ready_bytes: 0,
+            is_send_blocked: false,
+            ending: None,
+            pause: None,
+        };
+        connection.count();
+        connection
+    }
+
+    /// Serves the connection until it ends.
+    pub(super) async fn run(mut self) {
+        let ending = poll_fn(|context| self.poll(context)).await;
+        self.server.endings.log(&self.server.runtime, Some(self.peer), &ending);
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ending> {
+        if let Some(order) = self.watch.order() {
+            return Poll::Ready(Ending::Ordered(order));
+        }
+        if self.server.draining.get() && self.ending.is_none() {
+            self.ending = Some(Ending::Stopping);
+        }
+        let mut turn = Turn::default();
+        self.poll_answers(context);
+        loop {
+            self.apply(context, &mut turn);
+            match self.poll_send(context) {
+                Ok(Step::Moved) if self.may_apply() && self.has_frame() => continue,
+                Ok(_) => {}
+                Err(error) => return Poll::Ready(Ending::Io(error)),
+            }
+            if let Some(ending) = self.take_ending() {
+                return Poll::Ready(ending);
+            }
+            match self.poll_receive(context, &mut turn) {
+                Step::Moved => {}
+                Step::Blocked => break,
+            }
+        }
+        let is_waiting = self.handling.is_some() || self.answers.iter().any(|a| matches!(a, Answer::Waiting(..)));
+        self.watch.on_pending(context, is_waiting, self.grant.is_some());
+        Poll::Pending
+    }
+
+    /// Polls every answer that is waited for: any of them may be what woke the task, and each runs on only when polled.
+    fn poll_answers(&mut self, context: &mut Context<'_>) {
+        for answer in &mut self.answers {
+            let Answer::Waiting(future, request) = answer else { continue };
+            let Poll::Ready(response) = future.as_mut().poll(context) else { continue };
+            let request = *request;
+            *answer = match response {
+                Some(response) => {
+                    let outgoing = Outgoing::new(response);
+                    self.ready_bytes += outgoing.bytes();
+                    Answer::Ready(outgoing)
+                }
+                None => Answer::Close,
+            };
+            self.server.on_answered(request);
+        }
+    }
+
+    /// Applies the requests that are here, in order, as far as the bounds allow.
+    fn apply(&mut self, context: &mut Context<'_>, turn: &mut Turn) {
+        loop {
+            if let Some(handling) = &mut self.handling {
+                let Poll::Ready(reply) = handling.reply.as_mut().poll(context) else { return };
+                let Handling { request, grant, .. } = *self.handling.take().expect("it was just polled");
+                drop(grant);
+                self.count();
+                self.on_reply(context, reply, request);
+            }
+            if !self.may_apply() || turn.is_over() || !self.next_request(context) {
+                return;
+            }
+            turn.requests += 1;
+        }
+    }
+
+    /// True when the bounds allow one more request.
+    fn may_apply(&self) -> bool {
+        self.ending.is_none()
+            && self.handling.is_none()
+            && !self.is_send_blocked
+            && self.ready_bytes < SEND_BYTES_EAGER
+            && self.answers.len() < REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX
+    }
+
+    /// True when the next request is here whole.
+    fn has_frame(&self) -> bool {
+        let bytes_max = self.server.config.request_bytes_max;
+        self.received.frame_bytes(bytes_max).is_ok_and(|bytes| bytes.is_some_and(|bytes| self.received.has(bytes)))
+    }
+
+    /// Hands the next request to the service if it is here and its memory is granted. False when it is not.
+    fn next_request(&mut self, context: &mut Context<'_>) -> bool {
+        let frame_bytes = match self.received.frame_bytes(self.server.config.request_bytes_max) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return false,
+            Err(BadLength(length)) => {
+                self.ending = Some(Ending::BadLength(length));
+                return false;
+            }
+        };
+        if self.grant.is_none() {
+            let Poll::Ready(grant) = self.claim.poll_take(context, frame_bytes) else { return false };
+            self.grant = Some(grant);
+            self.count();
+        }
+        let Some(frame) = self.received.cut(frame_bytes) else { return false };
+        let request = Request {
+            api_key: frame.first_chunk::<2>().map_or(-1, |key| i16::from_be_bytes(*key)),
+            received: self.server.runtime.now(),
+        };
+        let grant = self.grant.take().expect("it was granted above");
+        let reply = Rc::clone(&self.server.service).handle(Rc::clone(&self.state), frame);
+        self.handling = Some(Box::new(Handling { reply, request, grant }));
+        true
+    }
+
+    /// Gives the answer its place.
+    fn on_reply(&mut self, context: &mut Context<'_>, reply: Reply<N::Buffer>, request: Request) {
+        match reply {
+            Reply::Now(response) => {
+                let outgoing = Outgoing::new(response);
+                self.ready_bytes += outgoing.bytes();
+                self.answers.push_back(Answer::Ready(outgoing));
+                self.server.on_answered(request);
+            }
+            Reply::Later(mut future) => match future.as_mut().poll(context) {
+                Poll::Ready(Some(response)) => self.on_reply(context, Reply::Now(response), request),
+                Poll::Ready(None) => self.on_reply(context, Reply::Close, request),
+                Poll::Pending => self.answers.push_back(Answer::Waiting(future, request)),
+            },
+            Reply::Nothing => self.server.on_answered(request),
+            Reply::Close => {
+                self.answers.push_back(Answer::Close);
+                self.ending = Some(Ending::Service);
+                self.server.on_answered(request);
+            }
+        }
+    }
+
+    /// Sends the answers that are ready, up to the first that is not. `Moved` when at least one went out whole.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> io::Result<Step> {
+        let mut step = Step::Blocked;
+        loop {
+            while matches!(self.answers.front(), Some(Answer::Ready(outgoing)) if outgoing.is_sent()) {
+                self.answers.pop_front();
+                step = Step::Moved;
+            }
+            let mut pieces: Vec<IoSlice<'_>> = Vec::new();
+            for answer in &self.answers {
+                let Answer::Ready(outgoing) = answer else { break };
+                if pieces.len() == SEND_PIECES_MAX {
+                    break;
+                }
+                outgoing.gather(&mut pieces);
+            }
+            if pieces.is_empty() {
+                self.is_send_blocked = false;
+                return Ok(step);
+            }
+            let sent = match self.socket.poll_write(context, &pieces) {
+                Poll::Ready(sent) => sent?,
+                Poll::Pending => {
+                    self.is_send_blocked = true;
+                    return Ok(step);
+                }
+            };
+            if sent == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+            self.on_sent(sent);
+        }
+    }
+
+    fn on_sent(&mut self, sent: usize) {
+        self.watch.on_moved(sent);
+        self.server.metrics.network_bytes_out.add(to_u64(sent));
+        self.ready_bytes -= sent;
+        let mut left = sent;
+        for answer in &mut self.answers {
+            let Answer::Ready(outgoing) = answer else { break };
+            left = outgoing.advance(left);
+            if left == 0 {
+                break;
+            }
+        }
+        assert!(left == 0);
+    }
+
+    /// The end, when there is nothing left to do before it.
+    fn take_ending(&mut self) -> Option<Ending> {
+        match self.answers.front() {
+            // Whatever was asked after it goes unanswered, as the protocol has it for a closed connection.
+            Some(Answer::Close) => Some(self.ending.take().unwrap_or(Ending::Service)),
+            None if self.handling.is_none() => self.ending.take(),
+            _ => None,
+        }
+    }
+
+    /// Receives what the socket has, if a further request may be applied.
+    fn poll_receive(&mut self, context: &mut Context<'_>, turn: &mut Turn) -> Step {
+        if !self.may_apply() {
+            return Step::Blocked;
+        }
+        if turn.is_over() {
+            self.pause = Some(Box::pin(self.server.runtime.yield_now()));
+            *turn = Turn::default();
+        }
+        if let Some(pause) = &mut self.pause {
+            if pause.as_mut().poll(context).is_pending() {
+                return Step::Blocked;
+            }
+            self.pause = None;
+            return Step::Moved;
+        }
+        let frame_bytes = match self.received.frame_bytes(self.server.config.request_bytes_max) {
+            // `apply` asked for its memory and is in the queue.
+            Ok(Some(_)) if self.grant.is_none() => return Step::Blocked,
+            Ok(bytes) => bytes,
+            Err(BadLength(length)) => {
+                self.ending = Some(Ending::BadLength(length));
+                return Step::Moved;
+            }
+        };
+        let mut scratch = self.server.scratch.borrow_mut();
+        let polled = self.received.poll_receive(context, &mut self.socket, &mut scratch, frame_bytes);
+        drop(scratch);
+        match polled {
+            Poll::Pending => Step::Blocked,
+            Poll::Ready(Ok(0)) => {
+                self.ending = Some(if self.received.is_empty() { Ending::PeerClosed } else { Ending::HalfRequest });
+                Step::Moved
+            }
+            Poll::Ready(Ok(count)) => {
+                turn.bytes += count;
+                self.watch.on_moved(count);
+                self.server.metrics.network_bytes_in.add(to_u64(count));
+                Step::Moved
+            }
+            Poll::Ready(Err(error)) => {
+                self.ending = Some(Ending::Io(error));
+                Step::Moved
+            }
+        }
+    }
+
+    /// Shows the shard's gauges what changed.
+    fn count(&self) {
+        self.server.metrics.connections.set(to_u64(self.server.registry.len()));
+        self.server.metrics.request_bytes_in_flight.set(to_u64(self.server.budget.bytes_used()));
+    }
+}
+
+impl<N: Network, S: Service<N::Buffer>> Drop for Connection<N, S> {
+    fn drop(&mut self) {
+        self.server.registry.remove(self.number);
+        self.grant = None;
+        if let Some(handling) = self.handling.take() {
+            // The peer is gone, but its request is half applied: it runs to its end as if the peer were there.
+            let Handling { reply, grant, .. } = *handling;
+            self.server.runtime.spawn(async move {
+                let _applied = reply.await;
+                drop(grant);
+            });
+        }
+        self.count();
+    }
+}
+
+impl<N: Network, S: Service<N::Buffer>> Server<N, S> {
+    fn on_answered(&self, request: Request) {
+        self.metrics.on_request(request.api_key, self.runtime.now().since_us(request.received));
+    }
+}
+
+/// What one connection did since others last had their turn.
+#[derive(Default)]
+struct Turn {
+    bytes: usize,
+    requests: usize,
+}
+
+impl Turn {
+    fn is_over(&self) -> bool {
+        self.bytes >= TURN_BYTES_MAX || self.requests >= TURN_REQUESTS_MAX
+    }
+}
+
+fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).expect("a size in memory fits 64 bits")
+}
+
+/// Writes endings to the log, at most one line a second for each cause.
+#[derive(Default)]
+pub(super) struct Endings {
+    half_request: LogLimiter,
+    bad_length: LogLimiter,
+    stalled: LogLimiter,
+    io: LogLimiter,
+    too_many: LogLimiter,
+    accept_failed: LogLimiter,
+}
+
+impl Endings {
+    pub(super) fn log<R: Runtime>(&self, runtime: &R, peer: Option<SocketAddr>, ending: &Ending) {
+        let (limiter, text) = match ending {
+            // What peers do all the time, and what we do ourselves, is no news.
+            Ending::PeerClosed | Ending::Service | Ending::Stopping => return,
+            Ending::Ordered(Order::Idle | Order::Stop) => return,
+            Ending::Io(error) if is_hang_up(error) => return,
+            Ending::HalfRequest => (&self.half_request, "the peer hung up within a request".to_owned()),
+            Ending::BadLength(length) => (&self.bad_length, format!("no request is {length} bytes long")),
+            Ending::Ordered(Order::Stalled) => {
+                (&self.stalled, "its request did not arrive while others waited for the memory".to_owned())
+            }
+            Ending::Io(error) => (&self.io, error.to_string()),
+            Ending::TooMany(count) => (&self.too_many, format!("this shard serves {count} connections already")),
+            Ending::AcceptFailed(error) => (&self.accept_failed, format!("accepting failed: {error}")),
+        };
+        let Some(suppressed) = limiter.allow(runtime.now()) else { return };
+        let peer = peer.map_or_else(|| "a connection".to_owned(), |peer| peer.to_string());
+        match suppressed {
+            0 => tracing::warn!("closed {peer}: {text}"),
+            more => tracing::warn!("closed {peer}: {text} (and {more} more for this reason)"),
+        }
+    }
+}
+
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::reply::Piece;
+    use crate::metrics::ShardMetrics;
+    use crate::runtime::block::Slice;
+    use crate::runtime::glommio::{Cores, GlommioBuffer, GlommioRuntime, ShardPlan, raise_file_limit, run_shards};
+    use crate::server::{ServerConfig, Shutdown};
+    use crate::types::ShardId;
+    use bytes::Bytes;
+    use std::io::{Read, Write};
+    use std::net::{Shutdown as Direction, TcpStream};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Arc, mpsc};
+    use std::thread::JoinHandle;
+    use std::time::{Duration, Instant};
+
+    /// Answers each request with its own bytes, after what its first byte asks for.
+    struct Echo {
+        runtime: GlommioRuntime,
+        shared: Arc<Shared>,
+    }
+
+    #[derive(Default)]
+    struct Shared {
+        /// Requests whose application began.
+        begun: AtomicU64,
+        /// Requests whose application ended.
+        applied: AtomicU64,
+        /// Lets requests of kind `HELD` be applied.
+        gate: AtomicBool,
+    }
+
+    const NOW: u8 = 0;
+    const LATER: u8 = 1;
+    const NOTHING: u8 = 2;
+    const CLOSE: u8 = 3;
+    const LARGE: u8 = 4;
+    const LATER_NONE: u8 = 5;
+    const HELD: u8 = 6;
+    const PIECES: u8 = 7;
+
+    /// Bytes of the answer to a request of kind `LARGE`.
+    const LARGE_BYTES: usize = 1 << 20;
+
+    fn respond(frame: &[u8]) -> Response<GlommioBuffer> {
+        let mut bytes = i32::try_from(frame.len()).unwrap().to_be_bytes().to_vec();
+        bytes.extend_from_slice(frame);
+        Response { bytes, pieces: Vec::new() }
+    }
+
+    impl Service<GlommioBuffer> for Echo {
+        type Connection = ();
+
+        fn connected(&self, _: SocketAddr, _: SocketAddr) {}
+
+        fn handle(self: Rc<Self>, _: Rc<()>, frame: Bytes) -> LocalFuture<Reply<GlommioBuffer>> {
+            Box::pin(async move {
+                self.shared.begun.fetch_add(1, Ordering::SeqCst);
+                let runtime = self.runtime.clone();
+                let reply = match frame[0] {
+                    LATER => Reply::Later(Box::pin(async move {
+                        runtime.sleep(Duration::from_millis(u64::from(frame[1]))).await;
+                        Some(respond(&frame))
+                    })),
+                    NOTHING => Reply::Nothing,
+                    CLOSE => Reply::Close,
+                    LARGE => Reply::Now(respond(&vec![frame[1]; LARGE_BYTES])),
+                    LATER_NONE => Reply::Later(Box::pin(async move { None })),
+                    HELD => {
+                        while !self.shared.gate.load(Ordering::SeqCst) {
+                            runtime.sleep(Duration::from_millis(1)).await;
+                        }
+                        Reply::Now(respond(&frame))
+                    }
+                    PIECES => {
+                        // 3,000 pieces of three bytes, each after one byte of the answer's own.
+                        let mut response = respond(&vec![b'-'; 3000]);
+                        response.bytes[..4].copy_from_slice(&12_000i32.to_be_bytes());
+                        let slice = |_| Slice::Bytes(Bytes::from_static(b"abc"));
+                        response.pieces = (0..3000).map(|at| Piece { at: at + 5, slice: slice(at) }).collect();
+                        Reply::Now(response)
+                    }
+                    _ => Reply::Now(respond(&frame)),
+                };
+                self.shared.applied.fetch_add(1, Ordering::SeqCst);
+                reply
+            })
+        }
+    }
+
+    /// A server on a port of its own.
+    struct Rig {
+        address: SocketAddr,
+        shared: Arc<Shared>,
+        metrics: Arc<ShardMetrics>,
+        shutdown: Shutdown,
+        thread: Option<JoinHandle<()>>,
+    }
+
+    fn rig(change: impl FnOnce(&mut ServerConfig)) -> Rig {
+        let mut config = ServerConfig::new(64 << 20, 20_000, 1);
+        change(&mut config);
+        let (send, receive) = mpsc::channel();
+        let shutdown = Shutdown::new();
+        let shared = Arc::new(Shared::default());
+        let metrics = ShardMetrics::new(ShardId::new(0));
+        let given = (shutdown.clone(), Arc::clone(&shared), Arc::clone(&metrics));
+        let thread = std::thread::spawn(move || {
+            let plan = ShardPlan { count: 1, cpus: Cores::of_this_process().cpus, io_memory_bytes: 65536 };
+            run_shards(&plan, move |_, runtime: GlommioRuntime| {
+                let (send, (shutdown, shared, metrics), config) = (send.clone(), given.clone(), config.clone());
+                async move {
+                    let listener = crate::server::bind(&runtime, "127.0.0.1:0".parse().unwrap(), false).await.unwrap();
+                    send.send(crate::runtime::Listener::local_address(&listener).unwrap()).unwrap();
+                    let service = Rc::new(Echo { runtime: runtime.clone(), shared });
+                    Server::new(runtime, service, config, metrics).serve(listener, shutdown).await;
+                }
+            })
+            .unwrap();
+        });
+        let address = receive.recv().unwrap();
+        Rig { address, shared, metrics, shutdown, thread: Some(thread) }
+    }
+
+    impl Rig {
+        fn connect(&self) -> TcpStream {
+            let socket = TcpStream::connect(self.address).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            socket
+        }
+
+        fn wait_until(&self, what: &str, fact: impl Fn(&Rig) -> bool) {
+            let started = Instant::now();
+            while !fact(self) {
+                assert!(started.elapsed() < Duration::from_secs(20), "never happened: {what}");
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+
+        fn stop(&mut self) {
+            self.shutdown.request();
+            self.thread.take().unwrap().join().unwrap();
+            assert_eq!(self.metrics.connections.value(), 0);
+            assert_eq!(self.metrics.request_bytes_in_flight.value(), 0);
+        }
+    }
+
+    impl Drop for Rig {
+        fn drop(&mut self) {
+            if self.thread.is_some() {
+                self.shared.gate.store(true, Ordering::SeqCst);
+                self.stop();
+            }
+        }
+    }
+
+    fn send(mut socket: &TcpStream, frame: &[u8]) {
+        let mut bytes = i32::try_from(frame.len()).unwrap().to_be_bytes().to_vec();
+        bytes.extend_from_slice(frame);
+        socket.write_all(&bytes).unwrap();
+    }
+
+    fn receive(mut socket: &TcpStream) -> Vec<u8> {
+        let mut length = [0; 4];
+        socket.read_exact(&mut length).unwrap();
+        let mut frame = vec![0; usize::try_from(i32::from_be_bytes(length)).unwrap()];
+        socket.read_exact(&mut frame).unwrap();
+        frame
+    }
+
+    /// True when the peer closed without a further byte.
+    fn is_closed(mut socket: &TcpStream) -> bool {
+        match socket.read(&mut [0; 1]) {
+            Ok(count) => count == 0,
+            Err(error) => error.kind() == io::ErrorKind::ConnectionReset,
+        }
+    }
+
+    #[test]
+    fn answers_leave_in_the_order_of_requests() {
+        let rig = rig(|_| ());
+        let socket = rig.connect();
+        let mut frames: Vec<Vec<u8>> = Vec::new();
+        for index in 0..250u8 {
+            // Slow ones before fast ones, and large ones that outgrow the scratch buffer between small ones.
+            let kind = if index % 3 == 0 { LATER } else { NOW };
+            let length = if index % 50 == 7 { 200_000 } else { 5 + usize::from(index) };
+            let mut frame = vec![index; length];
+            (frame[0], frame[1]) = (kind, 30 - index % 30);
+            frames.push(frame);
+        }
+        let writer = socket.try_clone().unwrap();
+        let sent = frames.clone();
+        let thread = std::thread::spawn(move || sent.iter().for_each(|frame| send(&writer, frame)));
+        for frame in &frames {
+            assert_eq!(&receive(&socket), frame);
+        }
+        thread.join().unwrap();
+        assert!(rig.metrics.network_bytes_in.value() > 1_000_000);
+        // The last send is counted after it, so after the peer has it.
+        rig.wait_until("as much went out as came in", |rig| {
+            rig.metrics.network_bytes_in.value() == rig.metrics.network_bytes_out.value()
+        });
+    }
+
+    #[test]
+    fn a_request_without_an_answer_leaves_no_gap() {
+        let rig = rig(|_| ());
+        let socket = rig.connect();
+        for frame in [&[NOW, 1][..], &[NOTHING], &[NOTHING], &[NOW, 2]] {
+            send(&socket, frame);
+        }
+        assert_eq!(receive(&socket), [NOW, 1]);
+        assert_eq!(receive(&socket), [NOW, 2]);
+    }
+
+    #[test]
+    fn pieces_beyond_one_send_arrive_in_their_places() {
+        let rig = rig(|_| ());
+        let socket = rig.connect();
+        for _ in 0..3 {
+            send(&socket, &[PIECES]);
+        }
+        for _ in 0..3 {
+            assert_eq!(receive(&socket), "-abc".repeat(3000).as_bytes());
+        }
+    }
+
+    #[test]
+    fn a_length_that_no_request_has_closes_after_earlier_answers() {
+        let rig = rig(|_| ());
+        for length in [100 * 1024 * 1024 + 1, 0, -1, i32::MIN, i32::MAX] {
+            let socket = rig.connect();
+            let mut bytes = 2i32.to_be_bytes().to_vec();
+            bytes.extend_from_slice(&[NOW, 9]);
+            bytes.extend_from_slice(&length.to_be_bytes());
+            (&socket).write_all(&bytes).unwrap();
+            assert_eq!(receive(&socket), [NOW, 9]);
+            assert!(is_closed(&socket), "{length}");
+        }
+        rig.wait_until("all are closed", |rig| rig.metrics.connections.value() == 0);
+    }
+
+    #[test]
+    fn half_a_request_and_a_hang_up_frees_what_it_held() {
+        let rig = rig(|config| config.request_bytes_in_flight_max = 1 << 20);
+        for count in [1, 3, 4, 5, 100_000] {
+            let socket = rig.connect();
+            let mut bytes = 200_000i32.to_be_bytes().to_vec();
+            bytes.resize(100_000, 0);
+            (&socket).write_all(&bytes[..count]).unwrap();
+            rig.wait_until("it was accepted", |rig| rig.metrics.connections.value() == 1);
+            if count >= 4 {
+                rig.wait_until("it is granted", |rig| rig.metrics.request_bytes_in_flight.value() == 200_000);
+            }
+            drop(socket);
+            rig.wait_until("it is gone", |rig| rig.metrics.connections.value() == 0);
+            assert_eq!(rig.metrics.request_bytes_in_flight.value(), 0);
+        }
+    }
+
+    #[test]
+    fn a_peer_that_sends_no_more_still_gets_its_answers() {
+        let rig = rig(|_| ());
+        let socket = rig.connect();
+        send(&socket, &[LATER, 20]);
+        send(&socket, &[NOW, 1]);
+        socket.shutdown(Direction::Write).unwrap();
+        assert_eq!(receive(&socket), [LATER, 20]);
+        assert_eq!(receive(&socket), [NOW, 1]);
+        assert!(is_closed(&socket));
+    }
+
+    #[test]
+    fn a_handler_closes_after_earlier_answers_and_before_later_ones() {
+        let rig = rig(|_| ());
+        for close in [CLOSE, LATER_NONE] {
+            let socket = rig.connect();
+            for frame in [&[LATER, 10][..], &[close, 0], &[NOW, 3]] {
+                send(&socket, frame);
+            }
+            assert_eq!(receive(&socket), [LATER, 10]);
+            assert!(is_closed(&socket));
+        }
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_not_read() {
+        let rig = rig(|_| ());
+        let socket = rig.connect();
+        let writer = socket.try_clone().unwrap();
+        const COUNT: u8 = 200;
+        let thread = std::thread::spawn(move || (0..COUNT).for_each(|index| send(&writer, &[LARGE, index])));
+        // What the kernel buffers for a socket is some megabytes; the rest of the 200 stays unapplied.
+        std::thread::sleep(Duration::from_millis(500));
+        let applied = rig.shared.applied.load(Ordering::SeqCst);
+        assert!(applied < 50, "{applied} answers of 1 MiB for a peer that reads none");
+        let other = rig.connect();
+        send(&other, &[NOW, 1]);
+        assert_eq!(receive(&other), [NOW, 1]);
+        for index in 0..COUNT {
+            assert_eq!(receive(&socket), vec![index; LARGE_BYTES]);
+        }
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn requests_beyond_the_budget_wait_until_others_are_applied() {
+        let rig = rig(|config| config.request_bytes_in_flight_max = 1000);
+        let mut frame = vec![0; 600];
+        frame[0] = HELD;
+        let sockets = [rig.connect(), rig.connect(), rig.connect()];
+        for socket in &sockets {
+            send(socket, &frame);
+        }
+        rig.wait_until("one is being applied", |rig| rig.shared.begun.load(Ordering::SeqCst) == 1);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(rig.shared.begun.load(Ordering::SeqCst), 1);
+        assert_eq!(rig.metrics.request_bytes_in_flight.value(), 600);
+        rig.shared.gate.store(true, Ordering::SeqCst);
+        for socket in &sockets {
+            assert_eq!(receive(socket), frame);
+        }
+    }
+
+    #[test]
+    fn a_request_begun_is_applied_though_its_peer_is_gone() {
+        let rig = rig(|config| config.connection_idle_ms = 1);
+        let socket = rig.connect();
+        send(&socket, &[LARGE, 0]);
+        for _ in 0..20 {
+            send(&socket, &[LARGE, 0]);
+        }
+        send(&socket, &[HELD]);
+        // The reset makes the next send fail while the last request is being applied.
+        let _ = receive(&socket);
+        drop(socket);
+        rig.wait_until("it is gone", |rig| rig.metrics.connections.value() == 0);
+        rig.shared.gate.store(true, Ordering::SeqCst);
+        rig.wait_until("all that began was applied", |rig| {
+            rig.shared.begun.load(Ordering::SeqCst) == rig.shared.applied.load(Ordering::SeqCst)
+        });
+    }
+
+    #[test]
+    fn thousands_that_say_nothing_hurt_nobody() {
+        let files = raise_file_limit().unwrap();
+        let count = usize::try_from(files.saturating_sub(500) / 2).unwrap().min(2000);
+        let rig = rig(|_| ());
+        let silent: Vec<TcpStream> = (0..count).map(|_| rig.connect()).collect();
+        rig.wait_until("all are accepted", |rig| rig.metrics.connections.value() == u64::try_from(count).unwrap());
+        let socket = rig.connect();
+        for index in 0..100 {
+            send(&socket, &[NOW, index]);
+            assert_eq!(receive(&socket), [NOW, index]);
+        }
+        drop(silent);
+        rig.wait_until("all are gone", |rig| rig.metrics.connections.value() == 1);
+    }
+
+    #[test]
+    fn connections_beyond_the_bound_are_closed_at_once() {
+        let rig = rig(|config| config.connections_max = 2);
+        let kept = [rig.connect(), rig.connect()];
+        rig.wait_until("two are accepted", |rig| rig.metrics.connections.value() == 2);
+        assert!(is_closed(&rig.connect()));
+        assert_eq!(rig.metrics.connections_refused.value(), 1);
+        drop(kept);
+        rig.wait_until("both are gone", |rig| rig.metrics.connections.value() == 0);
+        let socket = rig.connect();
+        send(&socket, &[NOW]);
+        assert_eq!(receive(&socket), [NOW]);
+    }
+
+    #[test]
+    fn a_silent_connection_is_closed_after_its_time() {
+        let rig = rig(|config| config.connection_idle_ms = 100);
+        let socket = rig.connect();
+        assert!(is_closed(&socket));
+    }
+
+    #[test]
+    fn a_shutdown_lets_what_was_applied_be_answered() {
+        let mut rig = rig(|_| ());
+        let (waiting, idle) = (rig.connect(), rig.connect());
+        send(&waiting, &[LATER, 200]);
+        rig.wait_until("it was applied", |rig| rig.shared.applied.load(Ordering::SeqCst) == 1);
+        let started = Instant::now();
+        rig.stop();
+        assert!(started.elapsed() < Duration::from_secs(3));
+        assert_eq!(receive(&waiting), [LATER, 200]);
+        assert!(is_closed(&waiting));
+        assert!(is_closed(&idle));
+        assert!(TcpStream::connect(rig.address).is_err());
+    }
+}

@@ -1,0 +1,209 @@
+//! Bytes of one connection on their way to being requests.
+//!
+//! All connections of a shard receive into one scratch buffer and copy out what came, so a silent connection owns no
+//! memory. Only the rest of a request larger than the scratch buffer is received in place. A frame leaves without a copy.
+
+use std::io;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::limits::{RECEIVE_BYTES, RECEIVE_DIRECT_BYTES_MAX};
+use crate::runtime::Socket;
+
+/// Bytes of the length in front of each frame.
+const LENGTH_BYTES: usize = 4;
+
+/// A length that no request has. Framing is lost: the connection must be closed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct BadLength(pub(super) i32);
+
+/// What was received and not yet cut into frames.
+#[derive(Default)]
+pub(super) struct ReceiveBuffer {
+    /// Starts with the length of the next frame. Holds no allocation while empty.
+    bytes: BytesMut,
+    /// How much to ask of the socket when receiving in place; follows what it gives.
+    direct_window: usize,
+}
+
+impl ReceiveBuffer {
+    /// True when no byte of the next frame is here.
+    pub(super) fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// Length of the next frame without its length field, once that field is here. Checked: above 0, at most `bytes_max`.
+    pub(super) fn frame_bytes(&self, bytes_max: u32) -> Result<Option<usize>, BadLength> {
+        let Some(field) = self.bytes.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let length = i32::from_be_bytes(*field);
+        match u32::try_from(length) {
+            Ok(bytes) if bytes > 0 && bytes <= bytes_max => {
+                Ok(Some(usize::try_from(bytes).expect("32 bits fit a size")))
+            }
+            _ => Err(BadLength(length)),
+        }
+    }
+
+    /// True when all of the next frame, whose length is `frame_bytes`, is here.
+    pub(super) fn has(&self, frame_bytes: usize) -> bool {
+        self.bytes.len() >= LENGTH_BYTES + frame_bytes
+    }
+
+    /// Takes the next frame, whose length is `frame_bytes`, if all of it is here.
+    pub(super) fn cut(&mut self, frame_bytes: usize) -> Option<Bytes> {
+        if !self.has(frame_bytes) {
+            return None;
+        }
+        self.bytes.advance(LENGTH_BYTES);
+        let frame = self.bytes.split_to(frame_bytes).freeze();
+        if self.bytes.is_empty() {
+            // An empty rest would keep the frame's memory alive.
+            self.bytes = BytesMut::new();
+        }
+        Some(frame)
+    }
+
+    /// Receives what the socket has. `frame_bytes` is the length of the next frame if it is known and was granted; memory
+    /// is allocated for it and for nothing else. Returns how many bytes came; 0 at the end.
+    pub(super) fn poll_receive<S: Socket>(
+        &mut self,
+        context: &mut Context<'_>,
+        socket: &mut S,
+        scratch: &mut [u8],
+        frame_bytes: Option<usize>,
+    ) -> Poll<io::Result<usize>> {
+        let missing = frame_bytes.map_or(0, |bytes| (LENGTH_BYTES + bytes).saturating_sub(self.bytes.len()));
+        if missing > scratch.len() {
+            return self.poll_receive_direct(context, socket, missing);
+        }
+        let polled = socket.poll_read(context, scratch);
+        if let Poll::Ready(Ok(received)) = polled {
+            self.bytes.reserve(received.max(missing));
+            self.bytes.extend_from_slice(&scratch[..received]);
+        }
+        polled
+    }
+
+    /// Receives into the place where the frame is put together.
+    fn poll_receive_direct<S: Socket>(
+        &mut self,
+        context: &mut Context<'_>,
+        socket: &mut S,
+        missing: usize,
+    ) -> Poll<io::Result<usize>> {
+        // Reserving does not touch the memory: a peer that announces much and sends little costs address space.
+        self.bytes.reserve(missing);
+        let start = self.bytes.len();
+        let window = missing.min(self.direct_window.max(RECEIVE_BYTES));
+        self.bytes.resize(start + window, 0);
+        let polled = socket.poll_read(context, &mut self.bytes[start..]);
+        let received = match polled {
+            Poll::Ready(Ok(received)) => received,
+            _ => 0,
+        };
+        self.bytes.truncate(start + received);
+        if polled.is_ready() {
+            let next = if received == window { window * 2 } else { received.next_power_of_two() };
+            self.direct_window = next.min(RECEIVE_DIRECT_BYTES_MAX);
+        }
+        polled
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+    use std::io::IoSlice;
+    use std::net::SocketAddr;
+    use std::task::Waker;
+
+    /// Gives the given bytes in the given portions, then nothing.
+    struct Portions(VecDeque<Vec<u8>>);
+
+    impl Socket for Portions {
+        fn poll_read(&mut self, _: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
+            assert!(!buffer.is_empty());
+            let Some(mut portion) = self.0.pop_front() else { return Poll::Pending };
+            let count = portion.len().min(buffer.len());
+            let rest = portion.split_off(count);
+            buffer[..count].copy_from_slice(&portion);
+            if !rest.is_empty() {
+                self.0.push_front(rest);
+            }
+            Poll::Ready(Ok(count))
+        }
+
+        fn poll_write(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+            unreachable!("nothing is sent here")
+        }
+
+        fn peer_address(&self) -> io::Result<SocketAddr> {
+            unreachable!("nobody asks")
+        }
+
+        fn local_address(&self) -> io::Result<SocketAddr> {
+            unreachable!("nobody asks")
+        }
+    }
+
+    fn stream(frames: &[Vec<u8>]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for frame in frames {
+            bytes.extend_from_slice(&i32::try_from(frame.len()).unwrap().to_be_bytes());
+            bytes.extend_from_slice(frame);
+        }
+        bytes
+    }
+
+    /// All frames that come out of `bytes` when they arrive in portions of `portion` bytes.
+    fn frames_of(bytes: &[u8], portion: usize) -> Vec<Vec<u8>> {
+        let mut socket = Portions(bytes.chunks(portion).map(<[u8]>::to_vec).collect());
+        let mut buffer = ReceiveBuffer::default();
+        let mut scratch = vec![0; 1000];
+        let mut frames = Vec::new();
+        loop {
+            let length = buffer.frame_bytes(1 << 20).unwrap();
+            if let Some(frame) = length.and_then(|length| buffer.cut(length)) {
+                frames.push(frame.to_vec());
+                continue;
+            }
+            let context = &mut Context::from_waker(Waker::noop());
+            match buffer.poll_receive(context, &mut socket, &mut scratch, length) {
+                Poll::Ready(Ok(count)) => assert!(count > 0),
+                Poll::Ready(Err(error)) => panic!("{error}"),
+                Poll::Pending => {
+                    assert!(buffer.is_empty());
+                    assert_eq!(buffer.bytes.capacity(), 0, "an idle connection owns memory");
+                    return frames;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn frames_come_out_whole_however_they_arrive() {
+        let frames: Vec<Vec<u8>> = [1usize, 3, 995, 996, 997, 5000, 2, 300_000, 1]
+            .iter()
+            .enumerate()
+            .map(|(index, length)| vec![u8::try_from(index).unwrap(); *length])
+            .collect();
+        let bytes = stream(&frames);
+        for portion in [1, 2, 3, 7, 999, 1000, 1001, 70_000, bytes.len()] {
+            assert_eq!(frames_of(&bytes, portion), frames, "portions of {portion}");
+        }
+    }
+
+    #[test]
+    fn lengths_outside_the_bound_are_refused() {
+        for length in [0, -1, i32::MIN, i32::MAX, 101] {
+            let buffer = ReceiveBuffer { bytes: BytesMut::from(&length.to_be_bytes()[..]), direct_window: 0 };
+            assert_eq!(buffer.frame_bytes(100), Err(BadLength(length)));
+        }
+        let buffer = ReceiveBuffer { bytes: BytesMut::from(&100i32.to_be_bytes()[..]), direct_window: 0 };
+        assert_eq!(buffer.frame_bytes(100), Ok(Some(100)));
+        let buffer = ReceiveBuffer { bytes: BytesMut::from(&[0u8, 0, 0][..]), direct_window: 0 };
+        assert_eq!(buffer.frame_bytes(100), Ok(None));
+    }
+}
