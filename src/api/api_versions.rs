@@ -37,11 +37,7 @@ pub(super) fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: &Request) -> R
 }
 
 /// Answers a request of a known version.
-fn respond<'a>(
-    image: &'a MetadataImage,
-    request: &ApiVersionsRequest<'_>,
-    version: i16,
-) -> ApiVersionsResponse<'a> {
+fn respond<'a>(image: &'a MetadataImage, request: &ApiVersionsRequest<'_>, version: i16) -> ApiVersionsResponse<'a> {
     let named = is_software_name(&request.client_software_name) && is_software_name(&request.client_software_version);
     if version >= 3 && !named {
         return ApiVersionsResponse { error_code: ErrorCode::InvalidRequest.code(), ..ApiVersionsResponse::default() };

@@ -32,11 +32,7 @@ pub(super) fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: &Request) -> R
 }
 
 /// Answers the request.
-fn respond<'a>(
-    view: ClientView<'a>,
-    request: &DescribeClusterRequest,
-    version: i16,
-) -> DescribeClusterResponse<'a> {
+fn respond<'a>(view: ClientView<'a>, request: &DescribeClusterRequest, version: i16) -> DescribeClusterResponse<'a> {
     match request.endpoint_type {
         BROKERS => {}
         CONTROLLERS => {

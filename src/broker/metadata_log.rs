@@ -79,7 +79,8 @@ impl<R: Runtime> MetadataLog<R> {
         empty: MetadataImage,
     ) -> Result<(Rc<MetadataLog<R>>, BTreeSet<TopicId>), MetadataError> {
         assert!(shard.id == ShardId::CONTROLLER);
-        let config = TopicConfig { durability: Durability::Flushed, ..TopicConfig::resolve(&shard.config, Dynamic::NONE) };
+        let config =
+            TopicConfig { durability: Durability::Flushed, ..TopicConfig::resolve(&shard.config, Dynamic::NONE) };
         // The log has one writer for ever, so its epoch tells nobody anything.
         let partition =
             shard.serve_internal(METADATA_TOPIC, METADATA_TOPIC_NAME, LeaderEpoch::new(0), Rc::new(config))?;

@@ -41,6 +41,8 @@ pub enum Validation {
 pub struct TopicRules {
     /// `max.message.bytes`: largest batch, header and all.
     pub max_message_bytes: u32,
+    /// `segment.bytes`: no batch may be larger than a segment of its topic, whatever segments are here.
+    pub segment_bytes: u32,
     /// `message.timestamp.type`.
     pub timestamp_type: TimestampType,
     /// `message.timestamp.before.max.ms`: how far record timestamps may lie in the past. `i64::MAX` is no limit.
@@ -60,6 +62,7 @@ impl Default for TopicRules {
     fn default() -> TopicRules {
         TopicRules {
             max_message_bytes: 1024 * 1024 + 12,
+            segment_bytes: 1024 * 1024 * 1024,
             timestamp_type: TimestampType::CreateTime,
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 60 * 60 * 1000,
@@ -169,6 +172,14 @@ pub enum InvalidBatch {
         /// The topic's bound.
         max: u32,
     },
+    /// Larger than a segment of the topic; found last, as in Kafka.
+    #[error("batch of {bytes} bytes exceeds segment.bytes {max}")]
+    ExceedsSegment {
+        /// Size of the batch.
+        bytes: usize,
+        /// The topic's bound.
+        max: u32,
+    },
     /// The bytes are not those that the producer sent.
     #[error("CRC is {computed:08x}, the batch declares {declared:08x}")]
     Crc {
@@ -247,6 +258,8 @@ impl InvalidBatch {
             // MESSAGE_TOO_LARGE
             InvalidBatch::TooLarge { .. }
             | InvalidBatch::Records(RecordsError::Decompress(DecompressError::TooLarge { .. })) => 10,
+            // RECORD_LIST_TOO_LARGE
+            InvalidBatch::ExceedsSegment { .. } => 18,
             // UNSUPPORTED_COMPRESSION_TYPE
             InvalidBatch::ZstdTooEarly { .. } | InvalidBatch::WrongCodec { .. } => 76,
             // UNKNOWN_SERVER_ERROR: Kafka has no code for these, its exceptions (IllegalArgumentException of
@@ -300,6 +313,9 @@ pub fn validate<'a>(
     } else {
         check_unwalked(&fields, rules, now)?
     };
+    if exceeds(batch.len(), rules.segment_bytes) {
+        return Err(InvalidBatch::ExceedsSegment { bytes: batch.len(), max: rules.segment_bytes });
+    }
     let (timestamp_max, log_append_time) = match rules.timestamp_type {
         TimestampType::CreateTime => (create_time_max, TimestampMs::NONE),
         TimestampType::LogAppendTime => (now, now),
@@ -367,10 +383,14 @@ fn check_header(
     if fields.base_offset != Offset::ZERO {
         return Err(InvalidBatch::BaseOffset(fields.base_offset));
     }
-    if u32::try_from(bytes).map_or(true, |bytes| bytes > rules.max_message_bytes) {
+    if exceeds(bytes, rules.max_message_bytes) {
         return Err(InvalidBatch::TooLarge { bytes, max: rules.max_message_bytes });
     }
     Ok(())
+}
+
+fn exceeds(bytes: usize, max: u32) -> bool {
+    u32::try_from(bytes).map_or(true, |bytes| bytes > max)
 }
 
 /// What the header says of itself, once it is known to be what was sent.
@@ -587,6 +607,9 @@ mod tests {
         assert!(check(&good, &TopicRules { max_message_bytes, ..TopicRules::default() }).is_ok());
         let rules = TopicRules { max_message_bytes: max_message_bytes - 1, ..TopicRules::default() };
         assert_eq!(check(&good, &rules).unwrap_err().kafka_error(), 10);
+        assert!(check(&good, &TopicRules { segment_bytes: max_message_bytes, ..TopicRules::default() }).is_ok());
+        let rules = TopicRules { segment_bytes: max_message_bytes - 1, ..TopicRules::default() };
+        assert_eq!(check(&good, &rules).unwrap_err().kafka_error(), 18);
     }
 
     #[test]

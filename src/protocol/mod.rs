@@ -8,10 +8,10 @@
 //! it was checked against the bytes that are left; no input makes decoding panic or recurse deeper than its table.
 
 pub mod api_key;
-pub mod compression;
 #[cfg(debug_assertions)]
 #[doc(hidden)]
 pub mod arbitrary;
+pub mod compression;
 pub mod error_code;
 pub mod frame;
 pub mod messages;

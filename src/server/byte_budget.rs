@@ -1,9 +1,13 @@
 //! A shard's bound on bytes of requests that are received and not yet applied.
 //!
-//! One core only. Grants are in order of asking, so a large request is not starved by small ones. A grant larger than the
-//! whole budget is given when nothing else is out, so that every request of an allowed size passes in the end.
+//! One core only. A request takes its bytes as they arrive, not as they are announced: a peer that announces much and sends
+//! little holds little. So several requests that are half here can fill the budget together, and none could go on; the
+//! first of those to ask is then let beyond the bound, one at a time.
 //!
-//! Invariant: bytes out never exceed the greater of the bound and one grant.
+//! Grants are in order of asking: first requests that hold something already, then new ones. A large request is not
+//! overtaken by small ones.
+//!
+//! Invariant: bytes out never exceed the bound by more than one request.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -19,9 +23,19 @@ pub struct ByteBudget {
 struct Inner {
     bytes_max: usize,
     bytes_used: Cell<usize>,
-    /// Who waits, in order of asking. At most one entry per [`Claim`].
-    waiting: RefCell<VecDeque<(u64, Waker)>>,
+    /// True while a grant beyond the bound is out.
+    is_overdrawn: Cell<bool>,
+    waiting: RefCell<Waiting>,
     next_ticket: Cell<u64>,
+}
+
+/// Who waits, in order of asking. At most one entry per [`Claim`].
+#[derive(Default)]
+struct Waiting {
+    /// Those that hold a grant and need more.
+    growing: VecDeque<(u64, Waker)>,
+    /// Those that hold nothing.
+    new: VecDeque<(u64, Waker)>,
 }
 
 impl ByteBudget {
@@ -31,7 +45,8 @@ impl ByteBudget {
         let inner = Inner {
             bytes_max,
             bytes_used: Cell::new(0),
-            waiting: RefCell::new(VecDeque::new()),
+            is_overdrawn: Cell::new(false),
+            waiting: RefCell::default(),
             next_ticket: Cell::new(0),
         };
         ByteBudget { inner: Rc::new(inner) }
@@ -44,7 +59,7 @@ impl ByteBudget {
 
     /// True when somebody waits.
     pub fn is_contended(&self) -> bool {
-        !self.inner.waiting.borrow().is_empty()
+        self.inner.waiting.borrow().first().is_some()
     }
 
     /// A place to ask from, for one grant at a time.
@@ -53,15 +68,22 @@ impl ByteBudget {
     }
 }
 
-impl Inner {
-    fn fits(&self, bytes: usize) -> bool {
-        let used = self.bytes_used.get();
-        used == 0 || used.saturating_add(bytes) <= self.bytes_max
+impl Waiting {
+    fn first(&self) -> Option<&(u64, Waker)> {
+        self.growing.front().or_else(|| self.new.front())
     }
 
+    fn remove(&mut self, ticket: u64) {
+        self.growing.retain(|(other, _)| *other != ticket);
+        self.new.retain(|(other, _)| *other != ticket);
+    }
+}
+
+impl Inner {
     fn wake_first(&self) {
-        if let Some((_, waker)) = self.waiting.borrow().front() {
-            waker.wake_by_ref();
+        let first = self.waiting.borrow().first().map(|(_, waker)| waker.clone());
+        if let Some(waker) = first {
+            waker.wake();
         }
     }
 }
@@ -73,33 +95,53 @@ pub struct Claim {
 }
 
 impl Claim {
-    /// Takes `bytes`, or waits in the queue. The same number must be asked for until it is granted.
-    pub fn poll_take(&mut self, context: &mut Context<'_>, bytes: usize) -> Poll<Grant> {
+    /// True while it waits.
+    pub fn is_waiting(&self) -> bool {
+        self.ticket.is_some()
+    }
+
+    /// Makes `grant` one of at least `bytes`, or waits in the queue for what is missing.
+    pub fn poll_take(&mut self, context: &mut Context<'_>, grant: &mut Option<Grant>, bytes: usize) -> Poll<()> {
+        let held = grant.as_ref().map_or(0, |grant| grant.bytes);
+        if held >= bytes {
+            return Poll::Ready(());
+        }
         let inner = &self.budget.inner;
         let mut waiting = inner.waiting.borrow_mut();
-        let is_first = waiting.front().is_none_or(|(ticket, _)| Some(*ticket) == self.ticket);
-        if is_first && inner.fits(bytes) {
-            if self.ticket.take().is_some() {
-                waiting.pop_front();
+        let is_growing = grant.is_some();
+        let ahead = if is_growing { waiting.growing.front() } else { waiting.first() };
+        let is_first = ahead.is_none_or(|(ticket, _)| Some(*ticket) == self.ticket);
+        let others = inner.bytes_used.get() - held;
+        let fits = others == 0 || others.saturating_add(bytes) <= inner.bytes_max;
+        // The one that is beyond the bound goes on ahead of all: they wait for it to end.
+        let is_overdraft = grant.as_ref().is_some_and(|grant| grant.is_overdraft);
+        let may_overdraw = is_growing && !inner.is_overdrawn.get();
+        if is_overdraft || is_first && (fits || may_overdraw) {
+            if let Some(ticket) = self.ticket.take() {
+                waiting.remove(ticket);
             }
             drop(waiting);
-            inner.bytes_used.set(inner.bytes_used.get() + bytes);
+            inner.bytes_used.set(others + bytes);
+            let grant =
+                grant.get_or_insert_with(|| Grant { budget: self.budget.clone(), bytes: 0, is_overdraft: false });
+            grant.bytes = bytes;
+            if !fits {
+                grant.is_overdraft = true;
+                inner.is_overdrawn.set(true);
+            }
             // What is left may be enough for the next.
             inner.wake_first();
-            return Poll::Ready(Grant { budget: self.budget.clone(), bytes });
+            return Poll::Ready(());
         }
-        match self.ticket {
-            Some(own) => {
-                let place = waiting.iter_mut().find(|(ticket, _)| *ticket == own);
-                let (_, waker) = place.expect("a ticket is in the queue until it is granted");
-                waker.clone_from(context.waker());
-            }
-            None => {
-                let ticket = inner.next_ticket.get();
-                inner.next_ticket.set(ticket + 1);
-                waiting.push_back((ticket, context.waker().clone()));
-                self.ticket = Some(ticket);
-            }
+        let ticket = *self.ticket.get_or_insert_with(|| {
+            let ticket = inner.next_ticket.get();
+            inner.next_ticket.set(ticket + 1);
+            ticket
+        });
+        let queue = if is_growing { &mut waiting.growing } else { &mut waiting.new };
+        match queue.iter_mut().find(|(other, _)| *other == ticket) {
+            Some((_, waker)) => waker.clone_from(context.waker()),
+            None => queue.push_back((ticket, context.waker().clone())),
         }
         Poll::Pending
     }
@@ -107,8 +149,8 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(own) = self.ticket {
-            self.budget.inner.waiting.borrow_mut().retain(|(ticket, _)| *ticket != own);
+        if let Some(ticket) = self.ticket {
+            self.budget.inner.waiting.borrow_mut().remove(ticket);
             self.budget.inner.wake_first();
         }
     }
@@ -118,12 +160,23 @@ impl Drop for Claim {
 pub struct Grant {
     budget: ByteBudget,
     bytes: usize,
+    is_overdraft: bool,
+}
+
+impl Grant {
+    /// How many bytes.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
 }
 
 impl Drop for Grant {
     fn drop(&mut self) {
         let inner = &self.budget.inner;
         inner.bytes_used.set(inner.bytes_used.get() - self.bytes);
+        if self.is_overdraft {
+            inner.is_overdrawn.set(false);
+        }
         inner.wake_first();
     }
 }
@@ -132,11 +185,16 @@ impl Drop for Grant {
 mod tests {
     use super::*;
 
+    /// Asks for one grant of `bytes`.
     fn take(claim: &mut Claim, bytes: usize) -> Option<Grant> {
-        match claim.poll_take(&mut Context::from_waker(Waker::noop()), bytes) {
-            Poll::Ready(grant) => Some(grant),
-            Poll::Pending => None,
-        }
+        let mut grant = None;
+        let _ = claim.poll_take(&mut Context::from_waker(Waker::noop()), &mut grant, bytes);
+        grant
+    }
+
+    /// Asks for more; true when it was granted.
+    fn grow(claim: &mut Claim, grant: &mut Option<Grant>, bytes: usize) -> bool {
+        claim.poll_take(&mut Context::from_waker(Waker::noop()), grant, bytes).is_ready()
     }
 
     #[test]
@@ -186,5 +244,34 @@ mod tests {
         assert!(take(&mut small, 1).is_none());
         drop(large);
         assert!(take(&mut small, 1).is_some());
+    }
+
+    #[test]
+    fn requests_that_fill_the_budget_together_go_on_one_at_a_time() {
+        let budget = ByteBudget::new(100);
+        let (mut one, mut two, mut new) = (budget.claim(), budget.claim(), budget.claim());
+        let (mut first, mut second) = (take(&mut one, 50), take(&mut two, 50));
+        assert!(take(&mut new, 1).is_none());
+        // Neither fits any more: the first that asks is let beyond the bound, the second waits for it.
+        assert!(grow(&mut one, &mut first, 80));
+        assert!(!grow(&mut two, &mut second, 60));
+        assert!(grow(&mut one, &mut first, 90));
+        assert_eq!(budget.bytes_used(), 140);
+        drop(first);
+        assert!(take(&mut new, 1).is_none(), "a new request overtook one that is half here");
+        assert!(grow(&mut two, &mut second, 60));
+        assert!(take(&mut new, 1).is_some());
+        drop(second);
+        assert_eq!(budget.bytes_used(), 0);
+    }
+
+    #[test]
+    fn the_bound_is_exceeded_by_one_request_at_most() {
+        let budget = ByteBudget::new(100);
+        let mut claims: Vec<Claim> = (0..10).map(|_| budget.claim()).collect();
+        let mut grants: Vec<Option<Grant>> = claims.iter_mut().map(|claim| take(claim, 10)).collect();
+        let grown = (0..10).filter(|index| grow(&mut claims[*index], &mut grants[*index], 1000)).count();
+        assert_eq!(grown, 1);
+        assert!(budget.bytes_used() <= 100 + 1000);
     }
 }

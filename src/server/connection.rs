@@ -21,7 +21,8 @@ use super::registry::{Order, Watch};
 use super::send::Outgoing;
 use crate::api::reply::{LocalFuture, Reply, Response, Service};
 use crate::limits::{
-    REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX, SEND_BYTES_EAGER, SEND_PIECES_MAX, TURN_BYTES_MAX, TURN_REQUESTS_MAX,
+    RECEIVE_CONTENDED_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX, SEND_BYTES_EAGER, SEND_PIECES_MAX, TURN_BYTES_MAX,
+    TURN_REQUESTS_MAX,
 };
 use crate::runtime::{Network, Runtime, Socket};
 use crate::types::MonotonicUs;
@@ -83,7 +84,7 @@ pub(super) struct Connection<N: Network, S: Service<N::Buffer>> {
     /// Where the next request asks for its memory, and what it was granted.
     claim: Claim,
     grant: Option<Grant>,
-    handling: Option<Box<Handling<N::Buffer>>>,
+    handling: Option<Handling<N::Buffer>>,
     answers: VecDeque<Answer<N::Buffer>>,
     /// Bytes of answers that are ready at the front or behind waiting ones.
     ready_bytes: usize,
@@ -143,7 +144,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             return Poll::Ready(Ending::Ordered(order));
         }
         if self.server.draining.get() && self.ending.is_none() {
-            self.ending = Some(Ending::Stopping);
+            self.end(Ending::Stopping);
         }
         let mut turn = Turn::default();
         self.poll_answers(context);
@@ -163,7 +164,8 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             }
         }
         let is_waiting = self.handling.is_some() || self.answers.iter().any(|a| matches!(a, Answer::Waiting(..)));
-        self.watch.on_pending(context, is_waiting, self.grant.is_some());
+        let is_arriving = self.grant.is_some() && !self.claim.is_waiting();
+        self.watch.on_pending(context, is_waiting, is_arriving);
         Poll::Pending
     }
 
@@ -190,7 +192,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         loop {
             if let Some(handling) = &mut self.handling {
                 let Poll::Ready(reply) = handling.reply.as_mut().poll(context) else { return };
-                let Handling { request, grant, .. } = *self.handling.take().expect("it was just polled");
+                let Handling { request, grant, .. } = self.handling.take().expect("it was just polled");
                 drop(grant);
                 self.count();
                 self.on_reply(context, reply, request);
@@ -223,13 +225,15 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return false,
             Err(BadLength(length)) => {
-                self.ending = Some(Ending::BadLength(length));
+                self.end(Ending::BadLength(length));
                 return false;
             }
         };
-        if self.grant.is_none() {
-            let Poll::Ready(grant) = self.claim.poll_take(context, frame_bytes) else { return false };
-            self.grant = Some(grant);
+        let bytes = self.received.needs(frame_bytes);
+        if self.granted_bytes() < bytes {
+            if self.claim.poll_take(context, &mut self.grant, bytes).is_pending() {
+                return false;
+            }
             self.count();
         }
         let Some(frame) = self.received.cut(frame_bytes) else { return false };
@@ -239,8 +243,22 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         };
         let grant = self.grant.take().expect("it was granted above");
         let reply = Rc::clone(&self.server.service).handle(Rc::clone(&self.state), frame);
-        self.handling = Some(Box::new(Handling { reply, request, grant }));
+        self.handling = Some(Handling { reply, request, grant });
         true
+    }
+
+    /// Applies nothing further. What was applied is still answered; what was received beyond it is let go.
+    fn end(&mut self, ending: Ending) {
+        self.ending = Some(ending);
+        self.received = ReceiveBuffer::default();
+        self.claim = self.server.budget.claim();
+        self.grant = None;
+        self.count();
+    }
+
+    /// Bytes of memory that the next request holds.
+    fn granted_bytes(&self) -> usize {
+        self.grant.as_ref().map_or(0, Grant::bytes)
     }
 
     /// Gives the answer its place.
@@ -260,7 +278,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             Reply::Nothing => self.server.on_answered(request),
             Reply::Close => {
                 self.answers.push_back(Answer::Close);
-                self.ending = Some(Ending::Service);
+                self.end(Ending::Service);
                 self.server.on_answered(request);
             }
         }
@@ -341,22 +359,26 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             self.pause = None;
             return Step::Moved;
         }
-        let frame_bytes = match self.received.frame_bytes(self.server.config.request_bytes_max) {
-            // `apply` asked for its memory and is in the queue.
-            Ok(Some(_)) if self.grant.is_none() => return Step::Blocked,
-            Ok(bytes) => bytes,
+        let granted_bytes = self.granted_bytes();
+        match self.received.frame_bytes(self.server.config.request_bytes_max) {
+            // `apply` asked for the memory and is in the queue.
+            Ok(Some(bytes)) if granted_bytes < self.received.needs(bytes) => return Step::Blocked,
+            Ok(_) => {}
             Err(BadLength(length)) => {
-                self.ending = Some(Ending::BadLength(length));
+                self.end(Ending::BadLength(length));
                 return Step::Moved;
             }
+        }
+        let polled = {
+            let mut scratch = self.server.scratch.borrow_mut();
+            let window = if self.server.budget.is_contended() { RECEIVE_CONTENDED_BYTES } else { scratch.len() };
+            self.received.poll_receive(context, &mut self.socket, &mut scratch[..window], granted_bytes)
         };
-        let mut scratch = self.server.scratch.borrow_mut();
-        let polled = self.received.poll_receive(context, &mut self.socket, &mut scratch, frame_bytes);
-        drop(scratch);
         match polled {
             Poll::Pending => Step::Blocked,
             Poll::Ready(Ok(0)) => {
-                self.ending = Some(if self.received.is_empty() { Ending::PeerClosed } else { Ending::HalfRequest });
+                self.end(if self.received.is_empty() { Ending::PeerClosed } else { Ending::HalfRequest });
+                self.watch.on_hung_up();
                 Step::Moved
             }
             Poll::Ready(Ok(count)) => {
@@ -366,7 +388,9 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
                 Step::Moved
             }
             Poll::Ready(Err(error)) => {
-                self.ending = Some(Ending::Io(error));
+                // Nobody is there to take the answers.
+                self.answers.clear();
+                self.end(Ending::Io(error));
                 Step::Moved
             }
         }
@@ -383,9 +407,8 @@ impl<N: Network, S: Service<N::Buffer>> Drop for Connection<N, S> {
     fn drop(&mut self) {
         self.server.registry.remove(self.number);
         self.grant = None;
-        if let Some(handling) = self.handling.take() {
+        if let Some(Handling { reply, grant, .. }) = self.handling.take() {
             // The peer is gone, but its request is half applied: it runs to its end as if the peer were there.
-            let Handling { reply, grant, .. } = *handling;
             self.server.runtime.spawn(async move {
                 let _applied = reply.await;
                 drop(grant);
@@ -434,7 +457,7 @@ impl Endings {
         let (limiter, text) = match ending {
             // What peers do all the time, and what we do ourselves, is no news.
             Ending::PeerClosed | Ending::Service | Ending::Stopping => return,
-            Ending::Ordered(Order::Idle | Order::Stop) => return,
+            Ending::Ordered(Order::Idle | Order::HungUp | Order::Stop) => return,
             Ending::Io(error) if is_hang_up(error) => return,
             Ending::HalfRequest => (&self.half_request, "the peer hung up within a request".to_owned()),
             Ending::BadLength(length) => (&self.bad_length, format!("no request is {length} bytes long")),
@@ -499,6 +522,7 @@ mod tests {
     const LATER_NONE: u8 = 5;
     const HELD: u8 = 6;
     const PIECES: u8 = 7;
+    const NEVER: u8 = 8;
 
     /// Bytes of the answer to a request of kind `LARGE`.
     const LARGE_BYTES: usize = 1 << 20;
@@ -526,6 +550,7 @@ mod tests {
                     NOTHING => Reply::Nothing,
                     CLOSE => Reply::Close,
                     LARGE => Reply::Now(respond(&vec![frame[1]; LARGE_BYTES])),
+                    NEVER => Reply::Later(Box::pin(std::future::pending())),
                     LATER_NONE => Reply::Later(Box::pin(async move { None })),
                     HELD => {
                         while !self.shared.gate.load(Ordering::SeqCst) {
@@ -712,7 +737,9 @@ mod tests {
             (&socket).write_all(&bytes[..count]).unwrap();
             rig.wait_until("it was accepted", |rig| rig.metrics.connections.value() == 1);
             if count >= 4 {
-                rig.wait_until("it is granted", |rig| rig.metrics.request_bytes_in_flight.value() == 200_000);
+                // What is here and as much again, at least 64 KiB.
+                let granted = if count < 100_000 { 65_536 + u64::try_from(count).unwrap() } else { 200_000 };
+                rig.wait_until("it is granted", |rig| rig.metrics.request_bytes_in_flight.value() == granted);
             }
             drop(socket);
             rig.wait_until("it is gone", |rig| rig.metrics.connections.value() == 0);
@@ -730,6 +757,18 @@ mod tests {
         assert_eq!(receive(&socket), [LATER, 20]);
         assert_eq!(receive(&socket), [NOW, 1]);
         assert!(is_closed(&socket));
+    }
+
+    #[test]
+    fn a_peer_that_hung_up_while_its_answer_is_waited_for_is_forgotten() {
+        let rig = rig(|_| ());
+        let socket = rig.connect();
+        send(&socket, &[NEVER]);
+        (&socket).write_all(&[0, 0, 1, 0, 1, 2, 3]).unwrap();
+        rig.wait_until("half a request is here", |rig| rig.metrics.request_bytes_in_flight.value() == 256);
+        drop(socket);
+        rig.wait_until("its memory is free", |rig| rig.metrics.request_bytes_in_flight.value() == 0);
+        rig.wait_until("it is gone", |rig| rig.metrics.connections.value() == 0);
     }
 
     #[test]
@@ -781,6 +820,48 @@ mod tests {
         rig.shared.gate.store(true, Ordering::SeqCst);
         for socket in &sockets {
             assert_eq!(receive(socket), frame);
+        }
+    }
+
+    #[test]
+    fn large_requests_that_stall_do_not_keep_others_from_being_served() {
+        let rig = rig(|config| config.request_bytes_in_flight_max = 16 << 20);
+        let stalled: Vec<TcpStream> = (0..100)
+            .map(|_| {
+                let socket = rig.connect();
+                (&socket).write_all(&(100i32 << 20).to_be_bytes()).unwrap();
+                (&socket).write_all(&[0; 50_000]).unwrap();
+                socket
+            })
+            .collect();
+        let socket = rig.connect();
+        for index in 0..100 {
+            send(&socket, &[NOW, index]);
+            assert_eq!(receive(&socket), [NOW, index]);
+        }
+        drop(stalled);
+    }
+
+    #[test]
+    fn large_requests_that_fill_the_budget_together_all_arrive() {
+        // Eight of 20 MiB, sent at the same time, through a budget of 8.
+        let rig = rig(|config| config.request_bytes_in_flight_max = 8 << 20);
+        let senders: Vec<JoinHandle<()>> = (0..8)
+            .map(|_| {
+                let socket = rig.connect();
+                std::thread::spawn(move || {
+                    let mut frame = vec![1; 20 << 20];
+                    frame[0] = NOW;
+                    let writer = socket.try_clone().unwrap();
+                    let sent = frame.clone();
+                    let thread = std::thread::spawn(move || send(&writer, &sent));
+                    assert_eq!(receive(&socket), frame);
+                    thread.join().unwrap();
+                })
+            })
+            .collect();
+        for sender in senders {
+            sender.join().unwrap();
         }
     }
 

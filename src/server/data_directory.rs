@@ -22,13 +22,17 @@ const LAYOUT_VERSION: u32 = 1;
 #[derive(Debug, thiserror::Error)]
 pub enum DirectoryError {
     /// Another process holds the lock.
-    #[error("{path} is in use by another corelane (its lock file is held): stop it, or choose another --data directory")]
+    #[error(
+        "{path} is in use by another corelane (its lock file is held): stop it, or choose another --data directory"
+    )]
     InUse {
         /// The directory.
         path: String,
     },
     /// Written by a later version.
-    #[error("{path} has layout version {found}, this corelane knows {LAYOUT_VERSION}: use the newer corelane that wrote it")]
+    #[error(
+        "{path} has layout version {found}, this corelane knows {LAYOUT_VERSION}: use the newer corelane that wrote it"
+    )]
     NewerVersion {
         /// The directory.
         path: String,
@@ -110,12 +114,14 @@ impl DataDirectories {
         }
         if !known.is_empty() && known.len() < paths.len() {
             let missing = paths.iter().zip(&metas).find(|(_, meta)| meta.is_none()).expect("one is missing").0;
-            let reason = "has no meta.properties though others have: adding a --data directory to a store is not possible";
+            let reason =
+                "has no meta.properties though others have: adding a --data directory to a store is not possible";
             return Err(DirectoryError::Meta { path: missing.display().to_string(), reason: reason.to_owned() });
         }
         let shard_count = known.iter().map(|meta| meta.shard_count).max().unwrap_or(0).max(shards_wanted);
         for (directory_index, path) in paths.iter().enumerate() {
-            let meta = Meta { cluster_id: cluster_id.clone(), shard_count, directory_index, directory_count: paths.len() };
+            let meta =
+                Meta { cluster_id: cluster_id.clone(), shard_count, directory_index, directory_count: paths.len() };
             if metas[directory_index].as_ref() != Some(&meta) {
                 meta.write(path)?;
             }
@@ -145,7 +151,9 @@ struct Meta {
 }
 
 impl Meta {
-    fn path(directory: &Path) -> PathBuf { directory.join("meta.properties") }
+    fn path(directory: &Path) -> PathBuf {
+        directory.join("meta.properties")
+    }
 
     fn read(directory: &Path) -> Result<Option<Meta>, DirectoryError> {
         let path = Meta::path(directory);
@@ -233,7 +241,9 @@ fn check_filesystem(directory: &Path) -> Result<(), DirectoryError> {
     };
     match filesystem.as_str() {
         "tmpfs" | "ramfs" => return Err(refuse("keeps nothing across a restart of the machine")),
-        "overlayfs" | "overlay" => return Err(refuse("copies files behind a broker's back (in a container, mount a volume)")),
+        "overlayfs" | "overlay" => {
+            return Err(refuse("copies files behind a broker's back (in a container, mount a volume)"));
+        }
         "btrfs" | "zfs" => tracing::warn!(
             "{} is on {filesystem}, which copies on write: direct writes there are slower and a full device fails late",
             directory.display()
@@ -241,8 +251,7 @@ fn check_filesystem(directory: &Path) -> Result<(), DirectoryError> {
         _ => {}
     }
     let probe = directory.join(".direct-io-probe");
-    let opened =
-        OpenOptions::new().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(&probe);
+    let opened = OpenOptions::new().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(&probe);
     let outcome = match opened {
         Ok(_) => Ok(()),
         Err(error) if error.raw_os_error() == Some(libc::EINVAL) => Err(refuse("cannot do direct I/O")),

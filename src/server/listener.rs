@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::Server;
 use super::connection::{Connection, Ending};
 use crate::api::reply::Service;
-use crate::limits::{ACCEPT_PAUSE_MS, BIND_PAUSE_MS, BIND_TRIES};
+use crate::limits::{ACCEPT_PAUSE_MS, BIND_PAUSE_MS, BIND_TRIES, TURN_ACCEPTS_MAX};
 use crate::runtime::{Listener, Network, Socket};
 
 /// Why a port could not be taken, in words for whoever chose it.
@@ -75,6 +75,7 @@ pub fn check_free(address: SocketAddr) -> Result<(), BindError> {
 impl<N: Network, S: Service<N::Buffer>> Server<N, S> {
     /// Accepts connections for ever and starts a task for each.
     pub(super) async fn accept(self: Rc<Self>, listener: &N::Listener) {
+        let mut turn_accepts = 0;
         loop {
             match listener.accept().await {
                 Ok(socket) => self.start(socket),
@@ -82,6 +83,12 @@ impl<N: Network, S: Service<N::Buffer>> Server<N, S> {
                     self.endings.log(&self.runtime, None, &Ending::AcceptFailed(error));
                     self.runtime.sleep(Duration::from_millis(ACCEPT_PAUSE_MS)).await;
                 }
+            }
+            turn_accepts += 1;
+            if turn_accepts == TURN_ACCEPTS_MAX {
+                // When all clients come back at once, those that are here already go on being served.
+                turn_accepts = 0;
+                self.runtime.yield_now().await;
             }
         }
     }

@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::limits::{RECEIVE_BYTES, RECEIVE_DIRECT_BYTES_MAX};
+use crate::limits::{RECEIVE_BYTES, RECEIVE_DIRECT_BYTES_MAX, RECEIVE_GRANT_BYTES_MIN};
 use crate::runtime::Socket;
 
 /// Bytes of the length in front of each frame.
@@ -50,6 +50,13 @@ impl ReceiveBuffer {
         self.bytes.len() >= LENGTH_BYTES + frame_bytes
     }
 
+    /// Bytes of memory that the next frame, whose length is `frame_bytes`, needs before it is received further: what is
+    /// here, and as much again. A peer that announces much and sends little gets little.
+    pub(super) fn needs(&self, frame_bytes: usize) -> usize {
+        let here = self.bytes.len();
+        frame_bytes.min(here + here.max(RECEIVE_GRANT_BYTES_MIN))
+    }
+
     /// Takes the next frame, whose length is `frame_bytes`, if all of it is here.
     pub(super) fn cut(&mut self, frame_bytes: usize) -> Option<Bytes> {
         if !self.has(frame_bytes) {
@@ -64,16 +71,16 @@ impl ReceiveBuffer {
         Some(frame)
     }
 
-    /// Receives what the socket has. `frame_bytes` is the length of the next frame if it is known and was granted; memory
-    /// is allocated for it and for nothing else. Returns how many bytes came; 0 at the end.
+    /// Receives what the socket has. `granted_bytes` of the next frame may be put together in memory of their own; what
+    /// arrives beyond them is less than the scratch buffer. Returns how many bytes came; 0 at the end.
     pub(super) fn poll_receive<S: Socket>(
         &mut self,
         context: &mut Context<'_>,
         socket: &mut S,
         scratch: &mut [u8],
-        frame_bytes: Option<usize>,
+        granted_bytes: usize,
     ) -> Poll<io::Result<usize>> {
-        let missing = frame_bytes.map_or(0, |bytes| (LENGTH_BYTES + bytes).saturating_sub(self.bytes.len()));
+        let missing = (LENGTH_BYTES + granted_bytes).saturating_sub(self.bytes.len());
         if missing > scratch.len() {
             return self.poll_receive_direct(context, socket, missing);
         }
@@ -92,7 +99,6 @@ impl ReceiveBuffer {
         socket: &mut S,
         missing: usize,
     ) -> Poll<io::Result<usize>> {
-        // Reserving does not touch the memory: a peer that announces much and sends little costs address space.
         self.bytes.reserve(missing);
         let start = self.bytes.len();
         let window = missing.min(self.direct_window.max(RECEIVE_BYTES));
@@ -170,7 +176,12 @@ mod tests {
                 continue;
             }
             let context = &mut Context::from_waker(Waker::noop());
-            match buffer.poll_receive(context, &mut socket, &mut scratch, length) {
+            match buffer.poll_receive(
+                context,
+                &mut socket,
+                &mut scratch,
+                length.map_or(0, |length| buffer.needs(length)),
+            ) {
                 Poll::Ready(Ok(count)) => assert!(count > 0),
                 Poll::Ready(Err(error)) => panic!("{error}"),
                 Poll::Pending => {

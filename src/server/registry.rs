@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use crate::limits::{STALL_BYTES_MIN, STALL_SWEEPS_MAX};
+use crate::limits::{HUNG_UP_SWEEPS_MAX, STALL_BYTES_MIN, STALL_SWEEPS_MAX};
 
 /// Why a connection is closed from outside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,6 +16,8 @@ pub(super) enum Order {
     Idle,
     /// It holds memory that others wait for, and its request does not arrive.
     Stalled,
+    /// The peer sends no more, and its answers do not come.
+    HungUp,
     /// The shard stops and waits no longer.
     Stop,
 }
@@ -31,9 +33,12 @@ pub(super) struct Watch {
     active_ms: Cell<u64>,
     /// True while a request was applied and its answer is being waited for: such a connection is not idle.
     is_waiting: Cell<bool>,
-    /// True while part of a request is here and its memory was granted.
-    holds_partial: Cell<bool>,
+    /// True while a request holds memory and it is the peer's turn to send more of it.
+    is_arriving: Cell<bool>,
     stalled_sweeps: Cell<u8>,
+    /// True once the peer sends no more. Most are gone for good, a few still take their answers.
+    is_hung_up: Cell<bool>,
+    hung_up_sweeps: Cell<u8>,
 }
 
 impl Watch {
@@ -42,10 +47,15 @@ impl Watch {
         self.moved_bytes.set(self.moved_bytes.get() + u64::try_from(bytes).expect("a size in memory fits 64 bits"));
     }
 
+    /// Notes that the peer sends no more.
+    pub(super) fn on_hung_up(&self) {
+        self.is_hung_up.set(true);
+    }
+
     /// Notes what the connection is doing before it goes to sleep, and how to wake it.
-    pub(super) fn on_pending(&self, context: &Context<'_>, is_waiting: bool, holds_partial: bool) {
+    pub(super) fn on_pending(&self, context: &Context<'_>, is_waiting: bool, is_arriving: bool) {
         self.is_waiting.set(is_waiting);
-        self.holds_partial.set(holds_partial);
+        self.is_arriving.set(is_arriving);
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(waker) => waker.clone_from(context.waker()),
@@ -71,19 +81,25 @@ impl Watch {
         }
     }
 
-    fn sweep(&self, now_ms: u64, idle_ms: u64, is_contended: bool) {
+    /// Judges the time since the last sweep; the order to give, if any.
+    fn sweep(&self, now_ms: u64, idle_ms: u64, is_contended: bool) -> Option<Order> {
         let moved = self.moved_bytes.take();
         if moved > 0 || self.is_waiting.get() {
             self.active_ms.set(now_ms);
         }
-        let is_stalling = is_contended && self.holds_partial.get() && moved < STALL_BYTES_MIN;
+        let is_stalling = is_contended && self.is_arriving.get() && moved < STALL_BYTES_MIN;
         self.stalled_sweeps.set(if is_stalling { self.stalled_sweeps.get() + 1 } else { 0 });
         if self.stalled_sweeps.get() == STALL_SWEEPS_MAX {
             self.stalled_sweeps.set(0);
-            self.give(Order::Stalled);
-        } else if now_ms.saturating_sub(self.active_ms.get()) >= idle_ms {
-            self.give(Order::Idle);
+            return Some(Order::Stalled);
         }
+        if self.is_hung_up.get() {
+            self.hung_up_sweeps.set(self.hung_up_sweeps.get() + 1);
+            if self.hung_up_sweeps.get() >= HUNG_UP_SWEEPS_MAX {
+                return Some(Order::HungUp);
+            }
+        }
+        (now_ms.saturating_sub(self.active_ms.get()) >= idle_ms).then_some(Order::Idle)
     }
 }
 
@@ -118,8 +134,13 @@ impl Registry {
 
     /// Orders idle and stalled connections to close.
     pub(super) fn sweep(&self, now_ms: u64, idle_ms: u64, is_contended: bool) {
-        for watch in self.all() {
-            watch.sweep(now_ms, idle_ms, is_contended);
+        let mut orders = Vec::new();
+        for watch in self.watches.borrow().values() {
+            let order = watch.sweep(now_ms, idle_ms, is_contended);
+            orders.extend(order.map(|order| (Rc::clone(watch), order)));
+        }
+        for (watch, order) in orders {
+            watch.give(order);
         }
     }
 
@@ -147,8 +168,8 @@ impl Registry {
 mod tests {
     use super::*;
 
-    fn pending(watch: &Watch, is_waiting: bool, holds_partial: bool) {
-        watch.on_pending(&Context::from_waker(Waker::noop()), is_waiting, holds_partial);
+    fn pending(watch: &Watch, is_waiting: bool, is_arriving: bool) {
+        watch.on_pending(&Context::from_waker(Waker::noop()), is_waiting, is_arriving);
     }
 
     #[test]

@@ -33,11 +33,11 @@ use crate::limits::{
     IO_MEMORY_BYTES, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN, SHARDS_DEFAULT_MAX, SHARDS_MAX, STOP_POLL_MS,
 };
 use crate::metrics::{self, ShardMetrics};
+use crate::runtime::Network;
 use crate::runtime::glommio::{
     self as machine, Cores, ShardPlan, abort_on_panic, device_bytes, machine_memory_bytes, polled_devices,
     raise_file_limit, run_shards,
 };
-use crate::runtime::Network;
 use crate::shard::Shard;
 use crate::shard::mesh::Lane;
 use crate::shard::recovery::Recovered;
@@ -70,7 +70,8 @@ impl FromStr for HostPort {
 impl HostPort {
     /// The socket address `plus` ports further.
     fn address(&self, plus: u16) -> Result<SocketAddr, StartError> {
-        let port = self.port.checked_add(plus).ok_or_else(|| StartError::Ports { first: self.port, count: plus + 1 })?;
+        let port =
+            self.port.checked_add(plus).ok_or_else(|| StartError::Ports { first: self.port, count: plus + 1 })?;
         let resolved = (self.host.as_str(), port).to_socket_addrs().ok().and_then(|mut found| found.next());
         resolved.ok_or_else(|| StartError::Host { host: self.host.clone() })
     }
@@ -265,8 +266,9 @@ fn ports(advertise: Advertise, shards: u16) -> std::ops::Range<u16> {
 fn nodes(options: &ServeOptions, shard_count: u16) -> Result<Vec<NodeStart>, StartError> {
     let advertised = match &options.advertised_host {
         None => HostPort { host: advertised_host(&options.listen.host), port: options.listen.port },
-        Some(text) => HostPort::from_str(text)
-            .unwrap_or_else(|_| HostPort { host: text.clone(), port: options.listen.port }),
+        Some(text) => {
+            HostPort::from_str(text).unwrap_or_else(|_| HostPort { host: text.clone(), port: options.listen.port })
+        }
     };
     let machine = hostname();
     let node = |shard: u16| {

@@ -113,6 +113,7 @@ impl Partition {
         let config = &self.served().config;
         TopicRules {
             max_message_bytes: config.max_message_bytes,
+            segment_bytes: config.segment_bytes,
             timestamp_type: config.timestamp_type,
             timestamp_before_max_ms: config.timestamp_before_max_ms,
             timestamp_after_max_ms: config.timestamp_after_max_ms,

@@ -117,9 +117,6 @@ impl<R: Runtime> Shard<R> {
         let rules = partition.rules(&self.config);
         let batch =
             validate(&wanted.records, part.version, &rules, now, &mut self.scratch.borrow_mut()).map_err(refused)?;
-        if u64::from(config.segment_bytes) < batch.bytes() as u64 {
-            return Err(ProduceOutcome::failed(ErrorCode::RecordListTooLarge, None));
-        }
         self.store.reserve(wanted.records.len()).await.map_err(storage_failure)?;
         // From here to the end there is no await: order in the log is order of offsets.
         if !partition.is_served() {
@@ -173,7 +170,7 @@ impl<R: Runtime> Shard<R> {
                 // The original may not be at its level yet; everything of this partition is when the last append is.
                 return Ok(Appended {
                     base_offset: original.base_offset(),
-                    log_append_time: batch.log_append_time,
+                    log_append_time: original.timestamp,
                     log_start,
                     position: partition.last_append(),
                 });

@@ -263,6 +263,10 @@ impl FileHeader {
         if version != VERSION {
             return Err(FormatError::Version(version));
         }
+        // Sequences rise by one: half the range is beyond any real one, and leaves room to go on from.
+        if header.sequence == 0 || header.sequence > u64::MAX / 2 {
+            return Err(FormatError::Field { field: "sequence" });
+        }
         if header.content_bytes > CHECKPOINT_BYTES_MAX || header.partitions_bytes > header.content_bytes {
             return Err(FormatError::Field { field: "content length" });
         }
@@ -424,12 +428,10 @@ impl<R: Runtime> CheckpointFiles<R> {
                 this.sequence = this.sequence.max(*sequence);
             }
             match read {
-                Some((_, Some(checkpoint))) => {
-                    if checkpoint.sequence > this.durable {
-                        this.durable = checkpoint.sequence;
-                        this.next = 1 - index;
-                        found = Found::Newest(checkpoint);
-                    }
+                Some((_, Some(checkpoint))) if checkpoint.sequence > this.durable => {
+                    this.durable = checkpoint.sequence;
+                    this.next = 1 - index;
+                    found = Found::Newest(checkpoint);
                 }
                 _ if found == Found::Nothing => found = Found::Unreadable,
                 _ => {}
@@ -535,4 +537,241 @@ fn u32_of(count: usize) -> u32 {
 
 fn u64_of(bytes: usize) -> u64 {
     u64::try_from(bytes).expect("64 bits hold a usize")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simulation::disk::{Moment, Operation};
+    use crate::simulation::random::Random;
+    use crate::simulation::seeds::Seeds;
+    use crate::simulation::{Crash, Ended, SimulatedRuntime, Simulation};
+
+    fn position(segment: u64, byte: u32) -> LogPosition {
+        LogPosition { segment: SegmentNumber::new(segment), byte }
+    }
+
+    fn head(random: &mut Random) -> CheckpointHead {
+        let mut number = 0;
+        let segments = (0..random.below(20)).map(|file| {
+            number += 1 + random.below(3);
+            LiveSegment {
+                file: FileId::new(file),
+                number: SegmentNumber::new(number),
+                bytes: 1 << 26,
+                data_end: random.chance(1, 2).then_some(4096),
+                incarnation: Incarnation::new(1),
+            }
+        });
+        CheckpointHead {
+            segments: segments.collect(),
+            incarnation: Incarnation::new(7),
+            covered: position(3, 4200),
+            clean_end: random.chance(1, 2).then(|| position(5, 9000)),
+            next_log: LogId::new(random.next()),
+            next_file: FileId::new(20),
+            next_segment: SegmentNumber::new(99),
+            free: (0..random.below(5)).map(|file| FreeSegment { file: FileId::new(file), bytes: 1 << 20 }).collect(),
+        }
+    }
+
+    fn partitions(random: &mut Random) -> Vec<CheckpointPartition> {
+        let partition = |index: u64, random: &mut Random| {
+            let mut state = vec![0; random.index(3000)];
+            random.bytes(&mut state);
+            let log_start = i64::try_from(random.below(1000)).unwrap();
+            let record = PartitionRecord {
+                log: LogId::new(index + 1),
+                topic: TopicId::new([u8::try_from(index % 256).unwrap(); 16]),
+                partition: PartitionIndex::new(4),
+                log_start: Offset::new(log_start),
+                log_end: Offset::new(log_start + 10),
+            };
+            CheckpointPartition { record, position: position(3, 5000), state: Bytes::from(state) }
+        };
+        (0..random.below(600)).map(|index| partition(index, random)).collect()
+    }
+
+    fn writer(partitions: &[CheckpointPartition]) -> CheckpointWriter {
+        let mut writer = CheckpointWriter::new();
+        partitions.iter().for_each(|p| writer.add_partition(&p.record, p.position, &p.state));
+        writer
+    }
+
+    fn file_bytes(random: &mut Random) -> (Vec<u8>, Checkpoint) {
+        let (partitions, head) = (partitions(random), head(random));
+        let (mut bytes, content) = writer(&partitions).finish(4, &head).unwrap();
+        bytes.extend_from_slice(&content);
+        (bytes, Checkpoint { sequence: 4, head, partitions })
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Checkpoint, FormatError> {
+        let block = bytes.get(..IO_ALIGNMENT).ok_or(FormatError::Truncated { needed: 4096 })?;
+        let header = FileHeader::decode(block)?;
+        decode_content(&header, &Bytes::copy_from_slice(&bytes[IO_ALIGNMENT..]))
+    }
+
+    #[test]
+    fn checkpoint_round_trips() {
+        for seed in 0..20 {
+            let (bytes, checkpoint) = file_bytes(&mut Random::new(seed));
+            assert_eq!(decode(&bytes), Ok(checkpoint), "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn flipped_bits_and_truncations_are_found() {
+        let mut random = Random::new(5);
+        let (bytes, _) = file_bytes(&mut random);
+        for round in 0..400 {
+            let mut flipped = bytes.clone();
+            let at =
+                if round % 2 == 0 { random.index(48) } else { IO_ALIGNMENT + random.index(bytes.len() - IO_ALIGNMENT) };
+            flipped[at] ^= 1 << random.below(8);
+            assert!(decode(&flipped).is_err(), "byte {at}");
+            assert!(decode(&bytes[..random.index(bytes.len())]).is_err());
+        }
+    }
+
+    #[test]
+    fn content_with_a_right_crc_and_wrong_counts_is_refused_without_a_panic() {
+        let mut random = Random::new(6);
+        let (bytes, _) = file_bytes(&mut random);
+        let mut refused = 0;
+        for _ in 0..3_000 {
+            let mut content = bytes[IO_ALIGNMENT..].to_vec();
+            let last = content.len();
+            content.truncate(last - random.index(last.min(200)));
+            for _ in 0..1 + random.below(4) {
+                let at = random.index(content.len());
+                let value = *random.pick(&[0, 1, 0x7f, 0x80, 0xff]);
+                content[at] = value;
+            }
+            let mut header = FileHeader::decode(&bytes).unwrap();
+            header.content_bytes = u64_of(content.len());
+            header.partitions_bytes = header.partitions_bytes.min(random.below(header.content_bytes + 1));
+            header.content_crc = crc32c::crc32c(&content);
+            refused += u64::from(decode_content(&header, &Bytes::from(content)).is_err());
+        }
+        assert!(refused > 2_000, "{refused}");
+    }
+
+    #[test]
+    fn older_checkpoint_is_trusted_only_while_no_segment_names_a_newer() {
+        let (_, checkpoint) = file_bytes(&mut Random::new(1));
+        let newest = || Found::Newest(checkpoint.clone());
+        assert!(matches!(newest().trust(0), Ok(Some(_))));
+        assert!(matches!(newest().trust(4), Ok(Some(_))));
+        assert!(matches!(newest().trust(5), Err(CheckpointError::Lost { named: 5, found: Some(4) })));
+        assert!(matches!(Found::Nothing.trust(0), Ok(None)));
+        assert!(matches!(Found::Unreadable.trust(0), Ok(None)));
+        assert!(matches!(Found::Unreadable.trust(1), Err(CheckpointError::Lost { named: 1, found: None })));
+        assert!(matches!(Found::Nothing.trust(1), Err(CheckpointError::Lost { .. })));
+    }
+
+    fn directory() -> PathBuf {
+        PathBuf::from("/data/shard-0")
+    }
+
+    async fn open(runtime: SimulatedRuntime) -> (CheckpointFiles<SimulatedRuntime>, Found) {
+        runtime.create_directory(&directory()).await.unwrap();
+        CheckpointFiles::open(runtime, &directory()).await.unwrap()
+    }
+
+    #[test]
+    fn crash_at_any_step_leaves_the_last_durable_checkpoint_or_the_one_being_written() {
+        Seeds::from_environment(60).each(|seed| {
+            let mut random = Random::new(seed);
+            let mut simulation = Simulation::new(seed);
+            // What was reported durable, and everything that was ever begun, over several lives.
+            let durable = Rc::new(std::cell::RefCell::new(0_u64));
+            let begun = Rc::new(std::cell::RefCell::new(Vec::<Checkpoint>::new()));
+            for _ in 0..6 {
+                let crash = if random.chance(1, 2) { Crash::Power } else { Crash::Process };
+                simulation.crash_after(random.below(400), crash);
+                let (durable, begun) = (Rc::clone(&durable), Rc::clone(&begun));
+                let mut life = random.split();
+                let _: Ended<()> = simulation.run(|runtime| async move {
+                    let (mut files, found) = open(runtime).await;
+                    match found.trust(*durable.borrow()) {
+                        Ok(Some(checkpoint)) => assert!(begun.borrow().contains(&checkpoint)),
+                        Ok(None) => assert_eq!(*durable.borrow(), 0),
+                        Err(error) => panic!("{error}"),
+                    }
+                    let found = files.durable_sequence();
+                    *durable.borrow_mut() = found;
+                    begun.borrow_mut().retain(|checkpoint| checkpoint.sequence <= found);
+                    for _ in 0..life.below(4) {
+                        let (partitions, head) = (partitions(&mut life), head(&mut life));
+                        let sequence = files.sequence + 1;
+                        let writer = writer(&partitions);
+                        begun.borrow_mut().push(Checkpoint { sequence, head: head.clone(), partitions });
+                        assert_eq!(files.write(writer, &head).await.unwrap(), sequence);
+                        assert_eq!(files.durable_sequence(), sequence);
+                        *durable.borrow_mut() = sequence;
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn checkpoint_read_after_a_kill_survives_a_power_cut_even_if_it_never_was_flushed() {
+        let mut simulation = Simulation::new(3);
+        let empty = |incarnation| CheckpointHead {
+            incarnation: Incarnation::new(incarnation),
+            clean_end: None,
+            ..head(&mut Random::new(1))
+        };
+        let first = empty(1);
+        simulation.run(|runtime| async move {
+            let (mut files, found) = open(runtime).await;
+            assert_eq!(found, Found::Nothing);
+            files.write(CheckpointWriter::new(), &first).await.unwrap();
+        });
+        simulation.disk().crash_at(Operation::Flush, Moment::Begun, "checkpoint-1", 0, Crash::Process);
+        let second = empty(2);
+        let ended = simulation.run(|runtime| async move {
+            let (mut files, _) = open(runtime).await;
+            files.write(CheckpointWriter::new(), &second).await.unwrap();
+        });
+        assert!(ended.is_crash());
+        let sequence = |runtime| async move {
+            match open(runtime).await.1 {
+                Found::Newest(checkpoint) => checkpoint.sequence,
+                other => panic!("{other:?}"),
+            }
+        };
+        let read = simulation.run(sequence).finished();
+        simulation.cut_power();
+        assert_eq!(simulation.run(sequence).finished(), read);
+        assert_eq!(read, 2);
+    }
+
+    #[test]
+    fn arbitrary_files_are_unreadable_and_the_next_checkpoint_replaces_them() {
+        Seeds::from_environment(50).each(|seed| {
+            let mut random = Random::new(seed);
+            let mut simulation = Simulation::new(seed);
+            for name in NAMES {
+                let mut content = vec![0; IO_ALIGNMENT * random.index(4)];
+                random.bytes(&mut content);
+                if random.chance(1, 2) && content.len() > 48 {
+                    content[..8].copy_from_slice(&MAGIC);
+                    content[8..12].copy_from_slice(&VERSION.to_le_bytes());
+                    let crc = crc32c::crc32c(&content[..HEADER_CRC_AT]);
+                    content[HEADER_CRC_AT..48].copy_from_slice(&crc.to_le_bytes());
+                }
+                simulation.disk().plant(&directory().join(name), &content);
+            }
+            let head = head(&mut random);
+            simulation.run(|runtime| async move {
+                let (mut files, found) = open(runtime.clone()).await;
+                assert_eq!(found, Found::Unreadable);
+                let sequence = files.write(CheckpointWriter::new(), &head).await.unwrap();
+                let expected = Checkpoint { sequence, head, partitions: Vec::new() };
+                assert_eq!(open(runtime).await.1, Found::Newest(expected));
+            });
+        });
+    }
 }

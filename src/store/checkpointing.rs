@@ -7,13 +7,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::limits::CHECKPOINT_PARTITIONS_PER_YIELD;
+use crate::limits::{CHECKPOINT_PARTITIONS_PER_YIELD, CHECKPOINT_PAUSE_DIVISOR};
 use crate::runtime::Runtime;
 use crate::store::StorageError;
 use crate::store::checkpoint::{CheckpointFiles, CheckpointHead, CheckpointWriter, FreeSegment, LiveSegment};
 use crate::store::log::{Core, State};
 use crate::store::segments::RetiredSegment;
-use crate::types::{LogId, SegmentNumber};
+use crate::types::{LogId, LogPosition, SegmentNumber};
 
 /// What a checkpoint will say of the store, decided when it begins.
 struct Plan {
@@ -26,22 +26,34 @@ struct Plan {
 impl<R: Runtime> Core<R> {
     /// Writes a checkpoint whenever one is due, until the store stops.
     pub(super) async fn run_checkpoints(self: Rc<Self>) {
-        let mut covered = self.state.borrow().writer.appended();
         loop {
-            self.runtime.sleep(Duration::from_millis(self.options.checkpoint_interval_ms)).await;
-            let (stop, moved) = {
-                let mut state = self.state.borrow_mut();
-                state.free_retired();
-                (state.failure.is_some() || state.stopping, state.writer.appended() != covered)
-            };
-            if stop {
+            let goes_on = self.checkpoint_bell.until(|| self.state.borrow().checkpoint_due(&self)).await;
+            if !goes_on {
                 return;
             }
-            if moved {
-                covered = self.state.borrow().writer.appended();
-                // A failure is logged and kept where it happens.
-                let _ = self.checkpoint(false).await;
+            // A failure is logged and kept where it happens.
+            let _ = self.checkpoint(false).await;
+            let mut state = self.state.borrow_mut();
+            state.checkpointed_at = self.runtime.now();
+        }
+    }
+
+    /// Makes a checkpoint due once per interval if the log moved, and frees what reads held until now.
+    pub(super) async fn run_checkpoint_timer(self: Rc<Self>) {
+        let mut covered = LogPosition::default();
+        loop {
+            self.runtime.sleep(Duration::from_millis(self.options.checkpoint_interval_ms)).await;
+            let mut state = self.state.borrow_mut();
+            if state.failure.is_some() || state.stopping {
+                return;
             }
+            state.free_retired();
+            let appended = state.writer.appended();
+            state.checkpoint_wanted |= appended != covered;
+            covered = appended;
+            drop(state);
+            self.checkpoint_bell.ring();
+            self.prepare_bell.ring();
         }
     }
 
@@ -59,7 +71,7 @@ impl<R: Runtime> Core<R> {
     }
 
     async fn write_checkpoint(&self, clean: bool, files: &mut CheckpointFiles<R>) -> Result<(), StorageError> {
-        let mut plan = self.state.borrow().plan(clean)?;
+        let mut plan = self.state.borrow_mut().plan(clean)?;
         let mut writer = CheckpointWriter::new();
         let owner = self.owner.borrow().clone();
         let mut partition_state = Vec::new();
@@ -81,6 +93,9 @@ impl<R: Runtime> Core<R> {
         }
         plan.head.next_log = self.state.borrow().next_log;
         self.flush_all().await?;
+        let sealed = plan.head.segments.iter().filter(|segment| segment.data_end.is_some());
+        let sealed: Vec<SegmentNumber> = sealed.map(|segment| segment.number).collect();
+        self.flush_footers(&sealed).await?;
         let sequence = match files.write(writer, &plan.head).await {
             Ok(sequence) => sequence,
             Err(error) => {
@@ -106,7 +121,6 @@ impl<R: Runtime> Core<R> {
                 if let Some(failure) = &state.failure {
                     return Some(Err(failure.clone()));
                 }
-                self.write_bell.ring();
                 state.is_idle().then_some(Ok(()))
             })
             .await?;
@@ -117,14 +131,31 @@ impl<R: Runtime> Core<R> {
 }
 
 impl<R: Runtime> State<R> {
-    fn plan(&self, clean: bool) -> Result<Plan, StorageError> {
+    /// Whether a checkpoint is due (true) or none is any more (false).
+    fn checkpoint_due(&self, core: &Core<R>) -> Option<bool> {
+        if self.failure.is_some() || self.stopping {
+            return Some(false);
+        }
+        let since_us = core.runtime.now().since_us(self.checkpointed_at);
+        let pause_us = core.options.checkpoint_interval_ms * 1000 / CHECKPOINT_PAUSE_DIVISOR;
+        let space = self.space_wanted && !self.dead().is_empty();
+        let due = self.checkpoint_wanted || space || (self.sealed > 0 && since_us >= pause_us);
+        due.then_some(true)
+    }
+
+    /// Segments that hold nothing live and lie before the one that is being filled.
+    fn dead(&self) -> Vec<SegmentNumber> {
+        let open = self.writer.appended().segment;
+        self.index.dead_segments().into_iter().filter(|number| *number < open).collect()
+    }
+
+    fn plan(&mut self, clean: bool) -> Result<Plan, StorageError> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
         }
+        (self.checkpoint_wanted, self.space_wanted, self.sealed) = (false, false, 0);
         let covered = self.writer.appended();
-        // The open segment and those sealed since the last flush are not candidates: their entries must be covered.
-        let dead: Vec<SegmentNumber> =
-            self.index.dead_segments().into_iter().filter(|number| *number < covered.segment).collect();
+        let dead = self.dead();
         let named = self.segments.live.iter().filter(|(number, _)| !dead.contains(number));
         let segments = named.filter_map(|(number, live)| {
             let file = live.file.as_ref()?;
@@ -162,6 +193,7 @@ impl<R: Runtime> State<R> {
         for number in dead {
             let Some(live) = self.segments.live.remove(number) else { continue };
             self.index.remove_segment(*number);
+            self.footers_unflushed.remove(number);
             if let Some(file) = live.file {
                 let checkpoint_sequence = self.checkpoint_sequence;
                 self.segments.retired.push(RetiredSegment { file, checkpoint_sequence, number: *number });

@@ -12,7 +12,7 @@ use crate::limits::{FLUSH_BYTES_AHEAD_MAX, IO_ALIGNMENT, PREPARE_RETRY_MS, SEGME
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::StorageError;
 use crate::store::disk_reads::SegmentHold;
-use crate::store::format::{Footer, segment_file_name};
+use crate::store::format::segment_file_name;
 use crate::store::log::{Core, State};
 use crate::store::segment_writer::Write;
 use crate::store::segments::SegmentFile;
@@ -22,6 +22,16 @@ use crate::types::{FileId, LogPosition, SegmentNumber};
 struct Flush<F> {
     files: Vec<F>,
     target: LogPosition,
+}
+
+/// A footer to write.
+struct FooterWrite<R: Runtime> {
+    file: R::File,
+    /// Until it is written the segment is not reused, even if it dies.
+    hold: SegmentHold,
+    number: SegmentNumber,
+    position: u64,
+    buffer: Rc<R::Buffer>,
 }
 
 /// Where the next segment's file comes from.
@@ -42,6 +52,7 @@ impl<R: Runtime> Core<R> {
     /// Starts the tasks of an open store.
     pub(super) fn start_tasks(self: &Rc<Self>) {
         self.runtime.spawn(Rc::clone(self).run_writes());
+        self.runtime.spawn(Rc::clone(self).run_footers());
         self.runtime.spawn(Rc::clone(self).run_flushes());
         self.runtime.spawn(Rc::clone(self).run_idle_flushes());
         self.runtime.spawn(Rc::clone(self).run_preparations());
@@ -62,7 +73,9 @@ impl<R: Runtime> Core<R> {
     pub(super) fn on_progress(&self) {
         self.write_bell.ring();
         self.flush_bell.ring();
+        self.footer_bell.ring();
         self.prepare_bell.ring();
+        self.checkpoint_bell.ring();
         self.progress_bell.ring();
         let owner = self.owner.borrow().clone();
         if let Some(owner) = owner {
@@ -82,7 +95,6 @@ impl<R: Runtime> Core<R> {
                     Err(cause) => core.fail("write", &cause),
                 }
             });
-            self.write_footers();
         }
     }
 
@@ -102,42 +114,56 @@ impl<R: Runtime> Core<R> {
         }
     }
 
-    /// Writes the footers of sealed segments, beside the log: nobody waits for them.
-    fn write_footers(self: &Rc<Self>) {
+    /// Writes the footers of sealed segments, one after the other beside the log. Only checkpoints wait for them.
+    async fn run_footers(self: Rc<Self>) {
         loop {
-            let mut state = self.state.borrow_mut();
-            if state.failure.is_some() {
+            let step = self.footer_bell.until(|| self.state.borrow_mut().next_footer(&self)).await;
+            let Step::Do(write) = step else { return };
+            let FooterWrite { file, hold, number, position, buffer } = write;
+            if let Err(cause) = file.write_at(buffer, position).await {
+                self.fail("write of a footer", &cause);
                 return;
             }
-            let Some(number) = state.footers.front().map(|footer| footer.trailer.number) else { return };
-            let (file, hold) = match state.segments.live.get(&number) {
-                // Its file is on its way.
-                Some(live) if live.file.is_none() => return,
-                Some(_) => (state.segments.file(number), Some(state.holds.hold(number))),
-                None => (None, None),
-            };
-            let Some(footer) = state.footers.pop_front() else { return };
-            // Without a file the segment was retired meanwhile and needs no footer.
-            if let (Some(file), Some(hold)) = (file, hold) {
-                state.footers_in_flight += 1;
-                self.runtime.spawn(Rc::clone(self).write_footer(file, hold, footer));
-            }
+            drop(hold);
+            let mut state = self.state.borrow_mut();
+            state.footers.pop_front();
+            state.footers_unflushed.insert(number);
+            state.index.footer_written(number);
+            drop(state);
+            self.on_progress();
         }
     }
 
-    async fn write_footer(self: Rc<Self>, file: R::File, hold: SegmentHold, footer: Footer) {
-        let mut buffer = self.runtime.allocate(footer.bytes.len());
-        buffer.as_mut_slice().copy_from_slice(&footer.bytes);
-        let written = file.write_at(Rc::new(buffer), u64::from(footer.position)).await;
-        drop(hold);
-        self.state.borrow_mut().footers_in_flight -= 1;
-        match written {
-            Ok(()) => {
-                self.state.borrow_mut().index.footer_written(footer.trailer.number);
-                self.on_progress();
+    /// Waits until the footers of `segments` are durable: a checkpoint that calls a segment sealed promises that. A
+    /// footer has several checksums, so that a torn one could pass at first sight.
+    ///
+    /// Errors: `ReadOnly`.
+    pub(super) async fn flush_footers(&self, segments: &[SegmentNumber]) -> Result<(), StorageError> {
+        self.progress_bell
+            .until(|| {
+                let state = self.state.borrow();
+                if let Some(failure) = &state.failure {
+                    return Some(Err(failure.clone()));
+                }
+                let waits = state.footers.iter().any(|footer| segments.contains(&footer.trailer.number));
+                (!waits).then_some(Ok(()))
+            })
+            .await?;
+        for number in segments {
+            let (file, _hold) = {
+                let mut state = self.state.borrow_mut();
+                if !state.footers_unflushed.remove(number) {
+                    continue;
+                }
+                let Some(file) = state.segments.file(*number) else { continue };
+                (file, state.holds.hold(*number))
+            };
+            if let Err(cause) = file.flush().await {
+                self.fail("flush of a footer", &cause);
+                return Err(StorageError::failed("flush of a footer", &cause));
             }
-            Err(cause) => self.fail("write of a footer", &cause),
         }
+        Ok(())
     }
 
     async fn run_flushes(self: Rc<Self>) {
@@ -199,6 +225,7 @@ impl<R: Runtime> Core<R> {
                     state.take_file(file);
                     drop(state);
                     self.write_bell.ring();
+                    self.footer_bell.ring();
                     self.progress_bell.ring();
                 }
                 Err(cause) => {
@@ -263,6 +290,25 @@ impl<R: Runtime> State<R> {
         Some(Step::Do((file, write)))
     }
 
+    fn next_footer(&mut self, core: &Core<R>) -> Option<Step<FooterWrite<R>>> {
+        if self.failure.is_some() || (self.stopping && self.is_idle()) {
+            return Some(Step::Stop);
+        }
+        // A segment that was retired meanwhile needs none.
+        while let Some(footer) = self.footers.front()
+            && !self.segments.live.contains_key(&footer.trailer.number)
+        {
+            self.footers.pop_front();
+        }
+        let footer = self.footers.front()?;
+        let number = footer.trailer.number;
+        let file = self.segments.file(number)?;
+        let mut buffer = core.runtime.allocate(footer.bytes.len());
+        buffer.as_mut_slice().copy_from_slice(&footer.bytes);
+        let position = u64::from(footer.position);
+        Some(Step::Do(FooterWrite { file, hold: self.holds.hold(number), number, position, buffer: Rc::new(buffer) }))
+    }
+
     fn next_flush(&self) -> Option<Step<Flush<R::File>>> {
         if self.failure.is_some() || (self.stopping && self.is_idle()) {
             return Some(Step::Stop);
@@ -295,6 +341,7 @@ impl<R: Runtime> State<R> {
         }
         let bytes = waiting.map_or(core.options.segment_bytes, |number| self.segments.live[&number].header.bytes);
         if let Some(index) = self.segments.free.iter().position(|file| file.bytes == bytes) {
+            self.stats.segments_recycled += 1;
             return Some(Step::Do(Source::Recycled(self.segments.free.remove(index)?)));
         }
         // A file kept ready is a convenience and stays within the budget; one that entries wait for was checked.
@@ -321,6 +368,6 @@ impl<R: Runtime> State<R> {
 
     /// Everything appended is durable and no footer is left to write.
     pub(super) fn is_idle(&self) -> bool {
-        self.durable >= self.writer.appended() && self.footers.is_empty() && self.footers_in_flight == 0
+        self.durable >= self.writer.appended() && self.footers.is_empty()
     }
 }

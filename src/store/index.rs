@@ -9,16 +9,13 @@
 //! Invariants: the rows of a log ascend by offset and by segment; a segment's live count is the number of rows that
 //! logs hold of it; positions given ascend.
 
-use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::store::format::{self, DirectoryRow, Extent, Footer, SegmentHeader};
+use crate::store::log_map::LogMap;
+use crate::store::open_segment::{OpenRun, OpenSegmentIndex};
 use crate::types::{Incarnation, LogId, LogPosition, Offset, SegmentNumber, TimestampMs};
-
-/// A map by log id whose behaviour does not depend on a random seed: the simulation replays it. Log ids are our own.
-type LogMap<V> = HashMap<LogId, V, BuildHasherDefault<DefaultHasher>>;
 
 /// What is known of one entry of batches when it enters the index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -131,111 +128,6 @@ impl Want {
     }
 }
 
-/// What the open segment holds of one log.
-#[derive(Clone, Debug)]
-struct OpenRun {
-    extents: Vec<Extent>,
-    end_offset: Offset,
-    timestamp_max: TimestampMs,
-    bytes: u32,
-}
-
-impl OpenRun {
-    fn base_offset(&self) -> Offset {
-        self.extents[0].base_offset
-    }
-}
-
-/// The extents of the segment that is being filled, by log, and the size of the footer they will make.
-///
-/// Keeps what was deleted meanwhile: a deletion that a crash takes back must find its data in the footer.
-#[derive(Clone, Debug, Default)]
-pub struct OpenSegmentIndex {
-    runs: LogMap<OpenRun>,
-    extents: u32,
-}
-
-impl OpenSegmentIndex {
-    /// An empty segment.
-    pub fn new() -> OpenSegmentIndex {
-        OpenSegmentIndex::default()
-    }
-
-    /// Enters the next entry of `log`.
-    pub fn add(&mut self, log: LogId, entry: &IndexedEntry) {
-        assert!(entry.base_offset <= entry.last_offset);
-        let run = self.runs.entry(log).or_insert_with(|| OpenRun {
-            extents: Vec::new(),
-            end_offset: entry.base_offset,
-            timestamp_max: entry.timestamp_max,
-            bytes: 0,
-        });
-        assert!(run.end_offset <= entry.base_offset);
-        run.end_offset = entry.last_offset.advance(1);
-        run.timestamp_max = run.timestamp_max.max(entry.timestamp_max);
-        run.bytes += entry.bytes;
-        match run.extents.last_mut() {
-            Some(extent) if extent.takes(entry.position, entry.bytes) => {
-                extent.bytes += entry.bytes;
-                extent.timestamp_max = extent.timestamp_max.max(entry.timestamp_max);
-            }
-            _ => {
-                self.extents += 1;
-                run.extents.push(Extent {
-                    base_offset: entry.base_offset,
-                    timestamp_max: entry.timestamp_max,
-                    position: entry.position,
-                    bytes: entry.bytes,
-                });
-            }
-        }
-    }
-
-    /// Bytes of the footer if an entry of `entry_bytes` of `log` came next at `position`.
-    pub fn footer_bytes_with(&self, log: LogId, position: u32, entry_bytes: u32) -> u64 {
-        let run = self.runs.get(&log);
-        let joins = run.is_some_and(|run| run.extents.last().is_some_and(|extent| extent.takes(position, entry_bytes)));
-        format::footer_bytes(self.rows() + u32::from(run.is_none()), self.extents + u32::from(!joins))
-    }
-
-    /// Bytes of the footer as things stand: what a control entry, which needs no row, leaves it at.
-    pub fn footer_bytes(&self) -> u64 {
-        format::footer_bytes(self.rows(), self.extents)
-    }
-
-    /// True when no batch was entered.
-    pub fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
-    /// Directory rows, sorted by log id, and extents in the same order. Ranges and crc of the rows are set by
-    /// [`Footer::encode`].
-    pub fn seal(self) -> (Vec<DirectoryRow>, Vec<Extent>) {
-        let mut runs: Vec<(LogId, OpenRun)> = self.runs.into_iter().collect();
-        runs.sort_unstable_by_key(|(log, _)| *log);
-        let mut extents = Vec::with_capacity(format::usize_of(self.extents));
-        let mut rows = Vec::with_capacity(runs.len());
-        for (log, run) in runs {
-            rows.push(DirectoryRow {
-                log,
-                extent_first: u32_of(extents.len()),
-                extent_count: u32_of(run.extents.len()),
-                base_offset: run.base_offset(),
-                end_offset: run.end_offset,
-                timestamp_max: run.timestamp_max,
-                bytes: run.bytes,
-                extents_crc: 0,
-            });
-            extents.extend_from_slice(&run.extents);
-        }
-        (rows, extents)
-    }
-
-    fn rows(&self) -> u32 {
-        u32_of(self.runs.len())
-    }
-}
-
 /// One log's share of one sealed segment. Packed: a terabyte has a million of them.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, packed(4))]
@@ -340,7 +232,7 @@ impl Index {
     /// Errors: `OffsetsOverlap` when it begins before the end of its log.
     pub fn add(&mut self, log: LogId, entry: &IndexedEntry) -> Result<(), IndexError> {
         let Some(state) = self.logs.get_mut(&log) else { return Ok(()) };
-        let end = match self.open.runs.get(&log) {
+        let end = match self.open.run(log) {
             Some(run) => Some(run.end_offset),
             None if !state.rows.is_empty() => Some(state.end),
             None => None,
@@ -587,8 +479,7 @@ impl Index {
             bytes += state.rows.capacity() * size_of::<Row>() + state.tail.capacity() * size_of::<TailBatch>();
         }
         bytes += self.slots.capacity() * size_of::<Option<SegmentState>>();
-        bytes += self.open.runs.capacity() * (size_of::<(LogId, OpenRun)>() + 1);
-        bytes += format::usize_of(self.open.extents) * size_of::<Extent>();
+        bytes += self.open.memory_bytes();
         for state in self.slots.iter().flatten() {
             bytes += state.unwritten.as_ref().map_or(0, |sealed| {
                 sealed.rows.len() * size_of::<DirectoryRow>() + sealed.extents.len() * size_of::<Extent>()
@@ -598,11 +489,11 @@ impl Index {
     }
 
     fn live_run(&self, log: LogId, state: &LogState) -> Option<&OpenRun> {
-        self.open.runs.get(&log).filter(|run| run.end_offset > state.start)
+        self.open.run(log).filter(|run| run.end_offset > state.start)
     }
 
     fn row_end(&self, log: LogId, state: &LogState, row: usize) -> Offset {
-        match (state.rows.get(row + 1), self.open.runs.get(&log)) {
+        match (state.rows.get(row + 1), self.open.run(log)) {
             (Some(next), _) => next.base_offset,
             (None, Some(run)) => run.base_offset(),
             (None, None) => state.end,
@@ -634,19 +525,23 @@ impl Index {
     }
 
     fn enter_rows(&mut self, slot: u32, rows: &[DirectoryRow]) -> Result<(), IndexError> {
+        let segment = self.slots[format::usize_of(slot)].as_mut().expect("the slot was just taken");
+        // The ends were raised when the entries came, unless the rows were read from a footer.
+        let from_footer = segment.unwritten.is_none();
         for (directory_row, row) in rows.iter().enumerate() {
             let Some(state) = self.logs.get_mut(&row.log) else { continue };
             if row.end_offset <= state.start {
                 continue;
             }
-            // The end was raised when the entries came, unless the row was read from a footer.
-            let from_footer =
-                self.slots[format::usize_of(slot)].as_ref().is_some_and(|state| state.unwritten.is_none());
             if from_footer {
                 if !state.rows.is_empty() && row.base_offset < state.end {
                     return Err(IndexError::OffsetsOverlap { log: row.log, end: state.end, base: row.base_offset });
                 }
                 state.end = row.end_offset;
+            }
+            // A quarter more rather than twice as much: a terabyte has a million rows.
+            if state.rows.len() == state.rows.capacity() {
+                state.rows.reserve_exact((state.rows.len() / 4).max(4));
             }
             state.rows.push_back(Row {
                 base_offset: row.base_offset,
@@ -656,7 +551,6 @@ impl Index {
                 bytes: row.bytes,
             });
             state.rows_bytes += u64::from(row.bytes);
-            let segment = self.slots[format::usize_of(slot)].as_mut().expect("the slot was just taken");
             segment.live_rows += 1;
         }
         Ok(())
@@ -688,34 +582,18 @@ fn shrink<T>(queue: &mut VecDeque<T>) {
 }
 
 /// A count of things in one segment, or of segments: both far below 2³².
-fn u32_of(count: usize) -> u32 {
+pub(crate) fn u32_of(count: usize) -> u32 {
     u32::try_from(count).expect("a segment holds fewer than 2^32 things")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::simulation::random::Random;
     use crate::store::format::Stream;
     use crate::types::ShardId;
 
-    const SEGMENT_BYTES: u32 = 256 * 1024;
-
-    /// SplitMix64: a seed replays the run.
-    struct Random(u64);
-
-    impl Random {
-        fn next(&mut self) -> u64 {
-            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-            let mut z = self.0;
-            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-            z ^ (z >> 31)
-        }
-
-        fn below(&mut self, bound: u64) -> u64 {
-            self.next() % bound
-        }
-    }
+    const SEGMENT_BYTES: u32 = 8 * 1024 * 1024;
 
     fn header(number: SegmentNumber) -> SegmentHeader {
         SegmentHeader {
@@ -750,44 +628,6 @@ mod tests {
         let mut index = Index::new(segment(1));
         index.create(LOG, Offset::ZERO);
         index
-    }
-
-    #[test]
-    fn contiguous_entries_share_an_extent_up_to_its_bound() {
-        let mut open = OpenSegmentIndex::new();
-        open.add(LOG, &entry(4096, 30_000, 0, 9, 5));
-        open.add(LOG, &entry(34_096, 30_000, 10, 19, 9));
-        open.add(LOG, &entry(64_096, 30_000, 20, 29, 7));
-        open.add(LOG, &entry(98_304, 100, 30, 30, 7));
-        let (rows, extents) = open.seal();
-        assert_eq!(rows.len(), 1);
-        assert_eq!((rows[0].base_offset, rows[0].end_offset), (Offset::ZERO, Offset::new(31)));
-        assert_eq!(rows[0].timestamp_max, TimestampMs::new(9));
-        assert_eq!(rows[0].bytes, 90_100);
-        let found: Vec<(i64, u32, u32)> =
-            extents.iter().map(|e| (e.base_offset.value(), e.position, e.bytes)).collect();
-        assert_eq!(found, [(0, 4096, 60_000), (20, 64_096, 30_000), (30, 98_304, 100)]);
-    }
-
-    #[test]
-    fn footer_size_is_known_before_the_entry_is_added() {
-        let mut random = Random(3);
-        let mut open = OpenSegmentIndex::new();
-        let mut position = 4096;
-        let mut ends = [0_i64; 200];
-        for _ in 0..2_000 {
-            let log = random.below(200);
-            let bytes = u32::try_from(100 + random.below(200)).unwrap();
-            let expected = open.footer_bytes_with(LogId::new(log + 1), position, bytes);
-            let end = &mut ends[usize::try_from(log).unwrap()];
-            open.add(LogId::new(log + 1), &entry(position, bytes, *end, *end, 0));
-            *end += 1;
-            assert_eq!(open.footer_bytes(), expected);
-            position += bytes;
-        }
-        let (rows, extents) = open.clone().seal();
-        let size = format::footer_bytes(u32_of(rows.len()), u32_of(extents.len()));
-        assert_eq!(size, open.footer_bytes());
     }
 
     #[test]
@@ -997,7 +837,7 @@ mod tests {
     #[test]
     fn index_agrees_with_a_model_and_with_its_own_recovery() {
         for seed in 0..40 {
-            let mut random = Random(seed);
+            let mut random = Random::new(seed);
             let mut model = Model { open: 1, ..Model::default() };
             let mut index = Index::new(segment(1));
             let mut position = 4096;

@@ -5,7 +5,7 @@
 //! in [`State`], borrowed for one step at a time.
 
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 
 use crate::limits::{SEGMENTS_RESERVED, TAIL_MEMORY_QUARTERS};
@@ -26,7 +26,9 @@ use crate::store::{
     Batch, OldestRun, OpenError, Owner, PartitionRecord, Progress, Replay, StorageError, StoreOptions, StoreStats,
     recovery,
 };
-use crate::types::{Durability, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
+use crate::types::{
+    Durability, Incarnation, LogId, LogPosition, MonotonicUs, Offset, PartitionIndex, SegmentNumber, TopicId,
+};
 
 /// An entry's header as a distance in a segment.
 const ENTRY_HEADER_U32: u32 = 48;
@@ -55,10 +57,14 @@ pub(super) struct Core<R: Runtime> {
     pub(super) checkpoints: RefCell<Option<CheckpointFiles<R>>>,
     /// Rung when there may be something to write.
     pub(super) write_bell: Bell,
+    /// Rung when there may be a footer to write.
+    pub(super) footer_bell: Bell,
     /// Rung when there may be something to flush.
     pub(super) flush_bell: Bell,
     /// Rung when a segment file may be wanted.
     pub(super) prepare_bell: Bell,
+    /// Rung when a checkpoint may be due.
+    pub(super) checkpoint_bell: Bell,
     /// Rung when *written* or *durable* moved, or the store failed.
     pub(super) progress_bell: Bell,
 }
@@ -78,11 +84,19 @@ pub(super) struct State<R: Runtime> {
     pub(super) flush_ends: VecDeque<LogPosition>,
     /// Flush what is written although nobody waits for it.
     pub(super) flush_forced: bool,
-    /// Footers of sealed segments to be written.
+    /// Footers of sealed segments that are not written.
     pub(super) footers: VecDeque<Footer>,
-    /// Footers being written.
-    pub(super) footers_in_flight: usize,
+    /// Segments whose footer is written, but not known to be durable.
+    pub(super) footers_unflushed: BTreeSet<SegmentNumber>,
     pub(super) failure: Option<StorageError>,
+    /// The interval has passed and the log has moved.
+    pub(super) checkpoint_wanted: bool,
+    /// Something was refused for want of space: what is dead should be freed at once.
+    pub(super) space_wanted: bool,
+    /// Segments sealed since the last checkpoint began.
+    pub(super) sealed: u32,
+    /// When the last checkpoint ended.
+    pub(super) checkpointed_at: MonotonicUs,
     pub(super) next_log: LogId,
     pub(super) incarnation: Incarnation,
     /// Sequence of the newest durable checkpoint, 0 when there is none.
@@ -108,6 +122,7 @@ impl<R: Runtime> Store<R> {
         let earlier = self.core.owner.borrow_mut().replace(owner);
         assert!(earlier.is_none());
         self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoints());
+        self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoint_timer());
     }
 
     /// Where the log stands.
@@ -124,7 +139,11 @@ impl<R: Runtime> Store<R> {
     ///
     /// Errors: `ReadOnly`, or `Full` when the budget is used up.
     pub fn try_reserve(&self, bytes: usize) -> Option<Result<(), StorageError>> {
-        self.core.state.borrow().try_reserve(&self.core.options, bytes)
+        let room = self.core.state.borrow().try_reserve(&self.core.options, bytes);
+        if let Some(Err(StorageError::Full { .. })) = &room {
+            self.core.want_space();
+        }
+        room
     }
 
     /// Ends when `bytes` more may be appended, which the caller then does before it awaits anything else.
@@ -143,8 +162,14 @@ impl<R: Runtime> Store<R> {
         let log_end = state.index.log_end(log).ok_or(StorageError::UnknownLog { log })?;
         assert!(batch.base_offset == log_end);
         assert!(batch.last_offset >= batch.base_offset);
-        let entry =
-            Entry { kind: EntryKind::Append, batch_count: 1, log, covered: batch.header, uncovered: batch.records };
+        let entry = Entry {
+            kind: EntryKind::Append,
+            batch_count: 1,
+            log,
+            covered: batch.header,
+            uncovered: batch.records,
+            frees_space: false,
+        };
         let (start, end) = state.append_entry(&self.core, &entry)?;
         let entry = IndexedEntry {
             position: start.byte,
@@ -173,7 +198,7 @@ impl<R: Runtime> Store<R> {
 
     /// Begins a new life of a partition. The entry joins the next flush.
     ///
-    /// Errors: `ReadOnly`, or `Full` when even the reserve is used up.
+    /// Errors: `ReadOnly`, `Full`.
     pub fn create(&self, topic: TopicId, partition: PartitionIndex) -> Result<(LogId, LogPosition), StorageError> {
         let log = self.core.state.borrow().next_log;
         let end = self.append_control(log, Control::Create { topic, partition })?;
@@ -186,7 +211,7 @@ impl<R: Runtime> Store<R> {
 
     /// Ends a partition's life; its log id never comes back. The entry joins the next flush.
     ///
-    /// Errors: as [`Store::create`], and `UnknownLog`.
+    /// Errors: `UnknownLog`, `ReadOnly`; `Full` only when even the reserve is used up.
     pub fn delete(&self, log: LogId) -> Result<LogPosition, StorageError> {
         self.known(log)?;
         let end = self.append_control(log, Control::Delete)?;
@@ -216,13 +241,20 @@ impl<R: Runtime> Store<R> {
 
     fn append_control(&self, log: LogId, control: Control) -> Result<LogPosition, StorageError> {
         let payload = control.encode();
-        let entry = Entry { kind: EntryKind::Control, batch_count: 0, log, covered: &payload, uncovered: &[] };
+        let frees_space = !matches!(control, Control::Create { .. });
+        let (kind, covered) = (EntryKind::Control, &payload[..]);
+        let entry = Entry { kind, batch_count: 0, log, covered, uncovered: &[], frees_space };
         let mut state = self.core.state.borrow_mut();
-        let (_, end) = state.append_entry(&self.core, &entry)?;
-        state.flush_ends.push_back(end);
+        let appended = state.append_entry(&self.core, &entry);
+        if let Ok((_, end)) = &appended {
+            state.flush_ends.push_back(*end);
+        }
         drop(state);
         self.core.write_bell.ring();
-        Ok(end)
+        if let Err(StorageError::Full { .. }) = &appended {
+            self.core.want_space();
+        }
+        appended.map(|(_, end)| end)
     }
 
     /// What the store knows of a partition.
@@ -274,6 +306,14 @@ impl<R: Runtime> Store<R> {
     }
 }
 
+impl<R: Runtime> Core<R> {
+    /// Something was refused because the store is full.
+    fn want_space(&self) {
+        self.state.borrow_mut().space_wanted = true;
+        self.checkpoint_bell.ring();
+    }
+}
+
 /// What an entry is made of.
 struct Entry<'a> {
     kind: EntryKind,
@@ -283,6 +323,8 @@ struct Entry<'a> {
     covered: &'a [u8],
     /// The rest.
     uncovered: &'a [u8],
+    /// May use the reserve: what comes of it is more room.
+    frees_space: bool,
 }
 
 impl<R: Runtime> State<R> {
@@ -329,12 +371,12 @@ impl<R: Runtime> State<R> {
             <= u64::from(open.header.bytes)
     }
 
-    fn room_for_segment(&self, options: &StoreOptions, control: bool) -> Result<(), StorageError> {
+    fn room_for_segment(&self, options: &StoreOptions, frees_space: bool) -> Result<(), StorageError> {
         let bytes = u64::from(options.segment_bytes);
-        let reserve = if control { u64::from(SEGMENTS_RESERVED) * bytes } else { 0 };
+        let reserve = if frees_space { u64::from(SEGMENTS_RESERVED) * bytes } else { 0 };
         let used = self.segments.used_bytes();
         let no_file = self.segments.out_of_space && self.segments.ready.is_none() && self.segments.free.is_empty();
-        if used + bytes > options.budget_bytes + reserve || (no_file && !control) {
+        if used + bytes > options.budget_bytes + reserve || (no_file && !frees_space) {
             return Err(StorageError::Full { used_bytes: used, budget_bytes: options.budget_bytes });
         }
         Ok(())
@@ -356,7 +398,7 @@ impl<R: Runtime> State<R> {
             return Err(StorageError::TooLarge { bytes: entry_bytes, max });
         }
         if !self.fits(entry_bytes, Some(entry.log)) {
-            self.room_for_segment(&core.options, entry.kind == EntryKind::Control)?;
+            self.room_for_segment(&core.options, entry.frees_space)?;
             self.roll(core, entry_bytes + overhead);
         }
         let header = EntryHeader {
@@ -367,6 +409,7 @@ impl<R: Runtime> State<R> {
             log: entry.log,
             segment: self.writer.appended().segment,
             durable: self.durable,
+            previous_end: self.writer.appended().byte,
         }
         .encode([entry.covered]);
         let State { writer, tail, .. } = self;
@@ -413,7 +456,9 @@ impl<R: Runtime> State<R> {
         self.tail.push(block.segment, block.start, block.block);
         let live = LiveSegment { header, file, sealed_end: None };
         self.segments.live.insert(number, live);
+        core.footer_bell.ring();
         core.prepare_bell.ring();
+        core.checkpoint_bell.ring();
     }
 
     /// Closes the segment that ends at `end`, if it is still open, before `next`; its footer waits for its turn.
@@ -424,6 +469,7 @@ impl<R: Runtime> State<R> {
             return;
         };
         open.sealed_end = Some(end.byte);
+        self.sealed += 1;
         let footer = self.index.seal(&open.header, self.incarnation, end.byte, next).expect("segment numbers ascend");
         if let Some(footer) = footer {
             self.footers.push_back(footer);

@@ -19,8 +19,10 @@ mod flush;
 pub mod format;
 pub mod index;
 mod log;
+mod log_map;
 mod lru;
 mod notify;
+pub mod open_segment;
 mod reading;
 mod recovery;
 mod scan;
@@ -319,6 +321,8 @@ pub struct StoreStats {
     pub segments_free: u64,
     /// Memory in use by blocks and windows, in bytes.
     pub memory_bytes: u64,
+    /// Files that got another segment number.
+    pub segments_recycled: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
 }

@@ -73,6 +73,10 @@ impl<R: Runtime> Store<R> {
         while want.from < want.bound {
             let located = {
                 let state = self.core.state.borrow();
+                // The log start moved, or the log was deleted, while the disk was read: no gaps in an answer.
+                if state.index.log_start(log).is_none_or(|log_start| want.from < log_start) {
+                    break;
+                }
                 // Behind what was read from disk, memory may hold the rest.
                 if !slices.is_empty()
                     && let Some(rest) = state.read_tail(log, &want)

@@ -10,7 +10,7 @@
 //! store opens; a log id, a segment number and a file id are never given twice.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
@@ -383,9 +383,8 @@ impl<R: Runtime> Recovery<'_, R> {
         let mut scanner = Scanner::new(link.file.file.clone(), limit);
         let mut incarnation = link.header.incarnation;
         let mut end = SEGMENT_HEADER_BYTES;
-        let numbers = number.value()..=number.value();
         while end < limit {
-            let next = scanner.next(end, &numbers, incarnation).await.map_err(failed("read", &path))?;
+            let next = scanner.next(end, number, incarnation).await.map_err(failed("read", &path))?;
             let Some(scanned) = next else { break };
             let position = LogPosition { segment: number, byte: scanned.position };
             if !self.apply(position, &scanned.entry) {
@@ -469,7 +468,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let mut scanner = Scanner::new(file.file.clone(), file.bytes);
         let mut at = next_unit(from);
         while at < file.bytes {
-            let next = scanner.next(at, &numbers, Incarnation::new(0)).await.map_err(failed("read", &path))?;
+            let next = scanner.any(at, &numbers).await.map_err(failed("read", &path))?;
             let Some(scanned) = next else {
                 at = next_unit(at + 1);
                 continue;
@@ -597,7 +596,9 @@ impl<R: Runtime> Recovery<'_, R> {
         let live = LiveSegment { header, file: Some(file), sealed_end: None };
         segments.live.insert(number, live);
         let start = LogPosition { segment: number, byte: SEGMENT_HEADER_BYTES };
-        Ok(self.finish(start, &content, segments, checkpoints))
+        // In blocks of one unit the header is a block of its own.
+        let filled = content.len() % self.options.block_bytes;
+        Ok(self.finish(start, &content[..filled], segments, checkpoints))
     }
 
     /// The store, whose log ends durably at `end`; `content` is what the block there holds so far.
@@ -625,8 +626,12 @@ impl<R: Runtime> Recovery<'_, R> {
             flush_ends: VecDeque::new(),
             flush_forced: false,
             footers,
-            footers_in_flight: 0,
+            footers_unflushed: BTreeSet::new(),
             failure: None,
+            checkpoint_wanted: false,
+            space_wanted: false,
+            sealed: 0,
+            checkpointed_at: runtime.now(),
             next_log,
             incarnation,
             checkpoint_sequence: checkpoints.durable_sequence(),
@@ -641,8 +646,10 @@ impl<R: Runtime> Recovery<'_, R> {
             owner: RefCell::new(None),
             checkpoints: RefCell::new(Some(checkpoints)),
             write_bell: Bell::default(),
+            footer_bell: Bell::default(),
             flush_bell: Bell::default(),
             prepare_bell: Bell::default(),
+            checkpoint_bell: Bell::default(),
             progress_bell: Bell::default(),
         }
     }

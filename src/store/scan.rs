@@ -1,7 +1,8 @@
 //! Reads the entries of one segment file from front to back, believing nothing that no checksum vouches for.
 //!
 //! What it reads is input: damaged, torn, or left behind by an earlier life of the file. An entry counts only when its
-//! crc, its segment number and every batch's own crc match and its incarnation does not fall.
+//! crc, its segment number and every batch's own crc match, its incarnation does not fall, and it names the end of the
+//! entry before it.
 
 use std::io;
 use std::ops::RangeInclusive;
@@ -12,7 +13,7 @@ use crate::store::format::{
     ENTRY_HEADER_BYTES, Entry, EntryHeader, FormatError, SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit,
     usize_of,
 };
-use crate::types::Incarnation;
+use crate::types::{Incarnation, SegmentNumber};
 
 /// Reads entries at ascending positions.
 pub(super) struct Scanner<F> {
@@ -40,13 +41,33 @@ impl<F: File> Scanner<F> {
         Scanner { file, limit, start: SEGMENT_HEADER_BYTES, bytes: Vec::new() }
     }
 
-    /// The entry that stands at `position`, or behind the padding there; `None` when none does that counts: one of a
-    /// segment in `numbers` and of an incarnation of at least `incarnation_min`.
+    /// The entry that follows the one that ends at `end`; `None` when none does that counts: one of segment `number`, of
+    /// an incarnation of at least `incarnation_min`, and that names `end` as its predecessor's.
     pub(super) async fn next(
+        &mut self,
+        end: u32,
+        number: SegmentNumber,
+        incarnation_min: Incarnation,
+    ) -> io::Result<Option<Scanned<'_>>> {
+        let numbers = number.value()..=number.value();
+        let follows = |header: &EntryHeader| header.previous_end == end && header.incarnation >= incarnation_min;
+        self.at_or_behind(end, &numbers, follows).await
+    }
+
+    /// An entry of a segment in `numbers` that stands at `position`, or behind the padding there.
+    pub(super) async fn any(
         &mut self,
         position: u32,
         numbers: &RangeInclusive<u64>,
-        incarnation_min: Incarnation,
+    ) -> io::Result<Option<Scanned<'_>>> {
+        self.at_or_behind(position, numbers, |_| true).await
+    }
+
+    async fn at_or_behind(
+        &mut self,
+        position: u32,
+        numbers: &RangeInclusive<u64>,
+        expected: impl Fn(&EntryHeader) -> bool,
     ) -> io::Result<Option<Scanned<'_>>> {
         let mut at = entry_position(position);
         let header = loop {
@@ -61,8 +82,7 @@ impl<F: File> Scanner<F> {
             }
         };
         let fits = u64::from(at) + header.entry_bytes() <= u64::from(self.limit);
-        let expected = numbers.contains(&header.segment.value()) && header.incarnation >= incarnation_min;
-        if !fits || !expected {
+        if !fits || !numbers.contains(&header.segment.value()) || !expected(&header) {
             return Ok(None);
         }
         let entry_bytes = usize::try_from(header.entry_bytes()).expect("an entry that fits its segment fits memory");

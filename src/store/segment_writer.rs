@@ -25,8 +25,6 @@ const _: () = assert!(UNIT as usize == IO_ALIGNMENT);
 pub(super) struct Write<B> {
     /// Names it to `on_written`.
     pub(super) id: u64,
-    /// Which segment's file.
-    pub(super) segment: SegmentNumber,
     /// Where in the file.
     pub(super) position: u32,
     /// What to write; does not change until it is reported.
@@ -38,8 +36,10 @@ struct InFlight {
     segment: SegmentNumber,
     /// First byte written.
     start: u32,
-    /// End of the last entry's bytes that it carries.
+    /// End of the bytes of entries that it carries.
     end: u32,
+    /// End of the last entry that is complete with it.
+    entry_end: u32,
     /// Bytes of the buffer.
     bytes: usize,
     done: bool,
@@ -55,6 +55,9 @@ struct OpenSegment<B> {
     first_block: u32,
     /// From the block that holds `submitted` to the one that holds `end`.
     blocks: VecDeque<Rc<Block<B>>>,
+    /// Of each entry that goes over the end of a block, or starts there after padding: where the entry before it ends and
+    /// where it ends itself; while it is not submitted.
+    crossing: VecDeque<(u32, u32)>,
     /// Nothing more is appended.
     sealed: bool,
 }
@@ -106,7 +109,8 @@ impl<B: Buffer> SegmentWriter<B> {
         self.appended
     }
 
-    /// End of the longest run of completed writes.
+    /// End of the last entry in the longest run of completed writes: never inside of an entry, so that a durable
+    /// position names nothing that is only half there.
     pub(super) fn written(&self) -> LogPosition {
         self.written
     }
@@ -144,6 +148,7 @@ impl<B: Buffer> SegmentWriter<B> {
             submitted: 0,
             first_block: 0,
             blocks: VecDeque::from([Rc::clone(&block)]),
+            crossing: VecDeque::new(),
             sealed: false,
         });
         self.appended = LogPosition { segment: number, byte: UNIT };
@@ -167,6 +172,7 @@ impl<B: Buffer> SegmentWriter<B> {
             submitted: end,
             first_block,
             blocks: VecDeque::from([Rc::clone(&block)]),
+            crossing: VecDeque::new(),
             sealed: false,
         });
         NewBlock { segment: self.appended.segment, start, block }
@@ -207,6 +213,7 @@ impl<B: Buffer> SegmentWriter<B> {
         let block_bytes = self.block_bytes;
         let segment = self.segments.back_mut().expect("a segment is open while appends are taken");
         assert!(!segment.sealed);
+        let before = segment.end;
         if start > segment.end {
             // A unit that ends here is complete on disk or in flight: its zero rest needs no write of its own.
             if segment.submitted == segment.end {
@@ -238,6 +245,9 @@ impl<B: Buffer> SegmentWriter<B> {
                 segment.end += count;
                 added += u64::from(count);
             }
+        }
+        if before / block_bytes != (segment.end - 1) / block_bytes {
+            segment.crossing.push_back((before, segment.end));
         }
         self.unwritten_bytes += added;
         self.appended = LogPosition { segment: segment.number, byte: segment.end };
@@ -274,21 +284,28 @@ impl<B: Buffer> SegmentWriter<B> {
             !write.done && write.segment == segment.number && write.end.next_multiple_of(UNIT) > start
         }));
         segment.submitted = end;
+        // A block may end inside of an entry: that one is not written before its last byte is. At most one goes over
+        // this end, and it is the first that was not submitted whole.
+        while segment.crossing.front().is_some_and(|(_, entry_end)| *entry_end <= end) {
+            segment.crossing.pop_front();
+        }
+        let entry_end = segment.crossing.front().map_or(end, |(before, _)| end.min(*before));
         let id = self.next_id;
         self.next_id += 1;
         self.in_flight_bytes += buffer.bytes();
         self.submitted_bytes += u64::try_from(buffer.bytes()).expect("usize fits 64 bits");
         let number = segment.number;
-        self.in_flight.push_back(InFlight { id, segment: number, start, end, bytes: buffer.bytes(), done: false });
+        self.in_flight.push_back(InFlight {
+            id,
+            segment: number,
+            start,
+            end,
+            entry_end,
+            bytes: buffer.bytes(),
+            done: false,
+        });
         self.forget_submitted();
-        Some(Write { id, segment: number, position: start, buffer })
-    }
-
-    /// True when `next_write` would give something.
-    pub(super) fn has_write(&self, partial: bool) -> bool {
-        let Some(segment) = self.segments.iter().find(|segment| segment.submitted < segment.end) else { return false };
-        let block_end = (segment.submitted / UNIT * UNIT / self.block_bytes + 1) * self.block_bytes;
-        partial || segment.sealed || segment.end >= block_end
+        Some(Write { id, position: start, buffer })
     }
 
     /// Segment of the next write.
@@ -305,7 +322,7 @@ impl<B: Buffer> SegmentWriter<B> {
         while let Some(front) = self.in_flight.front()
             && front.done
         {
-            let end = LogPosition { segment: front.segment, byte: front.end };
+            let end = LogPosition { segment: front.segment, byte: front.entry_end };
             // A rewritten unit carries old bytes again; only what is new counts.
             let from = if self.written.segment == end.segment { self.written.byte } else { 0 };
             self.unwritten_bytes = self.unwritten_bytes.saturating_sub(u64::from(end.byte.saturating_sub(from)));

@@ -103,24 +103,9 @@ impl<B: Buffer> Tail<B> {
                 break;
             }
             bytes_left = bytes_left.saturating_sub(bytes);
-            self.collect(batch, bytes, &mut pieces);
+            self.each_range(batch, bytes, |block, range| pieces.push(block, range, bytes <= FETCH_COPY_BYTES_MAX));
         }
         pieces.finish()
-    }
-
-    /// Copies the start of a batch that is in memory.
-    pub(super) fn copy_start(&self, batch: &TailBatch, target: &mut [u8]) {
-        assert!(target.len() <= usize::try_from(batch.bytes).expect("u32 fits usize"));
-        let mut filled = 0;
-        self.each_range(batch, target.len(), |block, range| {
-            let count = range.len();
-            target[filled..filled + count].copy_from_slice(&block.as_slice()[range]);
-            filled += count;
-        });
-    }
-
-    fn collect(&self, batch: &TailBatch, bytes: usize, pieces: &mut Pieces<B>) {
-        self.each_range(batch, bytes, |block, range| pieces.push(block, range, bytes <= FETCH_COPY_BYTES_MAX));
     }
 
     /// The pieces of blocks that hold the first `bytes` of a batch.

@@ -1,8 +1,10 @@
 //! Snappy in both forms that Kafka's clients send: xerial's framing (Java) and one raw block (librdkafka).
 //!
-//! The decoder is our own because the format has no frames: a raw block of 48 MiB may expand to a gigabyte, and decoders
-//! of whole blocks want that at once. This one keeps the last 64 KiB, which is as far as encoders look back, and hands
-//! out what it has decoded a window at a time. A copy that reaches further is refused.
+//! Blocks that fit into the window, as all of xerial's do, are decoded whole by the `snap` crate. For larger ones the
+//! decoder is our own, because the format has no frames: a raw block of 48 MiB may expand to a gigabyte, and decoders of
+//! whole blocks want that at once. Ours keeps at least the last 64 KiB, which is as far as encoders look back, and hands
+//! out what it has decoded a window at a time; a copy that reaches behind what is kept is refused. It takes three times
+//! as long (measured: 30 against 10 µs for 16 KiB of short copies).
 //!
 //! ```text
 //! xerial   82 'S' 'N' 'A' 'P' 'P' 'Y' 00 | version i32 | compatible i32 | ( length i32 | raw block )*     big endian
@@ -21,12 +23,16 @@ const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 const XERIAL_CHUNK_BYTES: usize = 32 * 1024;
 /// Longest copy of one element.
 const COPY_BYTES_MAX: usize = 64;
+/// Short literals and copies move in steps of this many bytes, over the end of what they mean: a step of fixed size is
+/// two instructions, a length that varies is a call. The window has room for it.
+const STEP_BYTES: usize = 16;
 
 /// What is still to be decoded.
 pub(super) struct Stream<'a> {
     /// Behind the current block: more xerial chunks, or nothing.
     rest: &'a [u8],
-    framed: bool,
+    /// The current block with its declared length in front, until its first byte is decoded.
+    unread: &'a [u8],
     /// Elements of the current block.
     block: &'a [u8],
     /// Bytes that the current block still owes, of those it declared.
@@ -41,10 +47,8 @@ pub(super) struct Stream<'a> {
 
 impl<'a> Stream<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Result<Stream<'a>, DecompressError> {
-        let mut stream =
-            Stream { rest: payload, framed: false, block: &[], owed: 0, history: 0, filled: 0, literal: 0 };
+        let mut stream = Stream { rest: payload, unread: &[], block: &[], owed: 0, history: 0, filled: 0, literal: 0 };
         if payload.starts_with(&XERIAL_MAGIC) {
-            stream.framed = true;
             let header_bytes = XERIAL_MAGIC.len() + XERIAL_VERSIONS.len();
             stream.rest = payload.get(header_bytes..).ok_or(TRUNCATED)?;
         } else {
@@ -56,7 +60,7 @@ impl<'a> Stream<'a> {
 
     /// Decodes until a window is full or the payload ends. The window keeps the history in front of what is new.
     pub(super) fn refill(&mut self, window: &mut Vec<u8>) -> Result<Range<usize>, DecompressError> {
-        let window_bytes = SNAPPY_HISTORY_BYTES + DECOMPRESS_WINDOW_BYTES + COPY_BYTES_MAX;
+        let window_bytes = SNAPPY_HISTORY_BYTES + DECOMPRESS_WINDOW_BYTES + COPY_BYTES_MAX + STEP_BYTES;
         window.resize(window_bytes.max(window.len()), 0);
         let keep = self.filled.min(SNAPPY_HISTORY_BYTES);
         window.copy_within(self.filled - keep..self.filled, 0);
@@ -64,7 +68,17 @@ impl<'a> Stream<'a> {
         self.history = self.history.min(keep);
         let full = keep + DECOMPRESS_WINDOW_BYTES;
         while self.filled < full {
-            if self.literal > 0 {
+            if !self.unread.is_empty() {
+                let room = full - self.filled;
+                let declared = usize::try_from(self.owed).expect("32 bits fit");
+                if declared > DECOMPRESS_WINDOW_BYTES {
+                    self.unread = &[];
+                } else if declared <= room {
+                    self.whole_block(window, declared)?;
+                } else {
+                    break;
+                }
+            } else if self.literal > 0 {
                 self.literal(window, full)?;
             } else if !self.block.is_empty() {
                 self.element(window, full)?;
@@ -75,6 +89,19 @@ impl<'a> Stream<'a> {
             }
         }
         Ok(keep..self.filled)
+    }
+
+    /// Decodes a block that fits into the window.
+    fn whole_block(&mut self, window: &mut [u8], declared: usize) -> Result<(), DecompressError> {
+        let target = &mut window[self.filled..self.filled + declared];
+        let bytes =
+            snap::raw::Decoder::new().decompress(self.unread, target).map_err(|_| corrupt("malformed block"))?;
+        assert!(bytes == declared);
+        self.filled += bytes;
+        self.unread = &[];
+        self.block = &[];
+        self.owed = 0;
+        Ok(())
     }
 
     /// Moves on to the next xerial chunk; false when there is none.
@@ -104,6 +131,7 @@ impl<'a> Stream<'a> {
             declared |= u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
                 self.owed = u32::try_from(declared).map_err(|_| corrupt("declared length over 32 bits"))?;
+                self.unread = block;
                 self.block = rest;
                 self.history = 0;
                 return Ok(());
@@ -151,9 +179,16 @@ impl<'a> Stream<'a> {
     /// Copies what fits of the pending literal.
     fn literal(&mut self, window: &mut [u8], full: usize) -> Result<(), DecompressError> {
         let bytes = self.literal.min(full - self.filled);
-        let head = self.block.split_off(..bytes).ok_or(TRUNCATED)?;
         self.pay(bytes)?;
-        window[self.filled..self.filled + bytes].copy_from_slice(head);
+        if bytes <= STEP_BYTES
+            && let Some(step) = self.block.first_chunk::<STEP_BYTES>()
+        {
+            window[self.filled..self.filled + STEP_BYTES].copy_from_slice(step);
+            self.block = &self.block[bytes..];
+        } else {
+            let head = self.block.split_off(..bytes).ok_or(TRUNCATED)?;
+            window[self.filled..self.filled + bytes].copy_from_slice(head);
+        }
         self.filled += bytes;
         self.history += bytes;
         self.literal -= bytes;
@@ -163,12 +198,17 @@ impl<'a> Stream<'a> {
     /// Repeats `bytes` (at most 64) from `offset` bytes back. Source and target may overlap: then the bytes repeat.
     fn copy(&mut self, window: &mut [u8], offset: usize, bytes: usize) -> Result<(), DecompressError> {
         if offset == 0 || offset > self.history {
-            return Err(corrupt("copy from outside the block's last 64 KiB"));
+            return Err(corrupt("copy from behind what is kept of the block"));
         }
         self.pay(bytes)?;
         let source = self.filled - offset;
-        if offset >= bytes {
-            window.copy_within(source..source + bytes, self.filled);
+        if offset >= STEP_BYTES {
+            // The source of each step ends where its target begins, at the latest: it is final when it is read.
+            for at in (0..bytes).step_by(STEP_BYTES) {
+                let step: [u8; STEP_BYTES] =
+                    *window[source + at..].first_chunk().expect("the source lies before the target");
+                window[self.filled + at..self.filled + at + STEP_BYTES].copy_from_slice(&step);
+            }
         } else {
             for index in 0..bytes {
                 window[self.filled + index] = window[source + index];
@@ -272,24 +312,50 @@ mod tests {
         assert_eq!(decode(&packed).unwrap(), b"first, second");
     }
 
-    #[test]
-    fn a_block_that_lies_about_its_length_is_refused() {
-        let mut packed = snap::raw::Encoder::new().compress_vec(b"0123456789").unwrap();
-        assert_eq!(packed[0], 10);
-        packed[0] = 9;
-        assert_eq!(decode(&packed), Err(corrupt("more bytes than declared")));
-        packed[0] = 11;
-        assert_eq!(decode(&packed), Err(TRUNCATED));
+    /// A block too large for the window, so that our own decoder reads it: a literal, then the elements.
+    fn large_block(elements: &[u8], element_bytes: u32) -> Vec<u8> {
+        const LITERAL_BYTES: u32 = 300_000;
+        let declared = LITERAL_BYTES + element_bytes;
+        let [low, middle, high, _] =
+            [declared & 0x7f, (declared >> 7) & 0x7f, declared >> 14, 0].map(|digit| u8::try_from(digit).unwrap());
+        let mut packed = vec![low | 0x80, middle | 0x80, high, 62 << 2];
+        packed.extend_from_slice(&(LITERAL_BYTES - 1).to_le_bytes()[..3]);
+        packed.extend((0..LITERAL_BYTES).map(|index| u8::try_from(index % 251).unwrap()));
+        packed.extend_from_slice(elements);
+        packed
     }
 
     #[test]
-    fn copies_stay_inside_their_block() {
-        // Declared 8 bytes: literal of 4, then a copy of 4 from 5 back.
-        assert_eq!(
-            decode(&[8, 3 << 2, b'a', b'b', b'c', b'd', 1, 5]),
-            Err(corrupt("copy from outside the block's last 64 KiB"))
-        );
-        assert_eq!(decode(&[8, 3 << 2, b'a', b'b', b'c', b'd', 1, 4]).unwrap(), b"abcdabcd");
-        assert_eq!(decode(&[8, 3 << 2, b'a', b'b', b'c', b'd', 1, 1]).unwrap(), b"abcddddd");
+    fn a_block_that_lies_about_its_length_is_refused() {
+        let mut small = snap::raw::Encoder::new().compress_vec(b"0123456789").unwrap();
+        assert_eq!(small[0], 10);
+        for declared in [9, 11] {
+            small[0] = declared;
+            assert_eq!(decode(&small), Err(corrupt("malformed block")));
+        }
+        assert_eq!(decode(&large_block(&[3 << 2, 1, 2, 3, 4], 4)).unwrap().len(), 300_004);
+        assert_eq!(decode(&large_block(&[3 << 2, 1, 2, 3, 4], 3)), Err(corrupt("more bytes than declared")));
+        assert_eq!(decode(&large_block(&[3 << 2, 1, 2, 3, 4], 5)), Err(TRUNCATED));
+        assert_eq!(decode(&large_block(&[3 << 2, 1, 2, 3], 4)), Err(TRUNCATED));
+    }
+
+    #[test]
+    fn copies_reach_back_64_kib_and_repeat_what_they_overlap() {
+        let last = |elements: &[u8], bytes: u32| {
+            decode(&large_block(elements, bytes)).map(|out| out[out.len() - usize::try_from(bytes).unwrap()..].to_vec())
+        };
+        let value = |at: u32| u8::try_from(at % 251).unwrap();
+        // Tag 1: 4 bytes from 1 back; tag 1 with length 11 from 3 back; tag 2: 64 bytes from 16 and 65,535 back.
+        assert_eq!(last(&[1, 1], 4).unwrap(), [value(299_999); 4]);
+        let three: Vec<u8> = (0..11).map(|index| value(299_997 + index % 3)).collect();
+        assert_eq!(last(&[(7 << 2) | 1, 3], 11).unwrap(), three);
+        let sixteen: Vec<u8> = (0..64).map(|index| value(299_984 + index % 16)).collect();
+        assert_eq!(last(&[(63 << 2) | 2, 16, 0], 64).unwrap(), sixteen);
+        let far: Vec<u8> = (0..64).map(|index| value(300_000 - 65_535 + index)).collect();
+        assert_eq!(last(&[(63 << 2) | 2, 0xff, 0xff], 64).unwrap(), far);
+        // Tag 3 can say more than encoders do: 150,000 back.
+        let outside = Err(corrupt("copy from behind what is kept of the block"));
+        assert_eq!(last(&[(63 << 2) | 3, 0xf0, 0x49, 0x02, 0x00], 64), outside);
+        assert_eq!(last(&[1, 0], 4), outside);
     }
 }

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, ReactorErrorKind};
 
 use super::GlommioRuntime;
-use super::machine::LockedMemory;
+use super::machine::{LockedMemory, polled_devices};
 use crate::limits::{EXECUTOR_MEMLOCK_BYTES_MIN, IO_ALIGNMENT, IO_MEMORY_BYTES_MIN, PREEMPT_MS};
 use crate::types::ShardId;
 
@@ -81,6 +81,14 @@ where
     assert!(plan.count > 0);
     assert!(!plan.cpus.is_empty());
     let io_memory_bytes = affordable_io_memory(plan, LockedMemory::of_this_process()?)?;
+    let polled = polled_devices();
+    if !polled.is_empty() {
+        tracing::warn!(
+            "{} have poll queues: with data there, a core is busy whenever I/O is in flight. Turn them off with \
+             `nvme.poll_queues=0` on the kernel's command line",
+            polled.join(", ")
+        );
+    }
     let clock_started = Instant::now();
     let shard = Arc::new(shard);
     let mut threads = Vec::new();
@@ -259,6 +267,61 @@ mod tests {
         .unwrap_err();
         assert!(error.to_string().starts_with("shard 1 cannot start on cpu 100000"), "{error}");
         assert!(!ran.load(std::sync::atomic::Ordering::SeqCst));
+    }
+
+    /// Runs one of the tests below in a process of its own, with the variable set that makes it fail.
+    fn run_apart(test: &str, variable: &str) -> std::process::Output {
+        std::process::Command::new(std::env::current_exe().unwrap())
+            .args([&format!("runtime::glommio::executors::tests::{test}"), "--exact", "--nocapture"])
+            .env(variable, "1")
+            .env_remove("RUST_BACKTRACE")
+            .output()
+            .unwrap()
+    }
+
+    fn assert_aborted(output: &std::process::Output, cause: &str) {
+        use std::os::unix::process::ExitStatusExt;
+        assert_eq!(output.status.signal(), Some(libc::SIGABRT), "{output:?}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.lines().any(|line| line.starts_with("corelane: ") && line.contains(cause)), "{stderr}");
+    }
+
+    /// One shard waits for ever, the other panics in a task that nobody waits for.
+    fn panic_in_a_task() {
+        let _ = run_shards(&plan(2, 65536), |shard, runtime| async move {
+            if shard == ShardId::new(1) {
+                let late = runtime.sleep(Duration::from_millis(10));
+                runtime.spawn(async move {
+                    late.await;
+                    panic!("planted in a task");
+                });
+            }
+            runtime.sleep(Duration::from_secs(3600)).await;
+        });
+    }
+
+    #[test]
+    fn a_panic_in_a_task_aborts_the_process() {
+        const VARIABLE: &str = "CORELANE_TEST_PANIC_IN_TASK";
+        if std::env::var_os(VARIABLE).is_some() {
+            return panic_in_a_task();
+        }
+        let output = run_apart("a_panic_in_a_task_aborts_the_process", VARIABLE);
+        assert_aborted(&output, "shard 1 panicked: planted in a task");
+    }
+
+    #[test]
+    fn a_panic_anywhere_aborts_the_process_once_the_hook_is_set() {
+        const VARIABLE: &str = "CORELANE_TEST_PANIC_ANYWHERE";
+        if std::env::var_os(VARIABLE).is_some() {
+            abort_on_panic();
+            let thread = thread::Builder::new().name("aside".to_owned()).spawn(|| panic!("planted {}", "aside"));
+            let _ = thread.unwrap().join();
+            return;
+        }
+        let output = run_apart("a_panic_anywhere_aborts_the_process_once_the_hook_is_set", VARIABLE);
+        assert_aborted(&output, "thread aside panicked at src/runtime/glommio/executors.rs");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(": planted aside"), "{output:?}");
     }
 
     #[test]

@@ -1,0 +1,298 @@
+"""Runs the scenarios against two brokers and prints where their answers differ. Started by `compare`."""
+
+import argparse
+import contextlib
+import json
+import os
+import re
+import sys
+import time
+import traceback
+import uuid
+
+import brokers
+import scenarios
+import wire
+
+SILENCE_SECONDS = 1.5
+ANSWER_SECONDS = 15
+
+
+class Peer:
+    """One broker as a scenario sees it; keeps the normalised answer of every step."""
+
+    def __init__(self, broker, name, texts):
+        self.broker, self.name, self.texts = broker, name, texts
+        self.ids = {}
+        self.producer_ids = {}
+        self.steps = {}
+        self.connection = None
+
+    def _connected(self):
+        if self.connection is None:
+            self.connection = wire.Connection(self.broker.address, timeout=ANSWER_SECONDS)
+        return self.connection
+
+    def _disconnect(self):
+        if self.connection:
+            self.connection.close()
+            self.connection = None
+
+    @contextlib.contextmanager
+    def second_connection(self):
+        connection = wire.Connection(self.broker.address, timeout=ANSWER_SECONDS)
+        try:
+            yield connection
+        finally:
+            connection.close()
+
+    def ask(self, api, version, body):
+        """A request whose answer is not compared."""
+        try:
+            return self._connected().call(api, version, body)
+        except (wire.Closed, wire.Silent, wire.Malformed):
+            self._disconnect()
+            raise
+
+    def call(self, label, api, version, body, only_topics=None, whole_batches=False):
+        """A request whose answer is compared; returns it, None when there was none."""
+        answer = None
+        try:
+            answer = self._connected().call(api, version, body)
+            outcome = answer
+            if only_topics is not None:
+                kept = [t for t in answer["Topics"] if t["Name"].startswith(only_topics)]
+                outcome = {**answer, "Topics": kept}
+        except (wire.Closed, wire.Silent, wire.Malformed) as problem:
+            outcome = describe(problem)
+            self._disconnect()
+        self._keep(label, self._normalise(outcome, whole_batches=whole_batches))
+        return answer
+
+    def unanswered(self, label, api, version, body):
+        """A request without an answer: is the connection still good afterwards?"""
+        self._disconnect()
+        connection = self._connected()
+        connection.call(api, version, body, answered=False)
+        try:
+            connection.call("Metadata", 1, {"Topics": []})
+            self._keep(label, "connection good")
+        except (wire.Closed, wire.Silent, wire.Malformed) as problem:
+            self._keep(label, describe(problem))
+            self._disconnect()
+
+    def raw(self, label, payload, answer_form):
+        """One frame on a connection of its own; `answer_form` is (api, version) or None if no answer is meant."""
+        self.raw_bytes(label, len(payload).to_bytes(4, "big") + payload, answer_form)
+
+    def raw_bytes(self, label, data, answer_form=None, hang_up=False):
+        connection = wire.Connection(self.broker.address, timeout=SILENCE_SECONDS)
+        try:
+            connection.write_raw(data)
+            if hang_up:
+                connection.socket.shutdown(1)
+            answer = connection.read()
+            if answer_form is None:
+                outcome = f"answer of {len(answer)} bytes"
+            else:
+                connection.correlation_id = int.from_bytes(answer[:4], "big", signed=True)
+                outcome = {"correlation id": connection.correlation_id, **connection.decode(*answer_form, answer)}
+        except (wire.Closed, wire.Silent, wire.Malformed) as problem:
+            outcome = describe(problem)
+        finally:
+            connection.close()
+        self._keep(label, self._normalise(outcome))
+
+    def note(self, label, value):
+        """Something the scenario found out by itself."""
+        self._keep(label, self._normalise(value))
+
+    def node_id(self):
+        return self.ask("Metadata", 1, {"Topics": []})["Brokers"][0]["NodeId"]
+
+    def leader_epoch(self, topic):
+        listed = self.ask("Metadata", 9, {"Topics": [{"Name": topic}], "AllowAutoTopicCreation": False})
+        return listed["Topics"][0]["Partitions"][0]["LeaderEpoch"]
+
+    def _keep(self, label, value):
+        assert label not in self.steps, f"two steps are named {label}"
+        self.steps[label] = value
+
+    def _normalise(self, value, name="", whole_batches=False):
+        """The answer without what may differ: ids, ports, times, and the texts of errors."""
+        again = lambda v, n=name: self._normalise(v, n, whole_batches)
+        if isinstance(value, dict):
+            return {k: again(v, k) for k, v in value.items()}
+        if isinstance(value, list):
+            return [again(v) for v in value]
+        if isinstance(value, uuid.UUID):
+            if value == scenarios.ZERO_ID or value == scenarios.STRANGE_ID:
+                return str(value)
+            return f"<id of {self.ids.get(value, 'a topic')}>"
+        if name == "Records" and isinstance(value, (bytes, type(None))):
+            found = wire.batch_headers(value)
+            if whole_batches:
+                # Where an answer may be cut is free; which batches are whole is not.
+                found = [h for h in found if "torn" not in h]
+            kept = [again(h, "batch") for h in found]
+            return kept if value is not None else None
+        if name in ("ErrorMessage", "BatchIndexErrorMessage") and not self.texts:
+            return "<text>" if value else value
+        if name == "Documentation":
+            return "<text>" if value else value
+        if name == "FinalizedFeaturesEpoch":
+            return "<epoch>" if value >= 0 else value
+        if name == "ClusterId":
+            return "<cluster>" if value else value
+        if name in ("NodeId", "LeaderId", "ControllerId", "BrokerId", "ReplicaNodes", "IsrNodes") and isinstance(value, int):
+            return "<node>" if value >= 0 else value
+        if name == "Port":
+            return "<port>"
+        if name == "SessionId":
+            return "<session>" if value else value
+        if name in ("ProducerId", "producerId") and 0 <= value < 900_000_000:
+            return f"<producer {self.producer_ids.setdefault(value, len(self.producer_ids))}>"
+        if isinstance(value, int) and not isinstance(value, bool) and abs(value - time.time() * 1000) < 86_400_000:
+            return "<now>"
+        if isinstance(value, bytes):
+            return value.hex()
+        return value
+
+
+def describe(problem):
+    if isinstance(problem, wire.Malformed):
+        return f"malformed: {problem}"
+    return "closed" if isinstance(problem, wire.Closed) else "silent"
+
+
+KEYS = ("ApiKey", "Name", "Topic", "TopicId", "PartitionIndex", "Partition", "Index", "ResourceName", "NodeId")
+
+
+def keyed(items):
+    """A list as a dict: elements by what names them, so that order does not count, else by place."""
+    out = {}
+    for place, item in enumerate(items):
+        key = place
+        if isinstance(item, dict):
+            key = next((item[k] for k in KEYS if item.get(k) not in (None, "")), place)
+        suffix = 2
+        base = key
+        while key in out:
+            key = f"{base} #{suffix}"
+            suffix += 1
+        out[key] = item
+    return out
+
+
+def differences(path, theirs, ours):
+    """(path, what Kafka says, what the target says) of every leaf that differs."""
+    if isinstance(ours, list) and isinstance(theirs, list):
+        ours, theirs = keyed(ours), keyed(theirs)
+        form = "{}[{}]"
+    elif isinstance(ours, dict) and isinstance(theirs, dict):
+        form = "{}.{}"
+    else:
+        if ours != theirs:
+            yield path, ours, theirs
+        return
+    for key in list(theirs) + [k for k in ours if k not in theirs]:
+        inner = form.format(path, key).lstrip(".")
+        if key not in ours or key not in theirs:
+            yield inner, ours.get(key, ABSENT), theirs.get(key, ABSENT)
+        else:
+            yield from differences(inner, ours[key], theirs[key])
+
+
+class _Absent:
+    def __repr__(self):
+        return "absent"
+
+
+ABSENT = _Absent()
+
+
+class Expected:
+    """The differences that are meant: lines of `pattern | reason`; `*` in a pattern stands for anything."""
+
+    def __init__(self, path):
+        self.rules = []
+        if not os.path.exists(path):
+            return
+        with open(path) as lines:
+            for line in lines:
+                if line.strip() and not line.startswith("#"):
+                    pattern, reason = line.split(" | ", 1)
+                    form = ".*".join(re.escape(part) for part in pattern.strip().split("*"))
+                    self.rules.append([pattern.strip(), re.compile(form), reason.strip(), 0])
+
+    def reason(self, where):
+        for rule in self.rules:
+            if rule[1].fullmatch(where):
+                rule[3] += 1
+                return rule[2]
+        return None
+
+    def unused(self):
+        return [rule[0] for rule in self.rules if not rule[3]]
+
+
+def shorten(value):
+    text = repr(value) if value is ABSENT else json.dumps(value, ensure_ascii=False, default=repr)
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--target", choices=["corelane", "kafka"], default="corelane")
+    parser.add_argument("--only", default="", help="only scenarios whose name contains this")
+    parser.add_argument("--texts", action="store_true", help="compare the texts of errors too")
+    parser.add_argument("--show", action="store_true", help="print Kafka's answers")
+    parser.add_argument("--expected", default=os.path.join(wire.HERE, "expected_differences"))
+    options = parser.parse_args()
+    expected = Expected(options.expected if options.target == "corelane" else "")
+    made = []
+    steps = unexpected = meant = 0
+    try:
+        made = [brokers.Kafka(), brokers.Kafka() if options.target == "kafka" else brokers.Corelane()]
+        for broker in made:
+            broker.start()
+        for scenario in scenarios.SCENARIOS:
+            if options.only not in scenario.__name__:
+                continue
+            peers = [Peer(broker, name, options.texts) for broker, name in zip(made, ("kafka", "target"))]
+            for peer in peers:
+                try:
+                    scenario(peer)
+                except Exception:
+                    unexpected += 1
+                    print(f"{scenario.__name__}: {peer.name} did not get to the end\n{traceback.format_exc()}")
+                    if peer.broker.process.poll() is not None:
+                        print(f"the broker ended with {peer.broker.process.returncode}\n{peer.broker.log_tail()}")
+                        peer.broker.start()
+                peer._disconnect()
+            kafka, target = (peer.steps for peer in peers)
+            steps += len(kafka)
+            for label, answer in kafka.items():
+                if options.show:
+                    print(f"  {scenario.__name__}/{label}: {json.dumps(answer, ensure_ascii=False, default=repr)}")
+                if label not in target:
+                    continue
+                for path, theirs, ours in differences("", answer, target[label]):
+                    where = f"{scenario.__name__}/{label}: {path}"
+                    if expected.reason(where):
+                        meant += 1
+                        continue
+                    unexpected += 1
+                    print(f"{where}\n    kafka  {shorten(theirs)}\n    target {shorten(ours)}")
+    finally:
+        for broker in made:
+            broker.destroy()
+    if not options.only:
+        for pattern in expected.unused():
+            print(f"expected, but not seen: {pattern}")
+    print(f"{steps} answers compared: {meant} differences as expected, {unexpected} others")
+    sys.exit(1 if unexpected or not steps else 0)
+
+
+if __name__ == "__main__":
+    main()

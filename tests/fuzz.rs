@@ -1,0 +1,335 @@
+//! Mutation fuzzing on stable Rust: every decoder of bytes that a peer or a disk wrote, fed with damaged good input and
+//! with noise. A target may answer with an error; it may not panic, and may not hold more memory than its bounds.
+//!
+//! `cargo test --test fuzz` runs a few rounds per target. `CORELANE_FUZZ_ROUNDS` runs more, `CORELANE_FUZZ_SEED` begins
+//! elsewhere; a failure names the seed that repeats it with one round.
+//!
+//! A target is a function from a [`Random`] to a check: it makes its own input, so that a new one is one more function
+//! and one more test that calls [`fuzz`].
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use corelane::limits::{DECOMPRESS_WINDOW_BYTES, LZ4_BLOCK_BYTES_MAX};
+use corelane::partition::PartitionState;
+use corelane::partition::lookup::{first_record_at_or_after, record_with_max_timestamp};
+use corelane::partition::validate::{TopicRules, Validation, validate};
+use corelane::protocol::compression::{Codec, Scratch, compress_into, decompress_into};
+use corelane::protocol::record_batch::{
+    BATCH_HEADER_BYTES, BatchBuilder, BatchHeader, BatchView, Header, RecordsIter, TimestampType, batches, crc, stamp,
+};
+use corelane::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+
+/// Rounds per target unless the environment says more: about a second in all.
+const ROUNDS_DEFAULT: u64 = 1000;
+/// What decompression of fuzzed input may produce in these tests, in bytes.
+const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
+/// The clock of every round.
+const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
+
+#[test]
+fn produced_batches_are_validated_without_a_panic() {
+    fuzz("produce", produced_batch);
+}
+
+#[test]
+fn stored_batches_are_read_without_a_panic() {
+    fuzz("stored", stored_batch);
+}
+
+#[test]
+fn compressed_rubbish_ends_within_bounds() {
+    fuzz("decompress", compressed_payload);
+}
+
+#[test]
+fn partition_snapshots_are_decoded_without_a_panic() {
+    fuzz("snapshot", partition_snapshot);
+}
+
+#[test]
+fn every_payload_survives_every_codec() {
+    fuzz("round trip", codec_round_trip);
+}
+
+/// A produce request's records, damaged; half of them with a CRC that is right again, to get past it.
+fn produced_batch(random: &mut Random) {
+    let mut bytes = good_batch(random);
+    mutate(random, &mut bytes);
+    if random.one_in(2) {
+        repair_crc(&mut bytes);
+    }
+    let rules = TopicRules {
+        max_message_bytes: 1024 * 1024,
+        timestamp_type: if random.one_in(4) { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
+        timestamp_before_max_ms: if random.one_in(2) { i64::MAX } else { 1000 },
+        timestamp_after_max_ms: if random.one_in(2) { i64::MAX } else { 1000 },
+        compacted: random.one_in(4),
+        validation: if random.one_in(4) { Validation::Header } else { Validation::Full },
+        ..TopicRules::default()
+    };
+    let version = i16::try_from(random.below(14)).unwrap();
+    let mut scratch = Scratch::new();
+    match validate(&bytes, version, &rules, NOW, &mut scratch) {
+        Ok(mut valid) => {
+            valid.stamp(Offset::new(5), LeaderEpoch::new(1));
+            let stored = [&valid.header, valid.records].concat();
+            let view = BatchView::parse(&stored).expect("a valid batch is a batch");
+            assert!(view.crc_matches());
+            assert_eq!(view.header, valid.fields);
+            assert_eq!(view.header.last_offset(), Offset::new(5).advance(valid.record_count - 1));
+            if rules.validation == Validation::Full {
+                let mut out = Vec::new();
+                let records = view.decompressed(&mut scratch, &mut out, usize::MAX).expect("it was walked");
+                let all: Vec<_> = RecordsIter::new(records, view.header.record_count).collect();
+                assert!(all.iter().all(Result::is_ok), "what was walked can be read");
+                let count = all.len();
+                assert_eq!(u32::try_from(count), Ok(valid.record_count));
+            }
+        }
+        Err(error) => {
+            assert!(matches!(error.kafka_error(), -1 | 2 | 10 | 32 | 76 | 87), "{error}");
+            assert!(!error.to_string().is_empty());
+        }
+    }
+    assert_scratch_is_bounded(&scratch);
+}
+
+/// A batch as a disk may return it: views, iteration and lookups.
+fn stored_batch(random: &mut Random) {
+    let mut bytes = good_batch(random);
+    bytes.extend(good_batch(random));
+    mutate(random, &mut bytes);
+    let mut scratch = Scratch::new();
+    let mut out = Vec::new();
+    for view in batches(&bytes).map_while(Result::ok) {
+        let time = TimestampMs::new(NOW.value() + i64::try_from(random.below(2000)).unwrap() - 1000);
+        let _ = first_record_at_or_after(&view, Offset::new(3), time, &mut scratch);
+        let _ = record_with_max_timestamp(&view, &mut scratch);
+        if let Ok(records) = view.decompressed(&mut scratch, &mut out, OUTPUT_BYTES_MAX) {
+            for record in RecordsIter::new(records, view.header.record_count).map_while(Result::ok) {
+                assert_eq!(record.headers().count(), record.headers().count());
+            }
+        }
+        assert!(out.len() <= OUTPUT_BYTES_MAX);
+        let mut state = PartitionState::new();
+        let mut header = *view.header_bytes();
+        stamp(&mut header, Offset::ZERO, LeaderEpoch::new(0));
+        if BatchHeader::parse(&header).last_offset_delta >= 0 {
+            let _ = state.check(&view.header);
+            state.replay(&header);
+        }
+    }
+    assert_scratch_is_bounded(&scratch);
+}
+
+/// A payload of some codec, damaged, or noise behind the codec's first bytes, read as that codec or as another.
+fn compressed_payload(random: &mut Random) {
+    let codec = random.codec();
+    let mut packed = Vec::new();
+    if random.one_in(4) {
+        compress_into(codec, b"", &mut packed);
+        let noise = random.below(4096);
+        packed.extend(random.bytes(noise));
+    } else {
+        let payload = random.compressible(200_000);
+        if codec == Codec::Snappy && random.one_in(2) {
+            // One raw block, as librdkafka sends it: often too large to be decoded whole.
+            packed = snap::raw::Encoder::new().compress_vec(&payload).unwrap();
+        } else {
+            compress_into(codec, &payload, &mut packed);
+        }
+        mutate(random, &mut packed);
+    }
+    let read_as = if random.one_in(8) { random.codec() } else { codec };
+    let mut scratch = Scratch::new();
+    let mut out = Vec::new();
+    let _ = decompress_into(read_as, &packed, &mut scratch, &mut out, OUTPUT_BYTES_MAX);
+    assert!(out.len() <= OUTPUT_BYTES_MAX);
+    assert_scratch_is_bounded(&scratch);
+    // Whatever happened, the scratch serves the next batch.
+    let mut good = Vec::new();
+    compress_into(read_as, b"the next batch", &mut good);
+    out.clear();
+    decompress_into(read_as, &good, &mut scratch, &mut out, 100).expect("good input after bad");
+    assert_eq!(out, b"the next batch");
+}
+
+/// A partition's state as a checkpoint may return it. What decodes must encode to the same bytes.
+fn partition_snapshot(random: &mut Random) {
+    let mut state = PartitionState::new();
+    for _ in 0..random.below(60) {
+        let mut batch = good_batch(random);
+        let (header, _) = batch.split_first_chunk_mut::<BATCH_HEADER_BYTES>().expect("a whole batch");
+        let epoch = i32::try_from(random.below(8)).unwrap();
+        stamp(header, state.offsets.log_end(), LeaderEpoch::new(epoch));
+        state.replay(header);
+    }
+    let mut bytes = Vec::new();
+    state.snapshot(&mut bytes);
+    let (log_start, log_end) = (state.offsets.log_start(), state.offsets.log_end());
+    assert_eq!(PartitionState::restore(&bytes, log_start, log_end), Ok(state));
+    mutate(random, &mut bytes);
+    if let Ok(restored) = PartitionState::restore(&bytes, log_start, log_end) {
+        let mut again = Vec::new();
+        restored.snapshot(&mut again);
+        assert!(again.len() <= bytes.len() || bytes.is_empty());
+        assert_eq!(PartitionState::restore(&again, log_start, log_end), Ok(restored));
+    }
+}
+
+/// Any payload, compressed and decompressed, is itself.
+fn codec_round_trip(random: &mut Random) {
+    let bytes = random.below(150_000);
+    let payload = if random.one_in(4) { random.bytes(bytes) } else { random.compressible(bytes) };
+    let codec = random.codec();
+    let mut packed = Vec::new();
+    compress_into(codec, &payload, &mut packed);
+    let mut out = Vec::new();
+    decompress_into(codec, &packed, &mut Scratch::new(), &mut out, payload.len()).expect("its own output");
+    assert!(out == payload);
+}
+
+/// Runs a target once per seed. The failing seed is in the panic's message.
+fn fuzz(name: &str, target: impl Fn(&mut Random)) {
+    let rounds = from_environment("CORELANE_FUZZ_ROUNDS").unwrap_or(ROUNDS_DEFAULT);
+    let first = from_environment("CORELANE_FUZZ_SEED").unwrap_or(1);
+    for seed in first..first + rounds {
+        let outcome = catch_unwind(AssertUnwindSafe(|| target(&mut Random::new(seed))));
+        if outcome.is_err() {
+            panic!("fuzz target {name:?} failed: CORELANE_FUZZ_ROUNDS=1 CORELANE_FUZZ_SEED={seed} repeats it");
+        }
+    }
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
+}
+
+fn assert_scratch_is_bounded(scratch: &Scratch) {
+    let bound = (2 * LZ4_BLOCK_BYTES_MAX).max(4 * DECOMPRESS_WINDOW_BYTES);
+    assert!(scratch.window_bytes() <= bound, "{} bytes of window", scratch.window_bytes());
+}
+
+/// A batch that a client might send: a few records of all shapes, any codec, with or without a producer.
+fn good_batch(random: &mut Random) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(random.codec());
+    for _ in 0..1 + random.below(20) {
+        let key = random.one_in(2).then(|| random.compressible(40));
+        let value = (!random.one_in(8)).then(|| random.compressible(2000));
+        let name = random.compressible(10);
+        let header = Header { key: &name, value: random.one_in(2).then_some(&b"value"[..]) };
+        let headers = [header; 3];
+        let headers = &headers[..random.below(4)];
+        let time = NOW.value() + i64::try_from(random.below(1000)).unwrap() - 500;
+        builder.append(TimestampMs::new(time), key.as_deref(), value.as_deref(), headers);
+    }
+    if random.one_in(2) {
+        let id = ProducerId::new(i64::try_from(random.below(5)).unwrap());
+        let epoch = ProducerEpoch::new(i16::try_from(random.below(3)).unwrap());
+        let sequence = Sequence::new(i32::try_from(random.below(1000)).unwrap());
+        builder.producer(id, epoch, sequence);
+    }
+    builder.build()
+}
+
+/// Makes length and CRC fit what the bytes have become, so that the checks behind them are reached.
+fn repair_crc(bytes: &mut [u8]) {
+    let size = bytes.len();
+    if let Some((header, records)) = bytes.split_first_chunk_mut::<BATCH_HEADER_BYTES>() {
+        let mut fields = BatchHeader::parse(header);
+        fields.length = i32::try_from(size - 12).unwrap();
+        fields.crc = crc(header, records);
+        *header = fields.to_bytes();
+    }
+}
+
+/// Damages bytes the way wires, disks and enemies do: flips, edge values, cuts, insertions, repeats. Sometimes not at all.
+fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
+    const EDGES: [u32; 8] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
+    for _ in 0..random.below(6) {
+        if bytes.is_empty() {
+            return;
+        }
+        // Half of the damage goes to the first bytes: headers hold the lengths.
+        let reach = if random.one_in(2) { bytes.len().min(80) } else { bytes.len() };
+        let at = random.below(reach);
+        match random.below(7) {
+            0 => bytes[at] ^= 1 << random.below(8),
+            1 => bytes[at] = random.bytes(1)[0],
+            2 => {
+                let edge = EDGES[random.below(EDGES.len())].to_be_bytes();
+                let end = bytes.len().min(at + edge.len());
+                bytes[at..end].copy_from_slice(&edge[..end - at]);
+            }
+            3 => bytes.truncate(at),
+            4 => {
+                let count = random.below(20);
+                let noise = random.bytes(count);
+                bytes.splice(at..at, noise);
+            }
+            5 => {
+                let end = bytes.len().min(at + random.below(300));
+                bytes.extend_from_within(at..end);
+            }
+            _ => {
+                let end = bytes.len().min(at + random.below(30));
+                bytes.drain(at..end);
+            }
+        }
+    }
+}
+
+/// A small generator of our own (SplitMix64), so that a seed means the same on every machine and version.
+struct Random {
+    state: u64,
+}
+
+impl Random {
+    fn new(seed: u64) -> Random {
+        Random { state: seed }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// A number below `bound`, or 0 when that is 0.
+    fn below(&mut self, bound: usize) -> usize {
+        let bound = u64::try_from(bound).unwrap().max(1);
+        usize::try_from(self.next() % bound).unwrap()
+    }
+
+    fn one_in(&mut self, chances: usize) -> bool {
+        self.below(chances) == 0
+    }
+
+    fn bytes(&mut self, count: usize) -> Vec<u8> {
+        (0..count).map(|_| self.next().to_le_bytes()[0]).collect()
+    }
+
+    /// Up to `bytes_max` bytes in which some repeat.
+    fn compressible(&mut self, bytes_max: usize) -> Vec<u8> {
+        let target = self.below(bytes_max + 1);
+        let mut out = Vec::with_capacity(target);
+        while out.len() < target {
+            if out.len() > 8 && !self.one_in(4) {
+                let start = self.below(out.len());
+                let end = out.len().min(start + 1 + self.below(200));
+                out.extend_from_within(start..end);
+            } else {
+                let count = 1 + self.below(24);
+                out.extend(self.bytes(count));
+            }
+        }
+        out.truncate(target);
+        out
+    }
+
+    fn codec(&mut self) -> Codec {
+        Codec::ALL[self.below(Codec::ALL.len())]
+    }
+}

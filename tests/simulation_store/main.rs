@@ -1,0 +1,203 @@
+//! The store in simulation: random load, crashes at random moments, several lives over one disk, and a model beside it.
+//!
+//! Checked at every opening: the store equals the model after some prefix of the log that holds everything that was
+//! seen safe; every batch is read back as it was appended; offsets are dense; what was lost once stays lost; recovering
+//! a copy of the disk again, or from all entries without the checkpoint, finds the same.
+//!
+//! `CORELANE_SEEDS=1000 cargo test --test simulation_store` runs more seeds, `CORELANE_SEED=7` one of them.
+
+mod batches;
+mod model;
+mod workload;
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::rc::Rc;
+
+use corelane::simulation::disk::{Disk, Moment, Operation};
+use corelane::simulation::random::Random;
+use corelane::simulation::seeds::Seeds;
+use corelane::simulation::{Crash, Ended, Simulation};
+use corelane::store::OpenError;
+use corelane::store::format::SegmentHeader;
+
+use model::{Logs, Model};
+use workload::{Ending, Plan, check_contents, live, open};
+
+/// What a run is after, beside the crashes that all have.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Theme {
+    /// Nothing else: the disk works.
+    Crashes,
+    /// Writes, flushes and creations fail now and then.
+    Faults,
+}
+
+/// Runs one seed and gives the trace.
+fn run(seed: u64, theme: Theme) -> u64 {
+    let mut random = Random::new(seed).split();
+    let plan = Plan::draw(&mut random);
+    let model = Rc::new(RefCell::new(Model::default()));
+    let mut simulation = Simulation::new(seed);
+    let lives = random.range(3..9);
+    for _ in 0..lives {
+        let crash = *random.pick(&[Crash::Process, Crash::Power]);
+        let acts = *random.pick(&[5, 40, 300, 1500]);
+        let ending = if random.chance(1, 5) { Ending::Close(acts) } else { Ending::Crash(acts, crash) };
+        arm_crash(&mut simulation, &mut random, crash);
+        let faulty = theme == Theme::Faults && random.chance(1, 2);
+        if faulty {
+            arm_fault(&simulation, &mut random);
+        }
+        let (plan_now, model_now, random_now) = (plan.clone(), Rc::clone(&model), random.split());
+        let ended = simulation.run(|runtime| live(runtime, plan_now, model_now, random_now, ending, faulty));
+        simulation.disk().clear_traps();
+        simulation.disk().change(|options| options.capacity_bytes = u64::MAX);
+        model.borrow_mut().on_end(match ended {
+            Ended::Crashed(crash) => Some(crash),
+            Ended::Finished(()) => None,
+        });
+        // A failed flush gives up what it should have saved, and no later life can tell: only a power cut tells.
+        if faulty || random.chance(1, 4) {
+            simulation.cut_power();
+            model.borrow_mut().on_end(Some(Crash::Power));
+        }
+        compare_recoveries(&simulation, &plan, random.next());
+    }
+    // The last opening checks what the last crash left.
+    let closing = live_to_the_end(&mut simulation, &plan, &model, &mut random);
+    assert_eq!(closing, Ended::Finished(()));
+    simulation.trace()
+}
+
+fn live_to_the_end(
+    simulation: &mut Simulation,
+    plan: &Plan,
+    model: &Rc<RefCell<Model>>,
+    random: &mut Random,
+) -> Ended<()> {
+    let (plan, model, random) = (plan.clone(), Rc::clone(model), random.split());
+    simulation.run(|runtime| live(runtime, plan, model, random, Ending::Close(20), false))
+}
+
+/// Chooses a moment for the crash that the load does not know: a step, or an operation on a file.
+fn arm_crash(simulation: &mut Simulation, random: &mut Random, crash: Crash) {
+    match random.below(3) {
+        0 => {
+            let magnitude = 1 << random.range(4..16);
+            simulation.crash_after(random.below(magnitude), crash);
+        }
+        1 => {
+            let operations = [
+                (Operation::Write, "checkpoint"),
+                (Operation::Flush, "checkpoint"),
+                (Operation::Write, "segment"),
+                (Operation::Flush, "segment"),
+                (Operation::Create, ""),
+                (Operation::SyncDirectory, ""),
+                (Operation::Read, "segment"),
+            ];
+            let (operation, path) = *random.pick(&operations);
+            let moment = *random.pick(&[Moment::Begun, Moment::Completed]);
+            simulation.disk().crash_at(operation, moment, path, random.below(12), crash);
+        }
+        // Whatever the load says.
+        _ => {}
+    }
+}
+
+fn arm_fault(simulation: &Simulation, random: &mut Random) {
+    let skip = random.below(40);
+    match random.below(5) {
+        0 => simulation.disk().fail(Operation::Write, "segment", skip),
+        1 => simulation.disk().fail(Operation::Flush, "segment", skip),
+        2 => simulation.disk().fail(Operation::Write, "checkpoint", skip / 8),
+        3 => simulation.disk().fail(Operation::Flush, "checkpoint", skip / 8),
+        _ => simulation.disk().fail(Operation::Create, "", skip / 8),
+    }
+}
+
+/// Recovers copies of the disk: twice in a row, and without checkpoint. All must find the same.
+fn compare_recoveries(simulation: &Simulation, plan: &Plan, seed: u64) {
+    let disk = simulation.disk().fork();
+    let mut twice = Simulation::with_disk(seed, disk);
+    let first = recovered(&mut twice, plan, false).unwrap_or_else(|error| panic!("a copy does not open: {error}"));
+    twice.cut_power();
+    let second = recovered(&mut twice, plan, false).unwrap_or_else(|error| panic!("it opens only once: {error}"));
+    assert_eq!(first, second, "recovery of what recovery left finds something else");
+    if !every_segment_exists(&simulation.disk()) {
+        return; // Some were reused: not every entry exists any more.
+    }
+    let mut rebuilt = Simulation::with_disk(seed, simulation.disk().fork());
+    let all = recovered(&mut rebuilt, plan, true).unwrap_or_else(|error| panic!("a copy cannot be rebuilt: {error}"));
+    assert_eq!(first, all, "the scan of all entries finds something else than the checkpoint");
+}
+
+/// True when the headers on disk name all segments from the first to the newest.
+fn every_segment_exists(disk: &Disk) -> bool {
+    let mut numbers = BTreeSet::new();
+    for path in disk.paths() {
+        let content = disk.content(&path).expect("a path that was just listed");
+        let header = content.get(..4096).and_then(|block| SegmentHeader::decode(block).ok());
+        numbers.extend(header.map(|header| header.number.value()));
+    }
+    numbers.last().is_none_or(|last| numbers.len() == usize::try_from(*last).unwrap())
+}
+
+/// What a store on this machine finds when it opens.
+fn recovered(simulation: &mut Simulation, plan: &Plan, rebuild: bool) -> Result<Logs, OpenError> {
+    let options = plan.options(rebuild);
+    simulation.run(|runtime| async move { open(&runtime, options).await.map(|(_, logs)| logs) }).finished()
+}
+
+#[test]
+fn what_was_acknowledged_survives_crashes() {
+    Seeds::from_environment(60).each(|seed| {
+        run(seed, Theme::Crashes);
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_failing_disks_and_crashes() {
+    Seeds::from_environment(60).each(|seed| {
+        run(seed, Theme::Faults);
+    });
+}
+
+#[test]
+fn one_seed_gives_one_trace() {
+    Seeds::from_environment(3).each(|seed| assert_eq!(run(seed, Theme::Faults), run(seed, Theme::Faults)));
+}
+
+#[test]
+fn an_empty_disk_opens_and_opens_again() {
+    let plan = Plan::draw(&mut Random::new(1));
+    let mut simulation = Simulation::new(1);
+    for _ in 0..3 {
+        assert!(recovered(&mut simulation, &plan, false).unwrap().is_empty());
+        simulation.cut_power();
+    }
+}
+
+#[test]
+fn a_closed_store_gives_back_everything() {
+    let plan = Plan::draw(&mut Random::new(1));
+    let mut simulation = Simulation::new(1);
+    let model = Rc::new(RefCell::new(Model::default()));
+    for life in 0..4 {
+        let (plan, shared) = (plan.clone(), Rc::clone(&model));
+        simulation.run(|runtime| live(runtime, plan, shared, Random::new(life), Ending::Close(500), false)).finished();
+        let all = model.borrow().required();
+        model.borrow_mut().on_end(Some(Crash::Power));
+        simulation.cut_power();
+        assert_eq!(model.borrow().required(), all, "closing flushed everything");
+    }
+    let (shared, options) = (Rc::clone(&model), plan.options(false));
+    simulation
+        .run(|runtime| async move {
+            let (store, found) = open(&runtime, options).await.unwrap();
+            assert_eq!(shared.borrow_mut().recover(&found), 0);
+            check_contents(&store, &shared).await;
+        })
+        .finished();
+}
