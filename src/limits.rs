@@ -312,3 +312,6 @@ const _: () = assert!(5 * PARTITIONS_MAX <= ARRAY_ELEMENTS_PER_MESSAGE_MAX);
 /// A segment that was sealed makes a checkpoint due, but not sooner than this part of the interval after the last one:
 /// at full speed segments are sealed faster than checkpoints are worth.
 pub const CHECKPOINT_PAUSE_DIVISOR: u64 = 10;
+
+/// How often a shard publishes the numbers of its store, in milliseconds.
+pub const METRICS_INTERVAL_MS: u64 = 1000;

@@ -165,8 +165,6 @@ pub struct ShardMetrics {
     pub produce_records: Counter,
     /// Bytes of record batches given to consumers.
     pub fetch_bytes: Counter,
-    /// Record batches given to consumers.
-    pub fetch_batches: Counter,
     /// Requests whose data came from or went to another core.
     pub crossings: Counter,
     /// Time of each flush.
@@ -179,16 +177,18 @@ pub struct ShardMetrics {
     pub memory_bytes: Gauge,
     /// Bytes of memory the shard may use.
     pub memory_bytes_max: Gauge,
-    /// Bytes of the log: appended, then written, then durable, since the store was opened.
+    /// Bytes of log entries appended since the store was opened, headers included.
     pub log_appended_bytes: Gauge,
-    /// Of `log_appended_bytes`, those whose write completed.
-    pub log_written_bytes: Gauge,
-    /// Of `log_written_bytes`, those that a flush made durable.
-    pub log_durable_bytes: Gauge,
-    /// Bytes of live segments on disk.
-    pub store_bytes: Gauge,
-    /// Segments on disk.
+    /// Bytes given to disk writes since the store was opened: above `log_appended_bytes` by what was written again.
+    pub disk_written_bytes: Gauge,
+    /// Disk writes completed since the store was opened.
+    pub disk_writes: Gauge,
+    /// Checkpoints written since the store was opened.
+    pub checkpoints: Gauge,
+    /// Segments with live data, the open one included.
     pub segments: Gauge,
+    /// Segment files ready for reuse.
+    pub segments_free: Gauge,
     /// 1 when the store is read-only after a failed write or flush.
     pub store_read_only: Gauge,
     /// Partitions the shard owns.
@@ -211,7 +211,6 @@ impl ShardMetrics {
             produce_batches: Counter::default(),
             produce_records: Counter::default(),
             fetch_bytes: Counter::default(),
-            fetch_batches: Counter::default(),
             crossings: Counter::default(),
             flush_time: Histogram::default(),
             cache_hits: Counter::default(),
@@ -219,10 +218,11 @@ impl ShardMetrics {
             memory_bytes: Gauge::default(),
             memory_bytes_max: Gauge::default(),
             log_appended_bytes: Gauge::default(),
-            log_written_bytes: Gauge::default(),
-            log_durable_bytes: Gauge::default(),
-            store_bytes: Gauge::default(),
+            disk_written_bytes: Gauge::default(),
+            disk_writes: Gauge::default(),
+            checkpoints: Gauge::default(),
             segments: Gauge::default(),
+            segments_free: Gauge::default(),
             store_read_only: Gauge::default(),
             partitions: Gauge::default(),
             requests: [const { OnceLock::new() }; API_KEYS_MAX],
@@ -306,17 +306,17 @@ const METRICS: &[Metric] = &[
     counter("corelane_produce_batches_total", "Record batches appended.", |m| m.produce_batches.value()),
     counter("corelane_produce_records_total", "Records appended.", |m| m.produce_records.value()),
     counter("corelane_fetch_bytes_total", "Bytes of record batches given to consumers.", |m| m.fetch_bytes.value()),
-    counter("corelane_fetch_batches_total", "Record batches given to consumers.", |m| m.fetch_batches.value()),
     counter("corelane_crossings_total", "Requests whose data crossed a core.", |m| m.crossings.value()),
     counter("corelane_cache_hits_total", "Reads answered from memory.", |m| m.cache_hits.value()),
     counter("corelane_cache_misses_total", "Reads that went to the disk.", |m| m.cache_misses.value()),
     gauge("corelane_memory_bytes", "Memory in use for blocks and requests.", |m| m.memory_bytes.value()),
     gauge("corelane_memory_bytes_max", "Memory the shard may use.", |m| m.memory_bytes_max.value()),
-    gauge("corelane_log_appended_bytes", "Log bytes appended since the store was opened.", |m| m.log_appended_bytes.value()),
-    gauge("corelane_log_written_bytes", "Log bytes written since the store was opened.", |m| m.log_written_bytes.value()),
-    gauge("corelane_log_durable_bytes", "Log bytes flushed since the store was opened.", |m| m.log_durable_bytes.value()),
-    gauge("corelane_store_bytes", "Bytes of live segments on disk.", |m| m.store_bytes.value()),
-    gauge("corelane_segments", "Segments on disk.", |m| m.segments.value()),
+    gauge("corelane_log_appended_bytes", "Log bytes appended since the start.", |m| m.log_appended_bytes.value()),
+    gauge("corelane_disk_written_bytes", "Bytes given to writes since the start.", |m| m.disk_written_bytes.value()),
+    gauge("corelane_disk_writes", "Writes completed since the start.", |m| m.disk_writes.value()),
+    gauge("corelane_checkpoints", "Checkpoints written since the start.", |m| m.checkpoints.value()),
+    gauge("corelane_segments", "Segments with live data.", |m| m.segments.value()),
+    gauge("corelane_segments_free", "Segment files ready for reuse.", |m| m.segments_free.value()),
     gauge("corelane_store_read_only", "1 after a failed write or flush.", |m| m.store_read_only.value()),
     gauge("corelane_partitions", "Partitions the shard owns.", |m| m.partitions.value()),
 ];

@@ -110,6 +110,7 @@ impl<N: Network, S: Service<N::Buffer>> Server<N, S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Runtime;
     use crate::runtime::glommio::{Cores, ShardPlan, run_shards};
     use std::future::Future;
 
@@ -145,6 +146,43 @@ mod tests {
             drop((first, second));
             check_free(address).unwrap();
         });
+    }
+
+    #[test]
+    fn connections_to_a_shared_port_reach_every_shard() {
+        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        check_free(address).unwrap();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        let stop = crate::server::Shutdown::new();
+        let shutdown = stop.clone();
+        let shards = thread::spawn(move || {
+            let plan = ShardPlan { count: 2, cpus: Cores::of_this_process().cpus, io_memory_bytes: 65536 };
+            run_shards(&plan, move |_, runtime| {
+                let (ready, shutdown) = (ready.clone(), shutdown.clone());
+                async move {
+                    let listener = bind(&runtime, address, true).await.unwrap();
+                    ready.send(()).unwrap();
+                    let accepted = Rc::new(std::cell::Cell::new(0));
+                    let count = Rc::clone(&accepted);
+                    runtime.spawn(async move {
+                        while listener.accept().await.is_ok() {
+                            count.set(count.get() + 1);
+                        }
+                    });
+                    shutdown.requested().await;
+                    accepted.get()
+                }
+            })
+            .unwrap()
+        });
+        is_ready.recv().unwrap();
+        is_ready.recv().unwrap();
+        let connected: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        thread::sleep(Duration::from_millis(200));
+        stop.request();
+        let accepted = shards.join().unwrap();
+        assert_eq!(accepted.iter().sum::<usize>(), connected.len());
+        assert!(accepted.iter().all(|count| *count > 0), "{accepted:?}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ pub mod recovery;
 pub mod retention;
 
 mod fetch;
+mod measure;
 mod offsets;
 mod produce;
 
@@ -38,6 +39,7 @@ use crate::types::{
 };
 
 use self::levels::{Levels, WaitError};
+use self::measure::Measured;
 use self::message::Published;
 use self::partition::Partition;
 use self::purgatory::Purgatory;
@@ -75,6 +77,7 @@ pub struct Shard<R: Runtime> {
     purgatory: Rc<Purgatory>,
     scratch: RefCell<Scratch>,
     stopping: Cell<bool>,
+    measured: Cell<Measured>,
 }
 
 impl<R: Runtime> Shard<R> {
@@ -109,6 +112,7 @@ impl<R: Runtime> Shard<R> {
             purgatory: Rc::default(),
             scratch: RefCell::new(Scratch::new()),
             stopping: Cell::new(false),
+            measured: Cell::default(),
         });
         shard.store.set_owner(Rc::new(StoreOwner { shard: Rc::downgrade(&shard) }));
         shard
@@ -124,6 +128,7 @@ impl<R: Runtime> Shard<R> {
             }
         });
         retention::start(self);
+        retention::start_producer_expiry(self);
     }
 
     /// Ends the background tasks; the store is closed by the caller.
@@ -140,6 +145,7 @@ impl<R: Runtime> Shard<R> {
         let now = self.runtime.now();
         self.levels.on_tick(now);
         self.purgatory.on_tick(now);
+        self.measure_on_tick(now);
     }
 
     /// The metadata as this shard knows it.
@@ -242,6 +248,7 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn on_progress(&self) {
+        self.measure_on_progress();
         self.levels.advance(self.store.progress(), self.store.failure(), |mark| {
             mark.partition.on_level(mark.log_end, mark.bytes);
         });

@@ -1,4 +1,5 @@
-//! Retention: the log start of each partition follows its topic's limits of time and size.
+//! Retention: the log start of each partition follows its topic's limits of time and size; producers that have been
+//! silent for too long are forgotten.
 //!
 //! Moves log starts and nothing else; a segment in which nothing is live any more is recycled by the store. A topic with
 //! `cleanup.policy=compact` alone is never touched.
@@ -25,6 +26,22 @@ pub fn start<R: Runtime>(shard: &Rc<Shard<R>>) {
             if let Err(error) = run(&shard).await {
                 tracing::error!("shard {}: retention stops: {error}", shard.id);
                 return;
+            }
+        }
+    });
+}
+
+/// Starts the task that forgets idempotent producers, with Kafka's `producer.id.expiration.check.interval.ms`.
+pub fn start_producer_expiry<R: Runtime>(shard: &Rc<Shard<R>>) {
+    let shard = Rc::clone(shard);
+    shard.runtime.clone().spawn(async move {
+        let interval = Duration::from_millis(shard.config.producer_id_expiration_check_interval_ms.unsigned_abs());
+        while !shard.is_stopping() {
+            shard.runtime.sleep(interval).await;
+            for partition in shard.all_partitions() {
+                let now = shard.runtime.wall_clock();
+                partition.state_mut().producers.expire(now, shard.config.producer_id_expiration_ms);
+                shard.runtime.yield_now().await;
             }
         }
     });

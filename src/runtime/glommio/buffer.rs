@@ -2,14 +2,16 @@
 //!
 //! One core only. Memory comes from the executor's registered pool while that lasts, then from the allocator. Fresh
 //! memory from the allocator costs a page fault per 4 KiB when first touched, more than copying into it, so freed
-//! blocks are kept for the next `allocate`.
+//! blocks are kept for the next `allocate`. What is allocated here lives long (the tail cache) and takes at most half of
+//! the pool: the other half serves reads, whose memory glommio allocates itself. Measured, 1 MiB reads one at a time:
+//! from the pool 3.1 GB/s, from the allocator 0.7.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 
-use glommio::allocate_dma_buffer;
 use glommio::io::ReadResult;
+use glommio::{allocate_dma_buffer, allocate_dma_buffer_global};
 
 use crate::limits::{BLOCK_BYTES, IO_ALIGNMENT, SPARE_BLOCKS_MAX};
 use crate::runtime::Buffer;
@@ -21,6 +23,8 @@ pub struct GlommioBuffer {
     memory: Rc<glommio::io::DmaBuffer>,
     /// True for what a read returned: glommio lends that memory read-only.
     read_only: bool,
+    /// True when it counts against the pool's half.
+    is_pooled: bool,
     spares: Rc<Spares>,
 }
 
@@ -30,15 +34,15 @@ impl GlommioBuffer {
         assert!(bytes > 0);
         assert!(bytes.is_multiple_of(IO_ALIGNMENT));
         let spare = if bytes == BLOCK_BYTES { spares.blocks.borrow_mut().pop() } else { None };
-        let memory = spare.unwrap_or_else(|| Rc::new(allocate_dma_buffer(bytes)));
+        let (memory, is_pooled) = spare.unwrap_or_else(|| spares.allocate(bytes));
         assert!(memory.as_ptr().addr().is_multiple_of(IO_ALIGNMENT));
-        GlommioBuffer { memory, read_only: false, spares: Rc::clone(spares) }
+        GlommioBuffer { memory, read_only: false, is_pooled, spares: Rc::clone(spares) }
     }
 
     /// Takes over what a read returned in full.
     pub(super) fn from_read(read: ReadResult, spares: &Rc<Spares>) -> GlommioBuffer {
         assert!(read.len().is_multiple_of(IO_ALIGNMENT));
-        GlommioBuffer { memory: Rc::new(read.into()), read_only: true, spares: Rc::clone(spares) }
+        GlommioBuffer { memory: Rc::new(read.into()), read_only: true, is_pooled: false, spares: Rc::clone(spares) }
     }
 
     /// The memory, for a write that outlives this call.
@@ -62,10 +66,10 @@ impl Buffer for GlommioBuffer {
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
         if self.read_only {
-            let mut own = allocate_dma_buffer(self.memory.len());
-            own.as_bytes_mut().copy_from_slice(self.memory.as_bytes());
-            self.memory = Rc::new(own);
-            self.read_only = false;
+            let (mut own, is_pooled) = self.spares.allocate(self.memory.len());
+            let target = Rc::get_mut(&mut own).expect("it was just allocated");
+            target.as_bytes_mut().copy_from_slice(self.memory.as_bytes());
+            (self.memory, self.is_pooled, self.read_only) = (own, is_pooled, false);
         }
         Rc::get_mut(&mut self.memory).expect("no write of this buffer is in flight").as_bytes_mut()
     }
@@ -73,12 +77,15 @@ impl Buffer for GlommioBuffer {
 
 impl Drop for GlommioBuffer {
     fn drop(&mut self) {
-        let reusable = !self.read_only && self.memory.len() == BLOCK_BYTES && Rc::strong_count(&self.memory) == 1;
-        if reusable {
+        let is_ours = !self.read_only && Rc::strong_count(&self.memory) == 1;
+        if is_ours && self.memory.len() == BLOCK_BYTES {
             let mut blocks = self.spares.blocks.borrow_mut();
             if blocks.len() < SPARE_BLOCKS_MAX {
-                blocks.push(Rc::clone(&self.memory));
+                return blocks.push((Rc::clone(&self.memory), self.is_pooled));
             }
+        }
+        if self.is_pooled {
+            self.spares.pooled_bytes.set(self.spares.pooled_bytes.get() - self.memory.len());
         }
     }
 }
@@ -89,8 +96,48 @@ impl fmt::Debug for GlommioBuffer {
     }
 }
 
-/// Blocks that nobody uses at the moment, at most `SPARE_BLOCKS_MAX`.
-#[derive(Default)]
+/// Blocks that nobody uses at the moment, and how much of the pool is out.
 pub(super) struct Spares {
-    blocks: RefCell<Vec<Rc<glommio::io::DmaBuffer>>>,
+    /// At most `SPARE_BLOCKS_MAX`, each with whether it came from the pool.
+    blocks: RefCell<Vec<(Rc<glommio::io::DmaBuffer>, bool)>>,
+    /// Bytes of the pool that buffers and spare blocks have.
+    pooled_bytes: Cell<usize>,
+    /// Half of the pool.
+    pooled_bytes_max: usize,
+}
+
+impl Spares {
+    /// None yet, over a pool of `io_memory_bytes`.
+    pub(super) fn new(io_memory_bytes: usize) -> Spares {
+        Spares { blocks: RefCell::default(), pooled_bytes: Cell::new(0), pooled_bytes_max: io_memory_bytes / 2 }
+    }
+
+    fn allocate(&self, bytes: usize) -> (Rc<glommio::io::DmaBuffer>, bool) {
+        let pooled_bytes = self.pooled_bytes.get() + bytes;
+        if pooled_bytes > self.pooled_bytes_max {
+            return (Rc::new(allocate_dma_buffer_global(bytes)), false);
+        }
+        self.pooled_bytes.set(pooled_bytes);
+        (Rc::new(allocate_dma_buffer(bytes)), true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_leave_half_of_the_pool_to_reads() {
+        let executor = glommio::LocalExecutorBuilder::default().make().unwrap();
+        executor.run(async {
+            let spares = Rc::new(Spares::new(8 * BLOCK_BYTES));
+            let many: Vec<GlommioBuffer> = (0..30).map(|_| GlommioBuffer::allocate(BLOCK_BYTES, &spares)).collect();
+            assert_eq!(many.iter().filter(|buffer| buffer.is_pooled).count(), 4);
+            drop(many);
+            // Spare blocks still hold what they took.
+            assert_eq!(spares.blocks.borrow().len(), SPARE_BLOCKS_MAX);
+            let pooled = spares.blocks.borrow().iter().filter(|(_, is_pooled)| *is_pooled).count();
+            assert_eq!(spares.pooled_bytes.get(), pooled * BLOCK_BYTES);
+        });
+    }
 }

@@ -108,7 +108,7 @@ where
             // A closed channel means that a sibling did not start.
             may_go.recv().ok()?;
             Some(run_or_abort(id, || {
-                executor.run(async { shard(id, GlommioRuntime::with_clock(clock_started)).await })
+                executor.run(async { shard(id, GlommioRuntime::with(clock_started, io_memory_bytes)).await })
             }))
         };
         let thread = match thread::Builder::new().name(format!("shard-{id}")).spawn(body) {

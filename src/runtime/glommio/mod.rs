@@ -59,17 +59,17 @@ impl GlommioRuntime {
     ///
     /// Panics outside an executor.
     pub fn on_executor() -> GlommioRuntime {
-        GlommioRuntime::with_clock(Instant::now())
+        GlommioRuntime::with(Instant::now(), IO_MEMORY_BYTES_DEFAULT)
     }
 
-    /// As [`on_executor`](Self::on_executor), with a given zero of the clock.
-    pub(crate) fn with_clock(started: Instant) -> GlommioRuntime {
+    /// As [`on_executor`](Self::on_executor), with a given zero of the clock, on an executor with that much I/O memory.
+    fn with(started: Instant, io_memory_bytes: usize) -> GlommioRuntime {
         glommio::spawn_local(tick()).detach();
         let inner = Inner {
             started,
             random_key: RandomState::new(),
             random_count: Cell::new(0),
-            spares: Rc::new(Spares::default()),
+            spares: Rc::new(Spares::new(io_memory_bytes)),
             io_due: Cell::new(Instant::now() + IO_INTERVAL),
         };
         GlommioRuntime { inner: Rc::new(inner) }
@@ -78,6 +78,9 @@ impl GlommioRuntime {
 
 /// How long tasks may yield among themselves before I/O gets its turn. A turn costs about 30 µs, a plain yield 0.2.
 const IO_INTERVAL: Duration = Duration::from_millis(1);
+
+/// I/O memory of an executor that was not told otherwise: glommio's default.
+const IO_MEMORY_BYTES_DEFAULT: usize = 10 * 1024 * 1024;
 
 /// The shortest sleep that passes through the executor's loop: shorter ones are over before they begin.
 const SLEEP_MIN: Duration = Duration::from_micros(1);

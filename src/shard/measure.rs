@@ -1,0 +1,55 @@
+//! What a shard tells its metrics about its store: every flush as it ends, everything else once in a while.
+//!
+//! The store counts for itself and knows no metrics; nothing here runs per append.
+
+use super::Shard;
+use crate::limits::METRICS_INTERVAL_MS;
+use crate::runtime::Runtime;
+use crate::types::MonotonicUs;
+
+/// What was told already.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Measured {
+    flushes: u64,
+    tail_reads: u64,
+    cold_reads: u64,
+    next: MonotonicUs,
+}
+
+impl<R: Runtime> Shard<R> {
+    /// Records a flush that ended since the last progress. Flushes come one after the other, so none is missed.
+    pub(super) fn measure_on_progress(&self) {
+        let stats = self.store.stats();
+        let mut measured = self.measured.get();
+        if stats.flushes > measured.flushes {
+            self.metrics.flush_time.record(stats.flush_us);
+            measured.flushes = stats.flushes;
+            self.measured.set(measured);
+        }
+    }
+
+    /// Publishes the numbers of the store when they are due.
+    pub(super) fn measure_on_tick(&self, now: MonotonicUs) {
+        let mut measured = self.measured.get();
+        if now < measured.next {
+            return;
+        }
+        let stats = self.store.stats();
+        let metrics = &self.metrics;
+        metrics.cache_hits.add(stats.tail_reads - measured.tail_reads);
+        metrics.cache_misses.add(stats.cold_reads - measured.cold_reads);
+        metrics.log_appended_bytes.set(stats.appended_bytes);
+        metrics.disk_written_bytes.set(stats.written_bytes);
+        metrics.disk_writes.set(stats.writes);
+        metrics.memory_bytes.set(stats.memory_bytes);
+        metrics.segments.set(stats.segments_live);
+        metrics.segments_free.set(stats.segments_free);
+        metrics.checkpoints.set(stats.checkpoints);
+        metrics.partitions.set(u64::try_from(self.partition_count()).expect("a count fits 64 bits"));
+        metrics.store_read_only.set(u64::from(self.store.failure().is_some()));
+        measured.tail_reads = stats.tail_reads;
+        measured.cold_reads = stats.cold_reads;
+        measured.next = now.plus_ms(METRICS_INTERVAL_MS);
+        self.measured.set(measured);
+    }
+}
