@@ -8,7 +8,7 @@
 //!   changes them while the broker runs.
 //! - **Broker logger** (8): checked as in Kafka, then INVALID_REQUEST: no logger is configured through the protocol. The
 //!   same for client metrics (16) and groups (32), which are not there yet.
-//! - A type that Kafka does not know fails the whole request.
+//! - A type that Kafka does not know fails the whole request. A resource that stands twice is described once.
 //! - Documentation (3+) says of a configuration without effect here that it has none, and why.
 
 use std::borrow::Cow;
@@ -57,12 +57,16 @@ fn respond<'a>(
     let describer = Describer { image, config, node, request };
     let known = |resource: &DescribeConfigsResource<'_>| type_name(resource.resource_type).is_some();
     let stranger = request.resources.iter().find(|resource| !known(resource));
-    let results = request.resources.iter().map(|resource| match stranger {
+    // A resource that stands twice is described once: clients take the rows by name, and a small request must not grow
+    // into a huge answer.
+    let mut seen = HashSet::new();
+    let mut first = |resource: &&DescribeConfigsResource<'_>| {
+        seen.insert((resource.resource_type, resource.resource_name.to_string()))
+    };
+    let results = request.resources.iter().filter(|resource| first(resource)).map(|resource| match stranger {
         None => describer.describe(resource),
         Some(stranger) => {
-            let message =
-                format!("Unexpected resource type {} for resource {}", stranger.resource_type, stranger.resource_name);
-            failed(resource, Refusal::invalid(message))
+            failed(resource, Refusal::invalid(format!("Unexpected resource type {}", stranger.resource_type)))
         }
     });
     DescribeConfigsResponse { throttle_time_ms: 0, results: results.collect() }
@@ -80,22 +84,22 @@ fn type_name(resource_type: i8) -> Option<&'static str> {
     }
 }
 
-/// Why a resource is not described.
+/// Why a resource is not described. Where Kafka has nothing to say, its message is empty, not null.
 struct Refusal {
     error: ErrorCode,
-    message: Option<String>,
+    message: String,
 }
 
 impl Refusal {
     fn invalid(message: impl Into<String>) -> Refusal {
-        Refusal { error: ErrorCode::InvalidRequest, message: Some(message.into()) }
+        Refusal { error: ErrorCode::InvalidRequest, message: message.into() }
     }
 }
 
 fn failed<'a>(resource: &DescribeConfigsResource<'a>, refusal: Refusal) -> DescribeConfigsResult<'a> {
     DescribeConfigsResult {
         error_code: refusal.error.code(),
-        error_message: refusal.message.map(Cow::Owned),
+        error_message: Some(Cow::Owned(refusal.message)),
         resource_type: resource.resource_type,
         resource_name: resource.resource_name.clone(),
         configs: Vec::new(),
@@ -123,7 +127,7 @@ impl<'a> Describer<'a, '_> {
         match described {
             Ok(configs) => DescribeConfigsResult {
                 error_code: ErrorCode::None.code(),
-                error_message: None,
+                error_message: Some(Cow::Borrowed("")),
                 resource_type: resource.resource_type,
                 resource_name: resource.resource_name.clone(),
                 configs,
@@ -134,12 +138,10 @@ impl<'a> Describer<'a, '_> {
 
     fn topic(&self, resource: &DescribeConfigsResource<'a>) -> Result<Vec<DescribeConfigsResourceResult<'a>>, Refusal> {
         let name = &*resource.resource_name;
-        topic_name::validate(name).map_err(|invalid| Refusal {
-            error: ErrorCode::InvalidTopicException,
-            message: Some(invalid.to_string()),
-        })?;
+        topic_name::validate(name)
+            .map_err(|invalid| Refusal { error: ErrorCode::InvalidTopicException, message: invalid.to_string() })?;
         if self.image.topic(name).is_none() {
-            return Err(Refusal { error: ErrorCode::UnknownTopicOrPartition, message: None });
+            return Err(Refusal { error: ErrorCode::UnknownTopicOrPartition, message: String::new() });
         }
         let dynamic = Dynamic {
             topic: self.image.topic_configs(name),
@@ -158,7 +160,9 @@ impl<'a> Describer<'a, '_> {
             synonyms.push(synonym(key.name, own.clone(), Source::Topic));
         }
         let names: Vec<&'static str> = key.synonyms.iter().map(|synonym| synonym.name).collect();
-        synonyms.extend(self.broker_synonyms(&names, dynamic.node, dynamic.cluster));
+        if let Some(first) = names.first() {
+            synonyms.extend(self.broker_synonyms(first, &names, dynamic.node, dynamic.cluster));
+        }
         self.row(key.name, Some(value), key.kind.id(), synonyms, false, || key.documentation())
     }
 
@@ -185,8 +189,7 @@ impl<'a> Describer<'a, '_> {
     fn broker_row(&self, key: &'static BrokerKey, node: &Configs) -> DescribeConfigsResourceResult<'a> {
         let cluster = self.image.cluster_configs();
         let (value, _) = key.effective(self.config, node, cluster);
-        let synonyms = self.broker_synonyms(family(key.name), node, cluster);
-        let synonyms = synonyms.into_iter().skip_while(|synonym| synonym.name != key.name).collect();
+        let synonyms = self.broker_synonyms(key.name, family(key.name), node, cluster);
         self.row(key.name, value, key.kind.id(), synonyms, true, || key.documentation())
     }
 
@@ -211,10 +214,11 @@ impl<'a> Describer<'a, '_> {
         Err(Refusal::invalid("Unsupported resource type: BROKER_LOGGER"))
     }
 
-    /// Where broker keys are set, the strongest first: by layer, then by key. What comes before the first mention of the
-    /// first key is left out.
+    /// Where broker keys are set, the strongest first: by layer, then by key. What comes before the first mention of
+    /// `name`, the key that is asked about, is left out, as in Kafka.
     fn broker_synonyms(
         &self,
+        name: &str,
         names: &[&'static str],
         node: &Configs,
         cluster: &Configs,
@@ -234,7 +238,7 @@ impl<'a> Describer<'a, '_> {
             Some(synonym(name, value.to_owned(), Source::Default))
         };
         synonyms.extend(names.iter().filter_map(default));
-        synonyms.into_iter().skip_while(|synonym| names.first().is_some_and(|first| synonym.name != *first)).collect()
+        synonyms.into_iter().skip_while(|synonym| synonym.name != name).collect()
     }
 
     /// One configuration; its source is that of its strongest synonym.
@@ -418,8 +422,25 @@ mod tests {
         let row = result.configs.iter().find(|row| row.name == "num.partitions").unwrap();
         assert_eq!((row.value.as_deref(), row.config_source, row.read_only), (Some("4"), 4, true));
         assert_eq!(sources(row), [("num.partitions".to_owned(), 4), ("num.partitions".to_owned(), 5)]);
-        let unset = result.configs.iter().find(|row| row.name == "log.retention.ms").unwrap();
-        assert_eq!(unset.value, None);
+    }
+
+    /// What Apache Kafka 4.1.1 answered with the same two settings.
+    #[test]
+    fn keys_in_other_units_show_what_is_set_from_their_own_mention_on() {
+        let broker = BrokerConfig::from_settings([("log.retention.hours", "1"), ("log.roll.ms", "7000000")]).unwrap();
+        let result = describe(&image(&[]), &broker, BROKER_RESOURCE, "1", &[]);
+        let told = |name: &str| {
+            let row = result.configs.iter().find(|row| row.name == name).unwrap();
+            let synonyms =
+                sources(row).into_iter().map(|(name, source)| format!("{name}:{source}")).collect::<Vec<_>>();
+            (row.value.as_deref().map(str::to_owned), row.config_source, synonyms.join(" "))
+        };
+        let row = |value: Option<&str>, source, synonyms: &str| (value.map(str::to_owned), source, synonyms.to_owned());
+        assert_eq!(told("log.retention.hours"), row(Some("1"), 4, "log.retention.hours:4 log.retention.hours:5"));
+        assert_eq!(told("log.retention.minutes"), row(None, 5, ""));
+        assert_eq!(told("log.retention.ms"), row(None, 5, ""));
+        assert_eq!(told("log.roll.ms"), row(Some("7000000"), 4, "log.roll.ms:4 log.roll.hours:5"));
+        assert_eq!(told("log.roll.hours"), row(Some("168"), 5, "log.roll.hours:5"));
     }
 
     #[test]
@@ -428,6 +449,22 @@ mod tests {
         let result = describe(&image, &BrokerConfig::default(), BROKER_RESOURCE, "", &[]);
         let rows: Vec<_> = result.configs.iter().map(|row| (&*row.name, row.config_source)).collect();
         assert_eq!(rows, [("log.retention.ms", 3)]);
+    }
+
+    #[test]
+    fn a_resource_that_stands_twice_is_described_once() {
+        let (image, config) = (image(&[]), BrokerConfig::default());
+        let resource = |name| DescribeConfigsResource {
+            resource_type: TOPIC_RESOURCE,
+            resource_name: Cow::Borrowed(name),
+            configuration_keys: None,
+        };
+        let resources = vec![resource("t"), resource("u"), resource("t")];
+        let request = DescribeConfigsRequest { resources, ..DescribeConfigsRequest::default() };
+        let response = respond(&image, &config, NodeId::new(1), &request);
+        let rows: Vec<_> = response.results.iter().map(|it| (&*it.resource_name, it.configs.len())).collect();
+        assert_eq!(rows, [("t", 33), ("u", 0)]);
+        assert_eq!(response.results[0].configs[0].documentation, None);
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //!
 //! Short of `min_bytes` the request waits, never the data: it reads again when enough became visible. Sessions (version 7)
 //! let an answer leave out what did not change; topic ids replace names from version 13 on. Without transactions the last
-//! stable offset is the high watermark.
+//! stable offset is the high watermark. Versions below 10 get zstd batches as they are: Kafka refuses them only on topics whose
+//! `compression.type` says zstd, which is not accepted here.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -27,8 +28,6 @@ use crate::shard::RecordSlice;
 use crate::shard::message::{ReadOutcome, ReadPart, ReadPartition};
 use crate::types::{MonotonicUs, PartitionIndex, TopicId};
 
-/// Version from which zstd may be sent.
-const ZSTD_SINCE: i16 = 10;
 /// Version from which topics are named by id.
 const TOPIC_IDS_SINCE: i16 = 13;
 /// Version from which a fenced client is told who leads.
@@ -145,12 +144,7 @@ async fn read<R: Runtime>(
             bytes_max: u32::try_from(partition.max_bytes).unwrap_or(0),
         })
     });
-    let part = ReadPart {
-        bytes_max: wanted.bytes_max,
-        at_least_one: true,
-        refuse_zstd: wanted.version < ZSTD_SINCE,
-        partitions: partitions.collect(),
-    };
+    let part = ReadPart { bytes_max: wanted.bytes_max, at_least_one: true, partitions: partitions.collect() };
     let mut read = broker.read(&part).await?.into_iter();
     let outcomes = resolved.into_iter().map(|topic| match topic {
         Ok(_) => read.next().expect("one outcome for every partition"),

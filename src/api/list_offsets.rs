@@ -1,8 +1,10 @@
 //! ListOffsets (2), versions 1 to 10: the ends of a log, and the first record at or after a time.
 //!
 //! Special timestamps: -1 latest, -2 earliest, -3 the record with the greatest timestamp (version 7), -4 earliest local
-//! (8), -5 latest tiered (9; there are no tiers). A version too old for a special timestamp gives UNSUPPORTED_VERSION.
+//! (8), -5 latest tiered (9; there are no tiers). A version too old for a special timestamp gives UNSUPPORTED_VERSION. A
+//! partition that stands twice is answered once, with INVALID_REQUEST.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::Request;
@@ -22,14 +24,14 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let image = broker.shard.image();
+    let mut rows: BTreeMap<(&str, i32), Result<usize, ErrorCode>> = BTreeMap::new();
     let mut wanted = Vec::new();
-    let mut errors = Vec::new();
     for topic in &message.topics {
         let id = image.topic(&topic.name).map(|topic| topic.id());
         for partition in &topic.partitions {
-            let error = match id {
-                None => Some(ErrorCode::UnknownTopicOrPartition),
-                Some(_) if partition.timestamp < lowest_special(request.version) => Some(ErrorCode::UnsupportedVersion),
+            let row = match id {
+                None => Err(ErrorCode::UnknownTopicOrPartition),
+                Some(_) if partition.timestamp < lowest_special(request.version) => Err(ErrorCode::UnsupportedVersion),
                 Some(topic) => {
                     wanted.push(ListOffset {
                         topic,
@@ -37,37 +39,40 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
                         timestamp: partition.timestamp,
                         current_leader_epoch: partition.current_leader_epoch,
                     });
-                    None
+                    Ok(wanted.len() - 1)
                 }
             };
-            errors.push(error);
+            rows.entry((&*topic.name, partition.partition_index))
+                .and_modify(|twice| *twice = Err(ErrorCode::InvalidRequest))
+                .or_insert(row);
         }
     }
     let Ok(outcomes) = broker.list_offsets(wanted).await else { return Reply::Close };
-    let mut outcomes = outcomes.into_iter();
-    let mut errors = errors.into_iter();
     let topics = message.topics.iter().map(|topic| ListOffsetsTopicResponse {
         name: topic.name.clone(),
         partitions: topic
             .partitions
             .iter()
-            .map(|partition| {
-                let outcome = match errors.next().expect("one place for every partition") {
-                    Some(error) => ListOffsetOutcome { error, timestamp: -1, offset: -1, leader_epoch: -1 },
-                    None => outcomes.next().expect("one outcome for every partition asked"),
-                };
-                ListOffsetsPartitionResponse {
-                    partition_index: partition.partition_index,
-                    error_code: outcome.error.code(),
-                    timestamp: outcome.timestamp,
-                    offset: outcome.offset,
-                    leader_epoch: outcome.leader_epoch,
-                }
+            .filter_map(|partition| {
+                let row = rows.remove(&(&*topic.name, partition.partition_index))?;
+                Some(answer(partition.partition_index, row.map(|place| outcomes[place])))
             })
             .collect(),
     });
     let response = ListOffsetsResponse { topics: topics.collect(), ..ListOffsetsResponse::default() };
     Reply::Now(request.respond(&response))
+}
+
+fn answer(partition_index: i32, row: Result<ListOffsetOutcome, ErrorCode>) -> ListOffsetsPartitionResponse {
+    let failed = |error| ListOffsetOutcome { error, timestamp: -1, offset: -1, leader_epoch: -1 };
+    let outcome = row.unwrap_or_else(failed);
+    ListOffsetsPartitionResponse {
+        partition_index,
+        error_code: outcome.error.code(),
+        timestamp: outcome.timestamp,
+        offset: outcome.offset,
+        leader_epoch: outcome.leader_epoch,
+    }
 }
 
 /// The lowest special timestamp that a version knows.

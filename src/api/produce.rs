@@ -1,7 +1,8 @@
 //! Produce (0), versions 3 to 13: record batches become part of the log.
 //!
 //! Errors are per partition; the others of the request proceed. acks=0 has no answer at all: an error closes the
-//! connection, which is how the producer learns of it. From version 13 on topics are named by id.
+//! connection, which is how the producer learns of it. A transactional batch without a transactional id refuses the whole
+//! request, before anything else is looked at, as in Kafka. From version 13 on topics are named by id.
 
 use std::rc::Rc;
 
@@ -15,6 +16,7 @@ use crate::protocol::messages::produce::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceRequest, ProduceResponse, TopicProduceData,
     TopicProduceResponse,
 };
+use crate::protocol::record_batch::BatchHeader;
 use crate::protocol::wire::{Reader, Records};
 use crate::runtime::Runtime;
 use crate::shard::message::{ProduceOutcome, ProducePart, ProducePartition};
@@ -50,9 +52,12 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let acks = message.acks;
+    let is_refused = message.transactional_id.is_none() && message.topic_data.iter().any(has_transactional_batch);
+    let refused = is_refused.then_some(ErrorCode::TransactionalIdAuthorizationFailed);
     let image = broker.shard.image();
     let mut partitions = Vec::new();
-    let topics = message.topic_data.iter().map(|topic| plan(topic, acks, &request, &image, &mut partitions)).collect();
+    let topics =
+        message.topic_data.iter().map(|topic| plan(topic, acks, refused, &request, &image, &mut partitions)).collect();
     let skeleton = Skeleton { correlation_id: request.correlation_id, version: request.version, topics };
     let timeout_ms = u64::try_from(message.timeout_ms).unwrap_or(0);
     let part = ProducePart { acks, version: request.version, timeout_ms, partitions };
@@ -75,10 +80,21 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
     }))
 }
 
+/// Kafka's `RequestUtils.hasTransactionalRecords`: such a request needs a transactional id.
+fn has_transactional_batch(topic: &TopicProduceData<'_>) -> bool {
+    topic.partition_data.iter().any(|data| match &data.records {
+        Records::Bytes(records) => {
+            records.first_chunk().is_some_and(|header| BatchHeader::parse(header).is_transactional())
+        }
+        Records::Null | Records::Hole(_) => false,
+    })
+}
+
 /// Resolves one topic of the request and queues its partitions.
 fn plan(
     topic: &TopicProduceData<'_>,
     acks: i16,
+    refused: Option<ErrorCode>,
     request: &Request,
     image: &MetadataImage,
     partitions: &mut Vec<ProducePartition>,
@@ -86,7 +102,9 @@ fn plan(
     let by_id = request.version >= TOPIC_IDS_SINCE;
     let found = if by_id { image.topic_by_id(topic.topic_id) } else { image.topic(&topic.name) };
     let name = found.map_or(&*topic.name, |found| &**found.name());
-    let refused = if !(-1..=1).contains(&acks) {
+    let refused = if refused.is_some() {
+        refused
+    } else if !(-1..=1).contains(&acks) {
         Some(ErrorCode::InvalidRequiredAcks)
     } else if found.is_none() {
         Some(if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition })

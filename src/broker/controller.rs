@@ -201,9 +201,9 @@ struct Placement<'a> {
 
 impl<'a> Placement<'a> {
     fn new(image: &MetadataImage, random: Random<'a>) -> Placement<'a> {
-        let alive = |node: &NodeId| image.broker(*node).is_some_and(|broker| !broker.is_fenced());
+        let alive = image.brokers().filter(|broker| !broker.is_fenced());
         let mut loads: Vec<(NodeId, usize)> =
-            image.leader_counts().into_iter().filter(|(node, _)| alive(node)).collect();
+            alive.map(|broker| (broker.node(), image.leader_count(broker.node()))).collect();
         // Equals are chosen from a random one on, or the first node would lead all first partitions.
         if let Some(start) = u64::try_from(loads.len()).ok().and_then(|count| random().checked_rem(count)) {
             loads.rotate_left(usize::try_from(start).expect("below a length"));
@@ -284,13 +284,12 @@ fn check_name(image: &MetadataImage, name: &str) -> Result<(), Refusal> {
     if image.topic(name).is_some() {
         return refuse(ErrorCode::TopicAlreadyExists, format!("Topic '{name}' already exists."));
     }
-    if let Some(other) = image.topics().find(|topic| topic_name::collides(name, topic.name())) {
-        return refuse(
-            ErrorCode::InvalidTopicException,
-            format!("Topic '{name}' collides with existing topic: {}", other.name()),
-        );
+    match image.colliding_topic(name) {
+        None => Ok(()),
+        Some(other) => {
+            refuse(ErrorCode::InvalidTopicException, format!("Topic '{name}' collides with existing topic: {other}"))
+        }
     }
-    Ok(())
 }
 
 fn check_configs(config: &BrokerConfig, configs: &[CreatableTopicConfig<'_>]) -> Result<Configs, Refusal> {
@@ -757,7 +756,8 @@ mod tests {
         assert_eq!(even, [1, 2, 3, 4]);
         let singles = (0..9).map(|number| topic(&format!("single-{number}"), 1, 1)).collect();
         let (image, _) = create(&image, &config, singles);
-        assert_eq!(image.leader_counts().into_values().collect::<Vec<_>>(), [4, 4, 4, 4]);
+        let loads: Vec<usize> = (1..=4).map(|node| image.leader_count(NodeId::new(node))).collect();
+        assert_eq!(loads, [4, 4, 4, 4]);
     }
 
     #[test]
@@ -998,6 +998,8 @@ mod tests {
             assert_eq!(empty.apply(&image.snapshot_records()).as_ref(), Ok(&image), "seed {seed}: from a snapshot");
             let counted: usize = image.topics().map(|topic| topic.partition_count()).sum();
             assert_eq!(counted, image.partition_count(), "seed {seed}");
+            let led: usize = image.brokers().map(|broker| image.leader_count(broker.node())).sum();
+            assert_eq!(led, counted, "seed {seed}: every partition has a leader and is counted once");
         }
     }
 

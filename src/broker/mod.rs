@@ -170,7 +170,7 @@ impl<R: Runtime> Broker<R> {
         let mut rest = part.bytes_max;
         let mut at_least_one = part.at_least_one;
         for (shard, places, partitions) in self.split(part.partitions.clone(), |one| (one.topic, one.partition)) {
-            let part = ReadPart { bytes_max: rest, at_least_one, refuse_zstd: part.refuse_zstd, partitions };
+            let part = ReadPart { bytes_max: rest, at_least_one, partitions };
             let read = if shard == self.shard.id {
                 self.shard.read(&part).await
             } else {

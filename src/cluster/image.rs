@@ -1,7 +1,7 @@
 //! The cluster's state at one point of the metadata log: immutable, shared by `Arc`, replaced whole.
 //!
-//! It changes only by applying metadata records. Applying copies the outer maps (pointers) and what a record touches;
-//! everything else is shared with the image before.
+//! It changes only by applying metadata records. Applying copies what a record touches and a few
+//! pointers around it; everything else is shared with the image before.
 //!
 //! Two things are not as in Kafka:
 //! - **A restart raises epochs by itself.** A [`RegisterBrokerRecord`] of a known node with a new incarnation raises leader
@@ -12,14 +12,16 @@
 //! Invariants: leader epochs and partition epochs of a topic id never go back, nor do producer ids; both maps of topics
 //! hold the same topics; there are at most [`limits::PARTITIONS_MAX`] partitions.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::buckets::Buckets;
 use super::records::{
     BrokerEndpoint, BrokerRegistrationChangeRecord, ConfigRecord, FeatureLevelRecord, NO_LEADER, NO_LEADER_CHANGE,
     PartitionChangeRecord, PartitionRecord, ProducerIdsRecord, Record, RegisterBrokerRecord, RemoveTopicRecord,
     TopicRecord, UnregisterBrokerRecord, Uuid,
 };
+use super::topic_name;
 use crate::config::Configs;
 use crate::limits;
 use crate::types::{LeaderEpoch, NodeId, PartitionEpoch, PartitionIndex, TopicId};
@@ -43,14 +45,24 @@ static NO_CONFIGS: Configs = Configs::new();
 pub struct MetadataImage {
     cluster_id: Arc<str>,
     brokers: Arc<BTreeMap<NodeId, Arc<Broker>>>,
-    topic_ids: Arc<BTreeMap<Arc<str>, TopicId>>,
-    topics: Arc<HashMap<TopicId, Arc<Topic>>>,
+    topic_ids: Buckets<Arc<str>, TopicId>,
+    topics: Buckets<TopicId, Arc<Topic>>,
+    /// Names with a dot or an underscore by what they would be confused in.
+    collisions: Buckets<Arc<str>, BTreeSet<Arc<str>>>,
     partition_count: usize,
+    /// Partitions led by each node that leads any.
+    leader_counts: Arc<BTreeMap<NodeId, usize>>,
     configs: Arc<BTreeMap<i8, BTreeMap<Arc<str>, Configs>>>,
     features: Arc<BTreeMap<Arc<str>, i16>>,
     next_producer_id: i64,
     transaction: Option<Arc<Vec<Record>>>,
 }
+
+// It crosses cores as it is.
+const _: () = {
+    const fn crosses_cores<T: Send + Sync>() {}
+    crosses_cores::<MetadataImage>();
+};
 
 /// A node: what it said when it registered, and what changed since.
 #[derive(Clone, Debug, PartialEq)]
@@ -190,9 +202,11 @@ impl MetadataImage {
         MetadataImage {
             cluster_id: Arc::from(cluster_id),
             brokers: Arc::default(),
-            topic_ids: Arc::default(),
-            topics: Arc::default(),
+            topic_ids: Buckets::new(),
+            topics: Buckets::new(),
+            collisions: Buckets::new(),
             partition_count: 0,
+            leader_counts: Arc::default(),
             configs: Arc::default(),
             features: Arc::default(),
             next_producer_id: 0,
@@ -267,9 +281,17 @@ impl MetadataImage {
         self.topics.get(&id)
     }
 
-    /// All topics by name.
+    /// All topics by name. Sorts them: not for every request.
     pub fn topics(&self) -> impl Iterator<Item = &Arc<Topic>> {
-        self.topic_ids.values().map(|id| self.topics.get(id).expect("both maps hold the same topics"))
+        let mut topics: Vec<&Arc<Topic>> = self.topics.values().collect();
+        topics.sort_unstable_by(|left, right| left.name.cmp(&right.name));
+        topics.into_iter()
+    }
+
+    /// Another topic whose name differs in nothing but `.` and `_`.
+    pub fn colliding_topic(&self, name: &str) -> Option<&Arc<str>> {
+        let names = self.collisions.get(topic_name::collision_form(name)?.as_str())?;
+        names.iter().find(|other| &***other != name)
     }
 
     /// Number of topics.
@@ -282,17 +304,9 @@ impl MetadataImage {
         self.partition_count
     }
 
-    /// How many partitions each registered node leads.
-    pub fn leader_counts(&self) -> BTreeMap<NodeId, usize> {
-        let mut counts: BTreeMap<NodeId, usize> = self.brokers.keys().map(|node| (*node, 0)).collect();
-        for topic in self.topics.values() {
-            for (_, partition) in topic.partitions() {
-                if let Some(count) = partition.leader.and_then(|leader| counts.get_mut(&leader)) {
-                    *count += 1;
-                }
-            }
-        }
-        counts
+    /// How many partitions a node leads.
+    pub fn leader_count(&self, node: NodeId) -> usize {
+        self.leader_counts.get(&node).copied().unwrap_or(0)
     }
 
     /// What is set on a topic, by topic configuration.
@@ -397,10 +411,8 @@ impl MetadataImage {
     /// A leader has restarted: clients and followers must notice.
     fn raise_epochs_of(&mut self, node: NodeId) -> Result<(), ApplyError> {
         let led = |partition: &Option<Partition>| partition.as_ref().is_some_and(|it| it.leader == Some(node));
-        for topic in Arc::make_mut(&mut self.topics).values_mut() {
-            if !topic.partitions.iter().any(led) {
-                continue;
-            }
+        let led_any = |topic: &Arc<Topic>| topic.partitions.iter().any(led);
+        self.topics.change_where(led_any, |topic| {
             let topic = Arc::make_mut(topic);
             for (index, place) in topic.partitions.iter_mut().enumerate().filter(|(_, place)| led(place)) {
                 let partition = place.as_mut().expect("only led partitions are left");
@@ -411,8 +423,8 @@ impl MetadataImage {
                 partition.leader_epoch = LeaderEpoch::new(leader_epoch);
                 partition.partition_epoch = PartitionEpoch::new(partition_epoch);
             }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 
     fn unregister_broker(&mut self, record: &UnregisterBrokerRecord) -> Result<(), ApplyError> {
@@ -452,12 +464,17 @@ impl MetadataImage {
 
     fn create_topic(&mut self, record: &TopicRecord) -> Result<(), ApplyError> {
         let (name, id) = (&record.name, record.topic_id);
-        if self.topic_ids.contains_key(name) || self.topics.contains_key(&id) {
+        if self.topic_ids.get(name).is_some() || self.topics.get(&id).is_some() {
             return Err(ApplyError::DuplicateTopic { name: Arc::clone(name), topic: id });
         }
         let topic = Topic { id, name: Arc::clone(name), partitions: Vec::new() };
-        Arc::make_mut(&mut self.topic_ids).insert(Arc::clone(name), id);
-        Arc::make_mut(&mut self.topics).insert(id, Arc::new(topic));
+        self.topic_ids.insert(Arc::clone(name), id);
+        self.topics.insert(id, Arc::new(topic));
+        if let Some(form) = topic_name::collision_form(name) {
+            let mut names = self.collisions.get(form.as_str()).cloned().unwrap_or_default();
+            names.insert(Arc::clone(name));
+            self.collisions.insert(Arc::from(form), names);
+        }
         Ok(())
     }
 
@@ -469,22 +486,23 @@ impl MetadataImage {
             .filter(|index| *index < limits::PARTITIONS_MAX)
             .ok_or_else(|| ApplyError::PartitionIndex { topic: topic.name.clone(), partition: record.partition_id })?;
         let partition = Partition::of(record);
-        if let Some(known) = topic.partitions.get(index).and_then(Option::as_ref) {
-            let back = partition.leader_epoch < known.leader_epoch || partition.partition_epoch < known.partition_epoch;
-            if back {
-                return Err(went_back(&topic.name, record.partition_id));
+        let (after, mut before) = (partition.leader, None);
+        match topic.partitions.get(index).and_then(Option::as_ref) {
+            Some(known) => {
+                if partition.leader_epoch < known.leader_epoch || partition.partition_epoch < known.partition_epoch {
+                    return Err(went_back(&topic.name, record.partition_id));
+                }
+                before = known.leader;
             }
-            topic.partitions[index] = Some(partition);
-            return Ok(());
+            None if partition_count == limits::PARTITIONS_MAX => return Err(ApplyError::TooManyPartitions),
+            None => self.partition_count += 1,
         }
-        if partition_count == limits::PARTITIONS_MAX {
-            return Err(ApplyError::TooManyPartitions);
-        }
+        let topic = self.topic_mut("PartitionRecord", record.topic_id)?;
         if topic.partitions.len() <= index {
             topic.partitions.resize(index + 1, None);
         }
         topic.partitions[index] = Some(partition);
-        self.partition_count += 1;
+        self.count_leader(before, after);
         Ok(())
     }
 
@@ -494,16 +512,46 @@ impl MetadataImage {
         let Some(Some(partition)) = place else {
             return Err(ApplyError::UnknownPartition { topic: topic.name.clone(), partition: record.partition_id });
         };
-        partition.change(record).ok_or_else(|| went_back(&topic.name, record.partition_id))
+        let before = partition.leader;
+        partition.change(record).ok_or_else(|| went_back(&topic.name, record.partition_id))?;
+        let after = partition.leader;
+        self.count_leader(before, after);
+        Ok(())
+    }
+
+    /// A partition has passed from one leader to another.
+    fn count_leader(&mut self, before: Option<NodeId>, after: Option<NodeId>) {
+        if before == after {
+            return;
+        }
+        let counts = Arc::make_mut(&mut self.leader_counts);
+        if let Some(node) = before {
+            let count = counts.get_mut(&node).expect("counted when it became leader");
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&node);
+            }
+        }
+        if let Some(node) = after {
+            *counts.entry(node).or_default() += 1;
+        }
     }
 
     fn remove_topic(&mut self, record: &RemoveTopicRecord) -> Result<(), ApplyError> {
         let topic = record.topic_id;
-        let gone = Arc::make_mut(&mut self.topics)
-            .remove(&topic)
-            .ok_or(ApplyError::UnknownTopic { record: "RemoveTopicRecord", topic })?;
-        Arc::make_mut(&mut self.topic_ids).remove(&gone.name);
-        self.partition_count -= gone.partitions().count();
+        let gone = self.topics.remove(&topic).ok_or(ApplyError::UnknownTopic { record: "RemoveTopicRecord", topic })?;
+        self.topic_ids.remove(&gone.name);
+        if let Some(form) = topic_name::collision_form(&gone.name) {
+            let names = self.collisions.get_mut(form.as_str()).expect("entered when the topic was created");
+            names.remove(&gone.name);
+            if names.is_empty() {
+                self.collisions.remove(form.as_str());
+            }
+        }
+        self.partition_count -= gone.partition_count();
+        for (_, partition) in gone.partitions() {
+            self.count_leader(partition.leader, None);
+        }
         if !self.topic_configs(&gone.name).is_empty() {
             let configs = Arc::make_mut(&mut self.configs);
             let resources = configs.entry(TOPIC_RESOURCE).or_default();
@@ -559,8 +607,7 @@ impl MetadataImage {
     }
 
     fn topic_mut(&mut self, record: &'static str, topic: TopicId) -> Result<&mut Topic, ApplyError> {
-        let found = Arc::make_mut(&mut self.topics).get_mut(&topic);
-        found.map(Arc::make_mut).ok_or(ApplyError::UnknownTopic { record, topic })
+        self.topics.get_mut(&topic).map(Arc::make_mut).ok_or(ApplyError::UnknownTopic { record, topic })
     }
 }
 
@@ -912,6 +959,16 @@ mod tests {
         let image = image(&[topic(7, "a")]);
         assert!(matches!(image.apply(&[topic(8, "a")]), Err(ApplyError::DuplicateTopic { .. })));
         assert!(matches!(image.apply(&[topic(7, "b")]), Err(ApplyError::DuplicateTopic { .. })));
+    }
+
+    #[test]
+    fn names_that_metrics_confuse_find_each_other_while_they_exist() {
+        let both = image(&[topic(7, "a.b"), topic(8, "a_b"), topic(9, "a-b")]);
+        assert_eq!(both.colliding_topic("a.b").map(|name| &**name), Some("a_b"));
+        let one = both.apply(&[RemoveTopicRecord { topic_id: id(8) }.into()]).unwrap();
+        assert_eq!((one.colliding_topic("a.b"), one.colliding_topic("a_b").is_some()), (None, true));
+        assert_eq!(one.colliding_topic("a-b"), None);
+        assert_eq!(image(&both.snapshot_records()), both);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! Alone, shard 0 writes that log (`broker::controller`); following a KRaft quorum changes who writes it and nothing else.
 //! [`view`] is how clients see the nodes, [`topic_name`] what a topic may be called.
 
+mod buckets;
 pub mod image;
 pub mod records;
 pub mod topic_name;

@@ -296,10 +296,10 @@ macro_rules! records {
         } )*
 
         /// The types with their last versions, for tests.
-        #[cfg(test)]
+        #[cfg(all(test, debug_assertions))]
         const LAST_VERSIONS: &[(u32, i16)] = &[$( ($key, $max) ),*];
 
-        #[cfg(test)]
+        #[cfg(all(test, debug_assertions))]
         fn arbitrary(source: &mut crate::protocol::arbitrary::Source, key: u32, version: i16) -> Record {
             use crate::protocol::arbitrary::Arbitrary;
             match key {
@@ -436,8 +436,11 @@ impl crate::protocol::arbitrary::Arbitrary for Arc<str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    // Random messages are not part of release builds.
+    #[cfg(debug_assertions)]
     use crate::protocol::arbitrary::Source;
 
+    #[cfg(debug_assertions)]
     #[test]
     fn records_of_every_version_survive_encoding() {
         for seed in 0..200 {
@@ -451,6 +454,7 @@ mod tests {
         }
     }
 
+    #[cfg(debug_assertions)]
     #[test]
     fn truncated_and_changed_records_are_errors_or_other_records_but_never_a_panic() {
         for seed in 0..50 {

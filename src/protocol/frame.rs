@@ -36,7 +36,7 @@ impl<'a> RequestHeader<'a> {
         let api_version = reader.i16()?;
         let key = ApiKey::from_code(api_key).ok_or(DecodeError::UnknownApiKey(api_key))?;
         let correlation_id = reader.i32()?;
-        let client_id = reader.nullable_string(false)?.map(Cow::Borrowed);
+        let client_id = reader.nullable_string(false)?;
         if key.request_header_version(api_version) >= 2 {
             reader.tagged_fields(|_, _| Ok(false))?;
         }

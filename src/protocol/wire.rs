@@ -30,9 +30,6 @@ pub enum DecodeError {
     /// A varint has more bits than its type.
     #[error("a varint has more bits than its type")]
     VarintTooLong,
-    /// A string is not UTF-8.
-    #[error("a string is not UTF-8")]
-    InvalidUtf8,
     /// Null where this version allows none.
     #[error("null where the version allows none")]
     UnexpectedNull,
@@ -164,16 +161,16 @@ impl<'a> Reader<'a> {
         Err(DecodeError::VarintTooLong)
     }
 
-    /// Lends a string that may be null; `flexible` chooses the compact length.
+    /// Lends a string that may be null; `flexible` chooses the compact length. Where it is not UTF-8 it has replacement
+    /// characters, as Java puts them there.
     #[inline]
-    pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<&'a str>, DecodeError> {
+    pub fn nullable_string(&mut self, flexible: bool) -> Result<Option<Cow<'a, str>>, DecodeError> {
         let length = if flexible { self.compact_length()? } else { length_from_i64(i64::from(self.i16()?))? };
         let Some(length) = length else { return Ok(None) };
         if length > STRING_BYTES_MAX {
             return Err(DecodeError::StringTooLong(length));
         }
-        let bytes = self.take(usize_from(length))?;
-        std::str::from_utf8(bytes).map(Some).map_err(|_| DecodeError::InvalidUtf8)
+        Ok(Some(String::from_utf8_lossy(self.take(usize_from(length))?)))
     }
 
     /// Lends bytes that may be null; `flexible` chooses the compact length.
@@ -524,12 +521,12 @@ impl Encode for Cow<'_, str> {
 impl<'de: 'a, 'a> Decode<'de> for Cow<'a, str> {
     #[inline]
     fn decode_field(reader: &mut Reader<'de>, dialect: Dialect) -> Result<Self, DecodeError> {
-        reader.nullable_string(dialect.flexible)?.map(Cow::Borrowed).ok_or(DecodeError::UnexpectedNull)
+        reader.nullable_string(dialect.flexible)?.ok_or(DecodeError::UnexpectedNull)
     }
 
     #[inline]
     fn decode_nullable(reader: &mut Reader<'de>, dialect: Dialect) -> Result<Option<Self>, DecodeError> {
-        Ok(reader.nullable_string(dialect.flexible)?.map(Cow::Borrowed))
+        reader.nullable_string(dialect.flexible)
     }
 }
 
@@ -700,11 +697,11 @@ mod tests {
     fn strings_know_null_and_refuse_what_is_none() {
         assert_eq!(Reader::new(b"\xff\xff").nullable_string(false), Ok(None));
         assert_eq!(Reader::new(b"\0").nullable_string(true), Ok(None));
-        assert_eq!(Reader::new(b"\0\x02hi").nullable_string(false), Ok(Some("hi")));
-        assert_eq!(Reader::new(b"\x03hi").nullable_string(true), Ok(Some("hi")));
+        assert_eq!(Reader::new(b"\0\x02hi").nullable_string(false), Ok(Some("hi".into())));
+        assert_eq!(Reader::new(b"\x03hi").nullable_string(true), Ok(Some("hi".into())));
         assert_eq!(Reader::new(b"\xff\xfehi").nullable_string(false), Err(DecodeError::NegativeLength(-2)));
         assert_eq!(Reader::new(b"\x03h").nullable_string(true), Err(DecodeError::Truncated));
-        assert_eq!(Reader::new(b"\x02\xff").nullable_string(true), Err(DecodeError::InvalidUtf8));
+        assert_eq!(Reader::new(b"\x02\xff").nullable_string(true), Ok(Some("\u{fffd}".into())));
         assert_eq!(Reader::new(b"\x81\x80\x02").nullable_string(true), Err(DecodeError::StringTooLong(32_768)));
         let text = Cow::<str>::decode_field(&mut Reader::new(b"\0"), Dialect { version: 0, flexible: true });
         assert_eq!(text, Err(DecodeError::UnexpectedNull));
@@ -717,7 +714,7 @@ mod tests {
             let bytes = written(|writer| writer.nullable_string(Some(&long), flexible));
             let read = Reader::new(&bytes).nullable_string(flexible).unwrap().unwrap();
             assert_eq!(read.len(), 32_766);
-            assert!(long.starts_with(read));
+            assert!(long.starts_with(&*read));
         }
     }
 

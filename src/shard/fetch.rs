@@ -7,9 +7,7 @@ use super::partition::Partition;
 use super::purgatory::Wait;
 use super::{RecordSlice, Shard};
 use crate::partition::leader_epochs::EpochEnd;
-use crate::protocol::compression::Codec;
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::record_batch::BatchHeader;
 use crate::runtime::Runtime;
 use crate::store::ReadError;
 use crate::types::{LeaderEpoch, MonotonicUs, Offset, TopicId};
@@ -22,7 +20,7 @@ impl<R: Runtime> Shard<R> {
         let mut at_least_one = part.at_least_one;
         for wanted in &part.partitions {
             let bytes_max = wanted.bytes_max.min(rest);
-            let outcome = match self.read_one(wanted, bytes_max, at_least_one, part.refuse_zstd).await {
+            let outcome = match self.read_one(wanted, bytes_max, at_least_one).await {
                 Ok(outcome) => outcome,
                 Err(error) => ReadOutcome::failed(error),
             };
@@ -38,7 +36,6 @@ impl<R: Runtime> Shard<R> {
         wanted: &ReadPartition,
         bytes_max: u32,
         at_least_one: bool,
-        refuse_zstd: bool,
     ) -> Result<ReadOutcome<RecordSlice<R>>, ErrorCode> {
         let partition = self.partition(wanted.topic, wanted.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         check_leader_epoch(&partition, wanted.current_leader_epoch)?;
@@ -90,9 +87,6 @@ impl<R: Runtime> Shard<R> {
         })?;
         let bytes: usize = outcome.records.iter().map(RecordSlice::<R>::len).sum();
         outcome.bytes = u32::try_from(bytes).expect("bounded by bytes_max or one batch");
-        if refuse_zstd && outcome.records.first().is_some_and(|slice| is_zstd(slice.as_slice())) {
-            return Err(ErrorCode::UnsupportedCompressionType);
-        }
         self.metrics.fetch_bytes.add(u64::from(outcome.bytes));
         Ok(outcome)
     }
@@ -128,8 +122,4 @@ pub(super) fn check_leader_epoch(partition: &Partition, current: i32) -> Result<
         newer if newer > epoch => Err(ErrorCode::UnknownLeaderEpoch),
         _ => Ok(()),
     }
-}
-
-fn is_zstd(batch: &[u8]) -> bool {
-    batch.first_chunk().is_some_and(|header| BatchHeader::parse(header).codec() == Some(Codec::Zstd))
 }

@@ -109,8 +109,6 @@ pub struct ReadPart {
     pub bytes_max: u32,
     /// True while no partition before these returned data: the first batch then goes out whatever its size (KIP-74).
     pub at_least_one: bool,
-    /// True for Fetch versions below 10, which cannot carry zstd.
-    pub refuse_zstd: bool,
     /// In fetch order.
     pub partitions: Vec<ReadPartition>,
 }

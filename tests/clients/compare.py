@@ -54,8 +54,8 @@ class Peer:
             self._disconnect()
             raise
 
-    def call(self, label, api, version, body, only_topics=None, whole_batches=False):
-        """A request whose answer is compared; returns it, None when there was none."""
+    def call(self, label, api, version, body, only_topics=None, whole_batches=False, origin=0):
+        """A request whose answer is compared, offsets as counted from `origin`; returns it, None when there was none."""
         answer = None
         try:
             answer = self._connected().call(api, version, body)
@@ -66,7 +66,7 @@ class Peer:
         except (wire.Closed, wire.Silent, wire.Malformed) as problem:
             outcome = describe(problem)
             self._disconnect()
-        self._keep(label, self._normalise(outcome, whole_batches=whole_batches))
+        self._keep(label, from_origin(self._normalise(outcome, whole_batches=whole_batches), origin))
         return answer
 
     def unanswered(self, label, api, version, body):
@@ -159,6 +159,17 @@ class Peer:
         return value
 
 
+OFFSETS = ("BaseOffset", "baseOffset", "HighWatermark", "LastStableOffset")
+
+
+def from_origin(value, origin):
+    """Offsets that are known, as distances from `origin`."""
+    if isinstance(value, dict):
+        known = lambda k, v: k in OFFSETS and v >= 0
+        return {k: v - origin if known(k, v) else from_origin(v, origin) for k, v in value.items()}
+    return [from_origin(v, origin) for v in value] if isinstance(value, list) else value
+
+
 def describe(problem):
     if isinstance(problem, wire.Malformed):
         return f"malformed: {problem}"
@@ -184,23 +195,23 @@ def keyed(items):
     return out
 
 
-def differences(path, theirs, ours):
+def differences(path, kafka, target):
     """(path, what Kafka says, what the target says) of every leaf that differs."""
-    if isinstance(ours, list) and isinstance(theirs, list):
-        ours, theirs = keyed(ours), keyed(theirs)
+    if isinstance(kafka, list) and isinstance(target, list):
+        kafka, target = keyed(kafka), keyed(target)
         form = "{}[{}]"
-    elif isinstance(ours, dict) and isinstance(theirs, dict):
+    elif isinstance(kafka, dict) and isinstance(target, dict):
         form = "{}.{}"
     else:
-        if ours != theirs:
-            yield path, ours, theirs
+        if kafka != target:
+            yield path, kafka, target
         return
-    for key in list(theirs) + [k for k in ours if k not in theirs]:
+    for key in list(kafka) + [k for k in target if k not in kafka]:
         inner = form.format(path, key).lstrip(".")
-        if key not in ours or key not in theirs:
-            yield inner, ours.get(key, ABSENT), theirs.get(key, ABSENT)
+        if key not in kafka or key not in target:
+            yield inner, kafka.get(key, ABSENT), target.get(key, ABSENT)
         else:
-            yield from differences(inner, ours[key], theirs[key])
+            yield from differences(inner, kafka[key], target[key])
 
 
 class _Absent:
@@ -278,7 +289,7 @@ def main():
                 if label not in target:
                     continue
                 for path, theirs, ours in differences("", answer, target[label]):
-                    where = f"{scenario.__name__}/{label}: {path}"
+                    where = f"{scenario.__name__}/{label}: {path}".rstrip()
                     if expected.reason(where):
                         meant += 1
                         continue
