@@ -10,7 +10,9 @@ use std::time::Duration;
 use crate::limits::{CHECKPOINT_PARTITIONS_PER_YIELD, CHECKPOINT_PAUSE_DIVISOR};
 use crate::runtime::Runtime;
 use crate::store::StorageError;
-use crate::store::checkpoint::{CheckpointFiles, CheckpointHead, CheckpointWriter, FreeSegment, LiveSegment};
+use crate::store::checkpoint::{
+    CheckpointError, CheckpointFiles, CheckpointHead, CheckpointWriter, FreeSegment, LiveSegment,
+};
 use crate::store::log::{Core, State};
 use crate::store::segments::RetiredSegment;
 use crate::types::{LogId, LogPosition, SegmentNumber};
@@ -27,7 +29,7 @@ impl<R: Runtime> Core<R> {
     /// Writes a checkpoint whenever one is due, until the store stops.
     pub(super) async fn run_checkpoints(self: Rc<Self>) {
         loop {
-            let goes_on = self.checkpoint_bell.until(|| self.state.borrow().checkpoint_due(&self)).await;
+            let goes_on = self.bells.checkpoint.until(|| self.state.borrow().checkpoint_due(&self)).await;
             if !goes_on {
                 return;
             }
@@ -52,26 +54,32 @@ impl<R: Runtime> Core<R> {
             state.checkpoint_wanted |= appended != covered;
             covered = appended;
             drop(state);
-            self.checkpoint_bell.ring();
-            self.prepare_bell.ring();
+            self.bells.checkpoint.ring();
+            self.bells.prepare.ring();
         }
     }
 
     /// Writes a checkpoint now; with `clean` it says that nothing follows. Returns when it is durable.
     ///
-    /// Errors: `ReadOnly`.
+    /// Errors: `ReadOnly`; `Full` when there is no room for its file.
     pub(super) async fn checkpoint(&self, clean: bool) -> Result<(), StorageError> {
         // One at a time: the files are taken out meanwhile.
-        let mut files = self.progress_bell.until(|| self.checkpoints.borrow_mut().take()).await;
+        let mut files = self.bells.progress.until(|| self.checkpoints.borrow_mut().take()).await;
         let written = self.write_checkpoint(clean, &mut files).await;
         *self.checkpoints.borrow_mut() = Some(files);
-        self.progress_bell.ring();
-        self.prepare_bell.ring();
+        self.bells.progress.ring();
+        self.bells.prepare.ring();
+        self.bells.room.ring();
         written
     }
 
     async fn write_checkpoint(&self, clean: bool, files: &mut CheckpointFiles<R>) -> Result<(), StorageError> {
         let mut plan = self.state.borrow_mut().plan(clean)?;
+        if cfg!(corelane_defect = "segment_reused_too_early") {
+            let mut state = self.state.borrow_mut();
+            state.retire(&plan.dead);
+            state.free_retired();
+        }
         let mut writer = CheckpointWriter::new();
         let owner = self.owner.borrow().clone();
         let mut partition_state = Vec::new();
@@ -83,7 +91,9 @@ impl<R: Runtime> Core<R> {
             // A log deleted since the plan is not named; its delete entry lies behind `covered`.
             let Some(record) = record else { continue };
             partition_state.clear();
-            if let Some(owner) = &owner {
+            if let Some(owner) = &owner
+                && !cfg!(corelane_defect = "state_lost_at_checkpoint")
+            {
                 owner.snapshot(*log, &mut partition_state);
             }
             writer.add_partition(&record, position, &partition_state);
@@ -92,12 +102,20 @@ impl<R: Runtime> Core<R> {
             }
         }
         plan.head.next_log = self.state.borrow().next_log;
-        self.flush_all().await?;
+        if !cfg!(corelane_defect = "checkpoint_ahead_of_log") {
+            self.flush_all().await?;
+        }
         let sealed = plan.head.segments.iter().filter(|segment| segment.data_end.is_some());
         let sealed: Vec<SegmentNumber> = sealed.map(|segment| segment.number).collect();
         self.flush_footers(&sealed).await?;
         let sequence = match files.write(writer, &plan.head).await {
             Ok(sequence) => sequence,
+            // No room for the file: nothing was written, and the next attempt may find some.
+            Err(CheckpointError::Io { operation: "create", cause }) => {
+                tracing::warn!(shard = %self.options.shard, %cause, "cannot create a checkpoint file");
+                let used_bytes = self.state.borrow().segments.used_bytes();
+                return Err(StorageError::Full { used_bytes, budget_bytes: self.options.budget_bytes });
+            }
             Err(error) => {
                 self.fail("checkpoint", &std::io::Error::other(error.to_string()));
                 return Err(self.state.borrow().failure.clone().expect("the store just failed"));
@@ -115,7 +133,8 @@ impl<R: Runtime> Core<R> {
     /// Finishes all work and ends the tasks.
     pub(super) async fn close(&self) -> Result<(), StorageError> {
         self.flush_all().await?;
-        self.progress_bell
+        self.bells
+            .progress
             .until(|| {
                 let state = self.state.borrow();
                 if let Some(failure) = &state.failure {
@@ -125,7 +144,7 @@ impl<R: Runtime> Core<R> {
             })
             .await?;
         self.state.borrow_mut().stopping = true;
-        self.on_progress();
+        self.bells.ring_all();
         self.checkpoint(true).await
     }
 }
@@ -157,6 +176,7 @@ impl<R: Runtime> State<R> {
         let covered = self.writer.appended();
         let dead = self.dead();
         let named = self.segments.live.iter().filter(|(number, _)| !dead.contains(number));
+        let named = named.skip(usize::from(cfg!(corelane_defect = "checkpoint_names_too_few_segments")));
         let segments = named.filter_map(|(number, live)| {
             let file = live.file.as_ref()?;
             Some(LiveSegment {

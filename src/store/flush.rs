@@ -66,17 +66,11 @@ impl<R: Runtime> Core<R> {
             state.failure = Some(StorageError::failed(operation, cause));
         }
         drop(state);
-        self.on_progress();
+        self.bells.ring_all();
+        self.tell_owner();
     }
 
-    /// Wakes everyone who may wait for positions, room or the end.
-    pub(super) fn on_progress(&self) {
-        self.write_bell.ring();
-        self.flush_bell.ring();
-        self.footer_bell.ring();
-        self.prepare_bell.ring();
-        self.checkpoint_bell.ring();
-        self.progress_bell.ring();
+    fn tell_owner(&self) {
         let owner = self.owner.borrow().clone();
         if let Some(owner) = owner {
             owner.on_progress();
@@ -85,8 +79,12 @@ impl<R: Runtime> Core<R> {
 
     async fn run_writes(self: Rc<Self>) {
         loop {
-            let step = self.write_bell.until(|| self.state.borrow_mut().next_write(&self)).await;
+            let step = self.bells.write.until(|| self.state.borrow_mut().next_write(&self)).await;
             let Step::Do((file, write)) = step else { return };
+            if cfg!(corelane_defect = "lost_block") && write.id % 64 == 63 {
+                self.on_written(write.id);
+                continue;
+            }
             let core = Rc::clone(&self);
             let done = file.write_at(write.buffer, u64::from(write.position));
             self.runtime.spawn(async move {
@@ -102,22 +100,27 @@ impl<R: Runtime> Core<R> {
         let mut state = self.state.borrow_mut();
         state.stats.writes += 1;
         let moved = state.writer.on_written(id);
+        if cfg!(corelane_defect = "answer_before_flush") {
+            state.durable = state.writer.written();
+        }
         assert!(state.durable <= state.writer.written());
         if moved {
             state.evict(&self.options);
         }
         drop(state);
+        self.bells.write.ring();
         if moved {
-            self.on_progress();
-        } else {
-            self.write_bell.ring();
+            self.bells.flush.ring();
+            self.bells.room.ring();
+            self.bells.progress.ring();
+            self.tell_owner();
         }
     }
 
     /// Writes the footers of sealed segments, one after the other beside the log. Only checkpoints wait for them.
     async fn run_footers(self: Rc<Self>) {
         loop {
-            let step = self.footer_bell.until(|| self.state.borrow_mut().next_footer(&self)).await;
+            let step = self.bells.footer.until(|| self.state.borrow_mut().next_footer(&self)).await;
             let Step::Do(write) = step else { return };
             let FooterWrite { file, hold, number, position, buffer } = write;
             if let Err(cause) = file.write_at(buffer, position).await {
@@ -130,7 +133,7 @@ impl<R: Runtime> Core<R> {
             state.footers_unflushed.insert(number);
             state.index.footer_written(number);
             drop(state);
-            self.on_progress();
+            self.bells.progress.ring();
         }
     }
 
@@ -139,7 +142,11 @@ impl<R: Runtime> Core<R> {
     ///
     /// Errors: `ReadOnly`.
     pub(super) async fn flush_footers(&self, segments: &[SegmentNumber]) -> Result<(), StorageError> {
-        self.progress_bell
+        if cfg!(corelane_defect = "footer_unflushed") {
+            return Ok(());
+        }
+        self.bells
+            .progress
             .until(|| {
                 let state = self.state.borrow();
                 if let Some(failure) = &state.failure {
@@ -168,8 +175,8 @@ impl<R: Runtime> Core<R> {
 
     async fn run_flushes(self: Rc<Self>) {
         loop {
-            let step = self.flush_bell.until(|| self.state.borrow().next_flush()).await;
-            let Step::Do(flush) = step else { return };
+            let step = self.bells.flush.until(|| self.state.borrow().next_flush()).await;
+            let Step::Do(mut flush) = step else { return };
             self.state.borrow_mut().flush_forced = false;
             let began = self.runtime.now();
             for file in &flush.files {
@@ -182,6 +189,9 @@ impl<R: Runtime> Core<R> {
             if state.failure.is_some() {
                 return;
             }
+            if cfg!(corelane_defect = "durable_at_flush_end") {
+                flush.target = state.writer.written();
+            }
             state.stats.flushes += 1;
             state.stats.flush_us = self.runtime.now().since_us(began);
             assert!(state.durable <= flush.target);
@@ -191,27 +201,28 @@ impl<R: Runtime> Core<R> {
                 state.flush_ends.pop_front();
             }
             drop(state);
-            self.on_progress();
+            self.bells.progress.ring();
+            self.tell_owner();
         }
     }
 
     /// Flushes what nobody waits for, after a while.
     async fn run_idle_flushes(self: Rc<Self>) {
         loop {
-            let step = self.progress_bell.until(|| self.state.borrow().wants_idle_flush()).await;
+            let step = self.bells.progress.until(|| self.state.borrow().wants_idle_flush()).await;
             let Step::Do(()) = step else { return };
             self.runtime.sleep(Duration::from_millis(self.options.written_flush_interval_ms)).await;
             let mut state = self.state.borrow_mut();
             state.flush_forced = state.durable < state.writer.written();
             drop(state);
-            self.flush_bell.ring();
+            self.bells.flush.ring();
         }
     }
 
     /// Keeps the file of the next segment ready.
     async fn run_preparations(self: Rc<Self>) {
         loop {
-            let step = self.prepare_bell.until(|| self.state.borrow_mut().next_preparation(&self)).await;
+            let step = self.bells.prepare.until(|| self.state.borrow_mut().next_preparation(&self)).await;
             let Step::Do(source) = step else { return };
             let made = match source {
                 Source::Recycled(file) => Ok(file),
@@ -224,9 +235,9 @@ impl<R: Runtime> Core<R> {
                     state.segments.out_of_space = false;
                     state.take_file(file);
                     drop(state);
-                    self.write_bell.ring();
-                    self.footer_bell.ring();
-                    self.progress_bell.ring();
+                    self.bells.write.ring();
+                    self.bells.footer.ring();
+                    self.bells.room.ring();
                 }
                 Err(cause) => {
                     if !state.segments.out_of_space {
@@ -234,7 +245,7 @@ impl<R: Runtime> Core<R> {
                     }
                     state.segments.out_of_space = true;
                     drop(state);
-                    self.progress_bell.ring();
+                    self.bells.room.ring();
                     self.runtime.sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
                 }
             }
@@ -254,7 +265,8 @@ impl<R: Runtime> Core<R> {
     /// Errors: `ReadOnly`.
     pub(super) async fn flush_all(&self) -> Result<(), StorageError> {
         let target = self.state.borrow().writer.appended();
-        self.progress_bell
+        self.bells
+            .progress
             .until(|| {
                 let mut state = self.state.borrow_mut();
                 if let Some(failure) = &state.failure {
@@ -265,7 +277,7 @@ impl<R: Runtime> Core<R> {
                 }
                 state.flush_forced = true;
                 drop(state);
-                self.flush_bell.ring();
+                self.bells.flush.ring();
                 None
             })
             .await

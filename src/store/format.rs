@@ -31,7 +31,9 @@
 //! move its 24-byte prefix as well, of a control entry everything, of padding nothing.
 //!
 //! A row carries the crc of its own extents, so that one partition's extents can be read and trusted without the rest
-//! of the footer, and recovery reads directories only.
+//! of the footer, and recovery reads directories only. The price: a footer torn by a crash may show a sound trailer and
+//! directory above torn extents. So recovery believes a footer only where it is known to have been durable (a checkpoint
+//! calls the segment sealed), and scans the segment otherwise.
 
 use crate::limits::{EXTENT_BYTES_MAX, IO_ALIGNMENT};
 use crate::store::BATCH_HEADER_BYTES;

@@ -18,7 +18,7 @@ use crate::store::format::{
     UNIT_BYTES, footer_bytes,
 };
 use crate::store::index::{Index, IndexedEntry, TailBatch};
-use crate::store::notify::Bell;
+use crate::store::notify::Bells;
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, Segments};
 use crate::store::tail::Tail;
@@ -55,18 +55,7 @@ pub(super) struct Core<R: Runtime> {
     pub(super) owner: RefCell<Option<Rc<dyn Owner>>>,
     /// Taken out while a checkpoint is written, so that only one is at a time.
     pub(super) checkpoints: RefCell<Option<CheckpointFiles<R>>>,
-    /// Rung when there may be something to write.
-    pub(super) write_bell: Bell,
-    /// Rung when there may be a footer to write.
-    pub(super) footer_bell: Bell,
-    /// Rung when there may be something to flush.
-    pub(super) flush_bell: Bell,
-    /// Rung when a segment file may be wanted.
-    pub(super) prepare_bell: Bell,
-    /// Rung when a checkpoint may be due.
-    pub(super) checkpoint_bell: Bell,
-    /// Rung when *written* or *durable* moved, or the store failed.
-    pub(super) progress_bell: Bell,
+    pub(super) bells: Bells,
 }
 
 /// What the store is at one moment.
@@ -150,7 +139,7 @@ impl<R: Runtime> Store<R> {
     ///
     /// Errors: as [`Store::try_reserve`].
     pub async fn reserve(&self, bytes: usize) -> Result<(), StorageError> {
-        self.core.progress_bell.until(|| self.try_reserve(bytes)).await
+        self.core.bells.room.until(|| self.try_reserve(bytes)).await
     }
 
     /// Copies one batch to the log's end, in one step. With `Flushed` it joins the next flush. Returns the end of its
@@ -192,7 +181,7 @@ impl<R: Runtime> Store<R> {
             state.flush_ends.push_back(end);
         }
         drop(state);
-        self.core.write_bell.ring();
+        self.core.bells.write.ring();
         Ok(end)
     }
 
@@ -218,6 +207,8 @@ impl<R: Runtime> Store<R> {
         let mut state = self.core.state.borrow_mut();
         state.partitions.remove(&log);
         state.index.delete(log);
+        drop(state);
+        self.core.on_less_live();
         Ok(end)
     }
 
@@ -232,6 +223,7 @@ impl<R: Runtime> Store<R> {
         }
         let end = self.append_control(log, Control::LogStart { offset: log_start })?;
         self.core.state.borrow_mut().index.set_log_start(log, log_start);
+        self.core.on_less_live();
         Ok(end)
     }
 
@@ -250,7 +242,7 @@ impl<R: Runtime> Store<R> {
             state.flush_ends.push_back(*end);
         }
         drop(state);
-        self.core.write_bell.ring();
+        self.core.bells.write.ring();
         if let Err(StorageError::Full { .. }) = &appended {
             self.core.want_space();
         }
@@ -310,7 +302,14 @@ impl<R: Runtime> Core<R> {
     /// Something was refused because the store is full.
     fn want_space(&self) {
         self.state.borrow_mut().space_wanted = true;
-        self.checkpoint_bell.ring();
+        self.bells.checkpoint.ring();
+    }
+
+    /// A segment may be dead now, which matters at once when space is wanted.
+    fn on_less_live(&self) {
+        if self.state.borrow().space_wanted {
+            self.bells.checkpoint.ring();
+        }
     }
 }
 
@@ -456,9 +455,9 @@ impl<R: Runtime> State<R> {
         self.tail.push(block.segment, block.start, block.block);
         let live = LiveSegment { header, file, sealed_end: None };
         self.segments.live.insert(number, live);
-        core.footer_bell.ring();
-        core.prepare_bell.ring();
-        core.checkpoint_bell.ring();
+        core.bells.footer.ring();
+        core.bells.prepare.ring();
+        core.bells.checkpoint.ring();
     }
 
     /// Closes the segment that ends at `end`, if it is still open, before `next`; its footer waits for its turn.

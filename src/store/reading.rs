@@ -3,11 +3,13 @@
 //! An answer may begin on disk and end in memory. Segments are held from the step that finds them in the index until the
 //! read has ended, so none is reused under a read.
 
+use std::rc::Rc;
+
 use crate::runtime::Runtime;
 use crate::store::cold::{ColdBatches, ColdError, ColdRead};
 use crate::store::disk_reads::SegmentHold;
 use crate::store::format::{Extent, StoredBatch};
-use crate::store::index::Place;
+use crate::store::index::{Place, PlaceExtents};
 use crate::store::log::{State, Store};
 use crate::store::{ReadError, Slices};
 use crate::types::{LogId, Offset, TimestampMs};
@@ -120,13 +122,10 @@ impl<R: Runtime> Store<R> {
     pub async fn batch_at_timestamp(&self, log: LogId, timestamp: TimestampMs) -> Result<Option<Vec<u8>>, ReadError> {
         let mut from = self.partition(log).ok_or(ReadError::UnknownLog { log })?.log_start;
         loop {
-            let located = {
-                let state = self.core.state.borrow();
-                state.index.timestamp_at_or_after(log, timestamp, from).and_then(|place| state.hold(place))
-            };
-            let Some(located) = located else { return Ok(None) };
-            let end = located.place.end_offset;
-            let extents = self.core.cold.extents(&located.file, &located.hold, log, &located.place).await?;
+            let place = self.core.state.borrow().index.timestamp_at_or_after(log, timestamp, from);
+            let Some(place) = place else { return Ok(None) };
+            let end = place.end_offset;
+            let extents = self.extents(log, &place).await?;
             for (range, extent) in extent_ranges(&extents, end) {
                 if extent.timestamp_max < timestamp || range.end <= from {
                     continue;
@@ -146,15 +145,11 @@ impl<R: Runtime> Store<R> {
     /// Errors: as [`Store::read`].
     pub async fn batch_with_timestamp_max(&self, log: LogId) -> Result<Option<Vec<u8>>, ReadError> {
         let log_start = self.partition(log).ok_or(ReadError::UnknownLog { log })?.log_start;
-        let located: Vec<Located<R::File>> = {
-            let state = self.core.state.borrow();
-            let places = state.index.timestamp_max_places(log);
-            places.into_iter().filter_map(|(_, place)| state.hold(place)).collect()
-        };
+        let places = self.core.state.borrow().index.timestamp_max_places(log);
         let mut best: Option<(TimestampMs, Vec<u8>)> = None;
-        for located in located {
-            let extents = self.core.cold.extents(&located.file, &located.hold, log, &located.place).await?;
-            for (range, extent) in extent_ranges(&extents, located.place.end_offset) {
+        for (_, place) in places {
+            let extents = self.extents(log, &place).await?;
+            for (range, extent) in extent_ranges(&extents, place.end_offset) {
                 let can_win = best.as_ref().is_none_or(|(timestamp, _)| *timestamp < extent.timestamp_max);
                 if !can_win || range.end <= log_start {
                     continue;
@@ -170,6 +165,16 @@ impl<R: Runtime> Store<R> {
             }
         }
         Ok(best.map(|(_, bytes)| bytes))
+    }
+
+    /// All extents of a place. Those of a segment that was retired meanwhile are of no interest any more.
+    async fn extents(&self, log: LogId, place: &Place) -> Result<Rc<[Extent]>, ReadError> {
+        if let PlaceExtents::Known(extents) = &place.extents {
+            return Ok(Rc::from(extents.as_slice()));
+        }
+        let located = self.core.state.borrow().hold(place.clone());
+        let Some(Located { file, hold, place, .. }) = located else { return Ok(Rc::from([])) };
+        Ok(self.core.cold.extents(&file, &hold, log, &place).await?)
     }
 
     /// All batches of an extent's offsets: at most an extent's bytes.

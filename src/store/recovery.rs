@@ -28,7 +28,7 @@ use crate::store::format::{
 };
 use crate::store::index::{Index, IndexedEntry};
 use crate::store::log::{Core, State, cold_bytes_max};
-use crate::store::notify::Bell;
+use crate::store::notify::Bells;
 use crate::store::scan::Scanner;
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, SegmentFile, Segments};
@@ -67,6 +67,8 @@ struct Recovery<'a, R: Runtime> {
     covered: LogPosition,
     next_log: LogId,
     incarnation: Incarnation,
+    /// Above every segment number seen, also in entries whose segment has lost its header: none is given twice.
+    next_number: SegmentNumber,
     /// Greatest durable position that anything names.
     proof: LogPosition,
     /// Last offset seen per log beyond where its log was cut.
@@ -117,6 +119,7 @@ pub(super) async fn recover<R: Runtime>(
         covered: head.covered,
         next_log: head.next_log,
         incarnation: head.incarnation,
+        next_number: next_number.max(head.next_segment),
         proof: LogPosition::default(),
         beyond: BTreeMap::new(),
         damage: None,
@@ -141,9 +144,10 @@ pub(super) async fn recover<R: Runtime>(
     }
     recovery.judge_damage()?;
 
-    let clean = head.clean_end == Some(end) && !had_later_segments && recovery.damage.is_none() && !links.is_empty();
+    let clean = cfg!(corelane_defect = "earlier_life_continued") && !links.is_empty()
+        || head.clean_end == Some(end) && !had_later_segments && recovery.damage.is_none() && !links.is_empty();
     let mut segments = Segments::new();
-    segments.next_number = next_number.max(head.next_segment);
+    segments.next_number = recovery.next_number;
     segments.next_file = FileId::new(next_file).max(head.next_file);
     segments.free = chain.free.into_iter().chain(chain.suspects).chain(cut).collect();
     recovery.flush(&links).await?;
@@ -333,7 +337,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 self.damage.get_or_insert(end);
             }
             // A hole in a sealed segment below the checkpoint costs that segment's rest; above it the log ends there.
-            ended = is_short && !below_covered;
+            ended = is_short && !below_covered && !cfg!(corelane_defect = "forgotten_truncation");
             if let Some(next) = links.peek().filter(|_| !ended) {
                 self.seal(&link.header, byte, next.header.number)?;
             }
@@ -379,7 +383,10 @@ impl<R: Runtime> Recovery<'_, R> {
     async fn scan(&mut self, link: &Link<R::File>) -> Result<u32, OpenError> {
         let path = self.options.directory.join(segment_file_name(link.file.id));
         let number = link.header.number;
-        let limit = link.expected_end.unwrap_or(link.header.bytes).min(link.header.bytes);
+        let mut limit = link.expected_end.unwrap_or(link.header.bytes).min(link.header.bytes);
+        if cfg!(corelane_defect = "scan_past_predecessor_end") {
+            limit = link.header.bytes;
+        }
         let mut scanner = Scanner::new(link.file.file.clone(), limit);
         let mut incarnation = link.header.incarnation;
         let mut end = SEGMENT_HEADER_BYTES;
@@ -444,6 +451,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 self.partitions.insert(log, Known { topic, partition, position });
                 self.replay.on_partition(&record, &[]);
             }
+            Control::Delete if cfg!(corelane_defect = "delete_forgotten") => {}
             Control::Delete if known.is_some_and(|known| position >= known) => {
                 self.index.delete(log);
                 self.partitions.remove(&log);
@@ -466,7 +474,7 @@ impl<R: Runtime> Recovery<'_, R> {
     ) -> Result<(), OpenError> {
         let path = self.options.directory.join(segment_file_name(file.id));
         let mut scanner = Scanner::new(file.file.clone(), file.bytes);
-        let mut at = next_unit(from);
+        let mut at = from;
         while at < file.bytes {
             let next = scanner.any(at, &numbers).await.map_err(failed("read", &path))?;
             let Some(scanned) = next else {
@@ -477,6 +485,7 @@ impl<R: Runtime> Recovery<'_, R> {
             let header = &scanned.entry.header;
             self.proof = self.proof.max(header.durable);
             self.incarnation = self.incarnation.max(header.incarnation);
+            self.next_number = self.next_number.max(header.segment.next());
             self.next_log = self.next_log.max(LogId::new(header.log.value().saturating_add(1)));
             if let Some(indexed) = indexed_entry(scanned.position, &scanned.entry) {
                 let last = self.beyond.entry(header.log).or_insert(indexed.last_offset);
@@ -509,6 +518,9 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// Makes durable what was read: a process that was killed may have written it without a flush.
     async fn flush(&self, links: &[ReadLink<R::File>]) -> Result<(), OpenError> {
+        if cfg!(corelane_defect = "recovered_unflushed") {
+            return Ok(());
+        }
         for link in links.iter().filter(|link| link.header.number >= self.covered.segment) {
             let path = self.options.directory.join(segment_file_name(link.file.id));
             link.file.file.flush().await.map_err(failed("flush", &path))?;
@@ -645,12 +657,7 @@ impl<R: Runtime> Recovery<'_, R> {
             state: RefCell::new(state),
             owner: RefCell::new(None),
             checkpoints: RefCell::new(Some(checkpoints)),
-            write_bell: Bell::default(),
-            footer_bell: Bell::default(),
-            flush_bell: Bell::default(),
-            prepare_bell: Bell::default(),
-            checkpoint_bell: Bell::default(),
-            progress_bell: Bell::default(),
+            bells: Bells::default(),
         }
     }
 }

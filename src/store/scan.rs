@@ -10,8 +10,7 @@ use std::ops::RangeInclusive;
 use crate::limits::SCAN_READ_BYTES;
 use crate::runtime::{Buffer, File};
 use crate::store::format::{
-    ENTRY_HEADER_BYTES, Entry, EntryHeader, FormatError, SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit,
-    usize_of,
+    ENTRY_HEADER_BYTES, Entry, EntryHeader, SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit, usize_of,
 };
 use crate::types::{Incarnation, SegmentNumber};
 
@@ -49,53 +48,64 @@ impl<F: File> Scanner<F> {
         number: SegmentNumber,
         incarnation_min: Incarnation,
     ) -> io::Result<Option<Scanned<'_>>> {
-        let numbers = number.value()..=number.value();
-        let follows = |header: &EntryHeader| header.previous_end == end && header.incarnation >= incarnation_min;
-        self.at_or_behind(end, &numbers, follows).await
+        let counts = |entry: &Entry<'_>| {
+            let header = &entry.header;
+            let mut follows = header.previous_end == end && header.incarnation >= incarnation_min;
+            if cfg!(corelane_defect = "stale_incarnation_accepted") {
+                follows = header.previous_end == end;
+            }
+            if cfg!(corelane_defect = "zeroes_pass_for_padding") {
+                follows = header.incarnation >= incarnation_min;
+            }
+            follows && entry.batches().all(|batch| batch.crc_matches())
+        };
+        self.find(end, &(number.value()..=number.value()), counts).await
     }
 
-    /// An entry of a segment in `numbers` that stands at `position`, or behind the padding there.
+    /// An entry of a segment in `numbers` that stands at `position`, or behind the padding there, whatever came before
+    /// it and whether or not its batches are whole.
     pub(super) async fn any(
         &mut self,
         position: u32,
         numbers: &RangeInclusive<u64>,
     ) -> io::Result<Option<Scanned<'_>>> {
-        self.at_or_behind(position, numbers, |_| true).await
+        self.find(position, numbers, |_| true).await
     }
 
-    async fn at_or_behind(
+    async fn find(
         &mut self,
         position: u32,
         numbers: &RangeInclusive<u64>,
-        expected: impl Fn(&EntryHeader) -> bool,
+        counts: impl Fn(&Entry<'_>) -> bool,
     ) -> io::Result<Option<Scanned<'_>>> {
-        let mut at = entry_position(position);
-        let header = loop {
-            if !self.load(at, ENTRY_HEADER_BYTES).await? {
-                return Ok(None);
+        let first = entry_position(position);
+        // The rest of a unit may be padding, so the entry may stand at the next one. An empty unit is the end.
+        for at in [first, next_unit(first)] {
+            if let Some(bytes) = self.load_entry(at, numbers).await?
+                && let Ok(entry) = Entry::decode(&self.view(at)[..bytes])
+                && counts(&entry)
+            {
+                let end = at + u32::try_from(bytes).expect("an entry fits its segment");
+                // Decoded again, because a borrow that is returned may not begin in a loop. It costs one short crc.
+                let entry = Entry::decode(&self.view(at)[..bytes]).expect("it was just decoded");
+                return Ok(Some(Scanned { position: at, end, entry }));
             }
-            match EntryHeader::decode_unchecked(self.view(at)) {
-                Ok(header) => break header,
-                // The rest of a unit may be empty; an empty unit is the end.
-                Err(FormatError::NoEntry) if at % UNIT_BYTES != 0 => at = next_unit(at),
-                Err(_) => return Ok(None),
-            }
-        };
+        }
+        Ok(None)
+    }
+
+    /// Loads what may be an entry at `at`, by the length that its header states. Returns that length.
+    async fn load_entry(&mut self, at: u32, numbers: &RangeInclusive<u64>) -> io::Result<Option<usize>> {
+        if !self.load(at, ENTRY_HEADER_BYTES).await? {
+            return Ok(None);
+        }
+        let Ok(header) = EntryHeader::decode_unchecked(self.view(at)) else { return Ok(None) };
         let fits = u64::from(at) + header.entry_bytes() <= u64::from(self.limit);
-        if !fits || !numbers.contains(&header.segment.value()) || !expected(&header) {
+        if !fits || !numbers.contains(&header.segment.value()) {
             return Ok(None);
         }
-        let entry_bytes = usize::try_from(header.entry_bytes()).expect("an entry that fits its segment fits memory");
-        if !self.load(at, entry_bytes).await? {
-            return Ok(None);
-        }
-        let end = at + u32::try_from(entry_bytes).expect("an entry fits its segment");
-        match Entry::decode(&self.view(at)[..entry_bytes]) {
-            Ok(entry) if entry.batches().all(|batch| batch.crc_matches()) => {
-                Ok(Some(Scanned { position: at, end, entry }))
-            }
-            _ => Ok(None),
-        }
+        let bytes = usize::try_from(header.entry_bytes()).expect("an entry that fits its segment fits memory");
+        Ok(self.load(at, bytes).await?.then_some(bytes))
     }
 
     /// What was loaded from `position` on.

@@ -19,6 +19,7 @@ use corelane::simulation::random::Random;
 use corelane::simulation::seeds::Seeds;
 use corelane::simulation::{Crash, Ended, Simulation};
 use corelane::store::OpenError;
+use corelane::store::checkpoint::CheckpointError;
 use corelane::store::format::SegmentHeader;
 
 use model::{Logs, Model};
@@ -165,6 +166,53 @@ fn what_was_acknowledged_survives_failing_disks_and_crashes() {
 }
 
 #[test]
+#[ignore = "fails at seed 13: recovery surveys what lies behind a hole only at the starts of 4 KiB units"]
+fn a_flipped_bit_is_cut_off_reported_or_harmless_but_never_believed() {
+    Seeds::from_environment(100).each(|seed| {
+        let mut random = Random::new(seed).split();
+        let plan = Plan::draw(&mut random);
+        let model = Rc::new(RefCell::new(Model::default()));
+        let mut simulation = Simulation::new(seed);
+        for _ in 0..2 {
+            let (plan, shared, random) = (plan.clone(), Rc::clone(&model), random.split());
+            let ending = Ending::Crash(400, Crash::Power);
+            assert!(simulation.run(|runtime| live(runtime, plan, shared, random, ending, false)).is_crash());
+            model.borrow_mut().on_end(Some(Crash::Power));
+        }
+        let intact = recovered(&mut Simulation::with_disk(seed, simulation.disk().fork()), &plan, false).unwrap();
+        let survivors = model.borrow().changes() - model.borrow().clone().recover(&intact);
+        for _ in 0..20 {
+            let disk = simulation.disk().fork();
+            flip_any_bit(&disk, &mut random);
+            let copy = Rc::new(RefCell::new(model.borrow().clone()));
+            let options = plan.options(false);
+            let mut flipped = Simulation::with_disk(random.next(), disk);
+            flipped.run(|runtime| async move {
+                match open(&runtime, options).await {
+                    Ok((store, found)) => {
+                        copy.borrow_mut().recover_flipped(&found, survivors);
+                        check_contents(&store, &copy, true).await;
+                    }
+                    Err(OpenError::Damage { .. } | OpenError::Checkpoint(CheckpointError::Lost { .. })) => {}
+                    Err(error) => panic!("one flipped bit is damage, not this: {error}"),
+                }
+            });
+        }
+    });
+}
+
+/// Flips a bit of a byte that is not zero, in any file: where nothing was written, nothing is to be found.
+fn flip_any_bit(disk: &Disk, random: &mut Random) {
+    let paths = disk.paths();
+    let path = random.pick(&paths);
+    let content = disk.content(path).expect("a path that was just listed");
+    let written: Vec<usize> = (0..content.len()).filter(|at| content[*at] != 0).collect();
+    if !written.is_empty() {
+        disk.flip_bit(path, u64::try_from(*random.pick(&written)).unwrap(), u8::try_from(random.below(8)).unwrap());
+    }
+}
+
+#[test]
 fn one_seed_gives_one_trace() {
     Seeds::from_environment(3).each(|seed| assert_eq!(run(seed, Theme::Faults), run(seed, Theme::Faults)));
 }
@@ -197,7 +245,7 @@ fn a_closed_store_gives_back_everything() {
         .run(|runtime| async move {
             let (store, found) = open(&runtime, options).await.unwrap();
             assert_eq!(shared.borrow_mut().recover(&found), 0);
-            check_contents(&store, &shared).await;
+            check_contents(&store, &shared, false).await;
         })
         .finished();
 }

@@ -74,12 +74,14 @@ pub(crate) struct LogState {
 pub(crate) type Logs = BTreeMap<LogId, LogState>;
 
 /// See the module.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Model {
     /// What the last recovery found; nothing of it may be lost any more.
     base: Logs,
     /// Changes since, with the position at which each is safe.
     changes: Vec<(LogPosition, Change)>,
+    /// Of each change, what was seen durable when it was made: its entry names at least that.
+    named: Vec<LogPosition>,
     /// `base` and all changes.
     pub(crate) logs: Logs,
     /// Every batch of a log that is not forgotten, also of deleted ones, for readers that are still under way.
@@ -105,6 +107,7 @@ impl Model {
         }
         apply(&mut self.logs, &change);
         self.changes.push((end, change));
+        self.named.push(self.seen.durable);
     }
 
     /// The store said how far it is.
@@ -129,7 +132,28 @@ impl Model {
 
     /// Finds the prefix of changes that recovery found, forgets the rest, and gives how many changes were lost.
     pub(crate) fn recover(&mut self, found: &Logs) -> usize {
-        let required = self.required();
+        self.recover_at_least(found, self.required())
+    }
+
+    /// As `recover`, after a bit was flipped on a disk that held the first `survivors` changes. The log may end where
+    /// the flipped entry stood if nothing behind it proves that it was durable; else it should have been reported.
+    pub(crate) fn recover_flipped(&mut self, found: &Logs, survivors: usize) {
+        let (ends, named) = (self.changes.clone(), self.named.clone());
+        let count = ends.len() - self.recover_at_least(found, 0);
+        if let Some((end, _)) = ends.get(count) {
+            let proven = (count + 1..survivors).any(|later| named[later] >= *end);
+            let cut: Vec<_> =
+                ends[count..survivors].iter().zip(&named[count..]).map(|((end, _), n)| (*end, *n)).collect();
+            assert!(!proven, "the log was cut before {end}, but a later entry says that it was durable: {cut:?}");
+        }
+    }
+
+    /// Changes since the last recovery.
+    pub(crate) fn changes(&self) -> usize {
+        self.changes.len()
+    }
+
+    fn recover_at_least(&mut self, found: &Logs, required: usize) -> usize {
         let mut logs = self.base.clone();
         // A log that was created and deleted again leaves no trace in what is found; of prefixes that differ only in such
         // logs the shortest is taken.
@@ -153,6 +177,7 @@ impl Model {
             }
         }
         self.changes.clear();
+        self.named.clear();
         self.base = found.clone();
         self.logs = found.clone();
         self.power_was_cut = false;

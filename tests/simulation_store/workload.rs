@@ -105,22 +105,30 @@ pub(crate) async fn open(
     Ok((store, logs))
 }
 
-/// Reads every log of the model from its log start to its end and compares.
-pub(crate) async fn check_contents(store: &Store<SimulatedRuntime>, model: &RefCell<Model>) {
+/// Reads every log of the model from its log start to its end and compares. `flipped`: a bit on disk is wrong, so a log
+/// may be reported damaged from some batch on, but never give other bytes.
+pub(crate) async fn check_contents(store: &Store<SimulatedRuntime>, model: &RefCell<Model>, flipped: bool) {
     let logs: Vec<LogId> = model.borrow().logs.keys().copied().collect();
-    for log in logs {
+    'logs: for log in logs {
         let batches = model.borrow().batches(log);
         let mut offset = model.borrow().logs[&log].log_start;
         let end = model.borrow().logs[&log].log_end;
         let mut batches = batches.iter();
         while offset < end {
             let read = store.read(log, offset, end, 20_000, true).await;
+            if flipped && matches!(read, Err(ReadError::Damaged { .. })) {
+                continue 'logs;
+            }
             let bytes = joined(read.unwrap_or_else(|error| panic!("log {log} from {offset} of {end}: {error}")));
             assert!(!bytes.is_empty(), "log {log}: nothing at {offset} though the end is {end}");
             let mut rest = &bytes[..];
             while !rest.is_empty() {
                 let expected = batches.next().unwrap_or_else(|| panic!("log {log}: more than was appended"));
-                assert!(rest.starts_with(&expected.bytes), "log {log}: another batch at {}", expected.base);
+                let found = &rest[..rest.len().min(expected.bytes.len())];
+                // Records are covered by the batch's own checksum, which its consumer checks.
+                let visibly_damaged =
+                    flipped && found[..61] == expected.bytes[..61] && found.len() == expected.bytes.len();
+                assert!(found == expected.bytes || visibly_damaged, "log {log}: another batch at {}", expected.base);
                 rest = &rest[expected.bytes.len()..];
                 offset = Offset::new(expected.last.value() + 1);
             }
@@ -182,7 +190,7 @@ pub(crate) async fn live(
     let lost = model.borrow_mut().recover(&found);
     runtime.note("recovered", [u64::try_from(found.len()).unwrap(), u64::try_from(lost).unwrap(), 0]);
     model.borrow_mut().observe(store.progress());
-    check_contents(&store, &model).await;
+    check_contents(&store, &model, false).await;
     let gate = Rc::new(Gate { waiting: RefCell::new(Vec::new()), model: Rc::clone(&model) });
     store.set_owner(Rc::clone(&gate) as Rc<dyn Owner>);
     let life = Rc::new(Life {
@@ -341,7 +349,8 @@ impl Life {
         durability: Durability,
     ) -> Option<LogPosition> {
         let base = self.model.borrow().logs[&log].log_end;
-        let count = i32::try_from(random.range(1..20)).unwrap();
+        // Equal batches are equal in their offsets too: what was cut off fits behind what took its place.
+        let count = if self.plan.records_bytes.is_some() { 3 } else { i32::try_from(random.range(1..20)).unwrap() };
         let content = Rc::new(Content::draw(random, log, base, count, records_bytes));
         match self.store.append(log, content.batch(), durability) {
             Ok(end) => {

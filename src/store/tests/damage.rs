@@ -1,0 +1,204 @@
+//! Damage on disk: what is refused, what is cut off in silence, and what may be lost on request.
+
+use super::*;
+use crate::simulation::disk::Disk;
+use crate::simulation::random::Random;
+use crate::simulation::seeds::Seeds;
+use crate::simulation::{Crash, Simulation};
+use crate::store::format::{Entry, EntryKind, SEGMENT_HEADER_BYTES, SegmentHeader, entry_position, next_unit};
+
+/// An entry as it lies on the undamaged disk.
+#[derive(Clone, Debug)]
+struct OnDisk {
+    start: LogPosition,
+    end: u32,
+    durable: LogPosition,
+    /// Log, first and last offset of a batch.
+    batch: Option<(LogId, Offset, Offset)>,
+}
+
+/// All segments by number with their paths, and all entries in log order, read without the code under test.
+fn entries_of(disk: &Disk) -> (Vec<(SegmentHeader, PathBuf)>, Vec<OnDisk>) {
+    let mut segments = Vec::new();
+    for path in disk.paths() {
+        let content = disk.content(&path).unwrap();
+        if let Ok(header) = SegmentHeader::decode(&content) {
+            segments.push((header, path));
+        }
+    }
+    segments.sort_by_key(|(header, _)| header.number);
+    let mut entries = Vec::new();
+    for (header, path) in &segments {
+        let content = disk.content(path).unwrap();
+        let mut end = SEGMENT_HEADER_BYTES;
+        loop {
+            let at = entry_position(end);
+            let found = [at, next_unit(at)].into_iter().find_map(|at| {
+                let entry = Entry::decode(content.get(usize::try_from(at).unwrap()..)?).ok()?;
+                (entry.header.segment == header.number).then_some((at, entry))
+            });
+            let Some((at, entry)) = found else { break };
+            end = at + u32::try_from(entry.header.entry_bytes()).unwrap();
+            let batch = entry.batches().next();
+            let batch = batch.map(|batch| (entry.header.log, batch.base_offset(), batch.last_offset()));
+            let start = LogPosition { segment: header.number, byte: at };
+            entries.push(OnDisk { start, end, durable: entry.header.durable, batch });
+            assert!(matches!(entry.header.kind, EntryKind::Append | EntryKind::Control));
+        }
+    }
+    (segments, entries)
+}
+
+/// A disk with three logs over several segments, left by a killed process; no checkpoint, so that every entry is read.
+fn fill(seed: u64) -> Simulation {
+    let mut simulation = Simulation::new(seed);
+    let ended = simulation.run(move |runtime| async move {
+        let options = StoreOptions { checkpoint_interval_ms: 1_000_000_000, ..options() };
+        let (store, _) = open(&runtime, options).await;
+        let mut random = Random::new(seed);
+        let mut logs = Vec::new();
+        let mut appended = LogPosition::default();
+        for index in 0..3 {
+            logs.push((store.create(TopicId::new([9; 16]), PartitionIndex::new(index)).unwrap().0, 0));
+        }
+        for batch in 0..200 {
+            let (log, end) = &mut logs[random.index(3)];
+            let bytes = batch_bytes(*end, 2, 100 + random.index(2000), batch);
+            *end += 2;
+            store.reserve(bytes.len()).await.unwrap();
+            appended = append(&store, *log, &bytes, Durability::Flushed).unwrap();
+            if random.chance(1, 10) {
+                runtime.sleep(Duration::from_micros(random.below(3000))).await;
+            }
+        }
+        // No torn tail: what is missing later was flipped.
+        until_durable(&store, &runtime, appended).await;
+        runtime.crash(Crash::Process);
+        runtime.sleep(Duration::from_secs(1)).await;
+    });
+    assert!(ended.is_crash());
+    simulation
+}
+
+/// What opening finds: the log ends, or the damage.
+fn opened(disk: Disk, seed: u64, accept_loss: bool) -> Result<Vec<PartitionRecord>, OpenError> {
+    let mut simulation = Simulation::with_disk(seed, disk);
+    let options = StoreOptions { accept_loss, checkpoint_interval_ms: 1_000_000_000, ..options() };
+    let ended = simulation.run(move |runtime| async move {
+        Store::open(runtime, options, &mut Heard::default()).await.map(|store| store.partitions())
+    });
+    ended.finished()
+}
+
+/// The log ends when the log stops before entry `cut`.
+fn ends_before(entries: &[OnDisk], cut: usize) -> BTreeMap<LogId, Offset> {
+    let mut ends = BTreeMap::new();
+    for (log, _, last) in entries[..cut].iter().filter_map(|entry| entry.batch) {
+        ends.insert(log, last.advance(1));
+    }
+    ends
+}
+
+#[test]
+fn a_flipped_bit_is_refused_below_the_durable_position_and_cut_off_above() {
+    let (mut refused, mut cut_off) = (0, 0);
+    Seeds::from_environment(60).each(|seed| {
+        let simulation = fill(seed);
+        let mut random = Random::new(seed + 1_000_000);
+        let (segments, entries) = entries_of(&simulation.disk());
+        assert!(segments.len() > 2);
+        let disk = simulation.disk().fork();
+        // In an entry, often one of the last, or in a segment's header.
+        let late = entries.len() - entries.len().min(15);
+        let in_header = random.chance(1, 5);
+        let hit = if in_header {
+            let (header, path) = random.pick(&segments);
+            disk.flip_bit(path, random.below(4096), u8::try_from(random.below(8)).unwrap());
+            entries.iter().position(|entry| entry.start.segment >= header.number).unwrap_or(entries.len())
+        } else {
+            let hit = if random.chance(1, 2) {
+                late + random.index(entries.len() - late)
+            } else {
+                random.index(entries.len())
+            };
+            let entry = &entries[hit];
+            let (_, path) = segments.iter().find(|(header, _)| header.number == entry.start.segment).unwrap();
+            let byte = random.range(u64::from(entry.start.byte)..u64::from(entry.end));
+            disk.flip_bit(path, byte, u8::try_from(random.below(8)).unwrap());
+            hit
+        };
+        let before = entries[..hit].last();
+        let mut end = before.map_or(LogPosition::default(), |entry| LogPosition { byte: entry.end, ..entry.start });
+        // The first entry of a segment that is there.
+        if !in_header && end.segment < entries[hit].start.segment {
+            end = entries[hit].start;
+        }
+        let behind = entries.get(hit..).unwrap_or(&[]).iter().skip(usize::from(!in_header));
+        let proof = behind.clone().map(|entry| entry.durable).max().unwrap_or_default();
+        let header_proof =
+            segments.iter().filter(|(header, _)| header.number > entries[hit.min(entries.len() - 1)].start.segment);
+        let proof = header_proof.map(|(header, _)| header.durable).max().unwrap_or_default().max(proof);
+        let kept = ends_before(&entries, hit);
+        let strict = opened(disk.fork(), seed, false);
+        if proof > end {
+            refused += 1;
+            let Err(OpenError::Damage { position, lost, .. }) = strict else {
+                panic!("{end} of {proof} was not refused: {strict:?}")
+            };
+            assert!(position == end || in_header, "{position} instead of {end}");
+            for (log, _, last) in behind.filter_map(|entry| entry.batch) {
+                let known = kept.get(&log).copied().unwrap_or(Offset::ZERO);
+                // A log whose creation is lost as well has no name.
+                if entries[..hit].iter().any(|entry| entry.batch.is_some_and(|batch| batch.0 == log)) {
+                    let told = lost.iter().find(|lost| lost.log == log).expect("a lost log is listed");
+                    assert!(told.first == known && told.last >= last);
+                }
+            }
+        } else {
+            cut_off += 1;
+            let partitions = strict.unwrap_or_else(|error| panic!("only what was not durable is gone: {error}"));
+            check_ends(&partitions, &kept);
+        }
+        let accepted = disk.fork();
+        check_ends(&opened(accepted.clone(), seed, true).expect("loss is accepted"), &kept);
+        // The next opening finds a whole log.
+        check_ends(&opened(accepted, seed + 1, false).expect("the damage is behind us"), &kept);
+    });
+    if std::env::var_os("CORELANE_SEED").is_none() {
+        assert!(refused > 0 && cut_off > 0, "{refused} refused, {cut_off} cut off");
+    }
+}
+
+fn check_ends(partitions: &[PartitionRecord], kept: &BTreeMap<LogId, Offset>) {
+    for partition in partitions {
+        let end = kept.get(&partition.log).copied().unwrap_or(Offset::ZERO);
+        assert_eq!(partition.log_end, end, "log {}", partition.log);
+    }
+    assert!(kept.keys().all(|log| partitions.iter().any(|partition| partition.log == *log)));
+}
+
+#[test]
+fn arbitrary_files_never_panic() {
+    Seeds::from_environment(40).each(|seed| {
+        let simulation = fill(seed);
+        let mut random = Random::new(seed + 2_000_000);
+        let disk = simulation.disk().fork();
+        for path in disk.paths() {
+            if random.chance(1, 2) {
+                continue;
+            }
+            let mut content = disk.content(&path).unwrap();
+            for _ in 0..1 + random.index(5) {
+                let start = random.index(content.len());
+                let end = (start + 1 + random.index(3000)).min(content.len());
+                random.bytes(&mut content[start..end]);
+            }
+            if random.chance(1, 4) {
+                content.truncate(random.index(content.len() / 512) * 512);
+            }
+            disk.plant(&path, &content);
+        }
+        let _ = opened(disk.fork(), seed, false);
+        let _ = opened(disk, seed, true);
+    });
+}
