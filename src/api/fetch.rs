@@ -144,7 +144,8 @@ async fn read<R: Runtime>(
             bytes_max: u32::try_from(partition.max_bytes).unwrap_or(0),
         })
     });
-    let part = ReadPart { bytes_max: wanted.bytes_max, at_least_one: true, partitions: partitions.collect() };
+    let room = u32::try_from(broker.shard.answers.room_bytes()).unwrap_or(u32::MAX);
+    let part = ReadPart { bytes_max: wanted.bytes_max.min(room), at_least_one: true, partitions: partitions.collect() };
     let mut read = broker.read(&part).await?.into_iter();
     let outcomes = resolved.into_iter().map(|topic| match topic {
         Ok(_) => read.next().expect("one outcome for every partition"),
@@ -246,7 +247,9 @@ fn answer<R: Runtime>(
         let at = hole.at;
         slices.into_iter().map(move |slice| Piece { at, slice })
     });
-    Response { pieces: pieces.collect(), bytes: writer.bytes }
+    let pieces: Vec<Piece<R::Buffer>> = pieces.collect();
+    let hold = shard.answers.hold(pieces.iter().map(|piece| &piece.slice));
+    Response { pieces, bytes: writer.bytes, hold: Some(hold) }
 }
 
 fn tell<S>(outcome: &ReadOutcome<S>) -> Told {

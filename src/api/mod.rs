@@ -52,14 +52,14 @@ impl Request {
     /// The response frame around a body that was encoded elsewhere.
     fn respond_with<B>(&self, body: &[u8]) -> Response<B> {
         let bytes = response_frame_around(self.correlation_id, self.key, self.version, body).bytes;
-        Response { bytes, pieces: Vec::new() }
+        Response { bytes, pieces: Vec::new(), hold: None }
     }
 }
 
 fn respond<B>(correlation_id: i32, version: i16, message: &impl Message) -> Response<B> {
     let writer = response_frame(correlation_id, version, message);
     assert!(writer.holes.is_empty());
-    Response { bytes: writer.bytes, pieces: Vec::new() }
+    Response { bytes: writer.bytes, pieces: Vec::new(), hold: None }
 }
 
 /// The handlers of one shard.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 
 use crate::runtime::block::Slice;
+use crate::shard::answers::AnswerHold;
 
 /// A future of this core.
 pub type LocalFuture<T> = Pin<Box<dyn Future<Output = T> + 'static>>;
@@ -19,6 +20,8 @@ pub struct Response<B> {
     pub bytes: Vec<u8>,
     /// Slices to send before byte `at` of `bytes`, in ascending order of `at`. Empty but for fetch answers.
     pub pieces: Vec<Piece<B>>,
+    /// Counts the memory behind the slices until they are sent. None without slices.
+    pub hold: Option<AnswerHold>,
 }
 
 /// A slice of the log and its place in the response frame.

@@ -115,9 +115,10 @@ impl Session {
 }
 
 /// All sessions of one shard.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct FetchSessions {
     sessions: HashMap<i32, Session>,
+    sessions_max: usize,
     partition_count: usize,
 }
 
@@ -126,7 +127,18 @@ const EPOCH_FINAL: i32 = -1;
 /// Kafka's initial epoch: a full request that may open a session.
 const EPOCH_INITIAL: i32 = 0;
 
+impl Default for FetchSessions {
+    fn default() -> Self {
+        FetchSessions::new(FETCH_SESSIONS_MAX)
+    }
+}
+
 impl FetchSessions {
+    /// No session yet, and at most `sessions_max` later.
+    pub fn new(sessions_max: usize) -> FetchSessions {
+        FetchSessions { sessions: HashMap::new(), sessions_max, partition_count: 0 }
+    }
+
     /// Number of sessions kept.
     pub fn len(&self) -> usize {
         self.sessions.len()
@@ -204,7 +216,7 @@ impl FetchSessions {
         if wanted == 0 || self.partition_count + wanted > FETCH_SESSION_PARTITIONS_MAX {
             return 0;
         }
-        if self.sessions.len() >= FETCH_SESSIONS_MAX && !self.evict_one(now) {
+        if self.sessions.len() >= self.sessions_max && !self.evict_one(now) {
             return 0;
         }
         let id = loop {

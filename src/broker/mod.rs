@@ -69,10 +69,11 @@ impl<R: Runtime> Broker<R> {
     ) -> Rc<Broker<R>> {
         assert!(metadata_log.is_some() == (shard.id == ShardId::CONTROLLER));
         let (on_first_image, first_image) = reply_slot();
+        let sessions = FetchSessions::new(shard.config.fetch_session_slots);
         Rc::new(Broker {
             shard,
             advertise,
-            sessions: RefCell::default(),
+            sessions: RefCell::new(sessions),
             lanes,
             metadata_log,
             producer_ids: RefCell::default(),

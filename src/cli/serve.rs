@@ -1,5 +1,6 @@
 //! `corelane serve`: options in, a running broker out.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
@@ -61,7 +62,8 @@ pub(super) enum ServeError {
 
 /// Runs the broker until it is told to stop.
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), ServeError> {
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).init();
+    let ansi = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(ansi).init();
     let config = BrokerConfig::load(arguments.config.as_deref(), &arguments.set)?;
     let options = ServeOptions {
         data: arguments.data.clone(),

@@ -313,6 +313,9 @@ fn foreign(name: &str) -> Result<String, ConfigError> {
     }) {
         return Err(ConfigError::Unsupported { name: name.to_owned(), instead });
     }
+    if name.starts_with("group.") || name.starts_with("transaction") {
+        return Ok(format!("{name} has no effect: there are no consumer groups and transactions yet"));
+    }
     if IGNORED.contains(&name) {
         return Ok(format!("{name} has no effect: Corelane has nothing that it would shape"));
     }
@@ -421,6 +424,12 @@ const IGNORED: &[&str] = &[
     "unstable.feature.versions.enable",
 ];
 
+/// Why settings of consumer groups do nothing.
+const NO_GROUPS: Effect = Effect::None("there are no consumer groups yet.");
+
+/// Why settings of transactions do nothing.
+const NO_TRANSACTIONS: Effect = Effect::None("there are no transactions yet.");
+
 const LONG_MAX: &str = "9223372036854775807";
 const ONE_LOG: Effect =
     Effect::None("all partitions of a core share one log, whose segments, indexes and files no topic shapes.");
@@ -448,7 +457,8 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "false",
         "Corelane's own. Accepts topics with a replication factor above 1 from tools that insist on one. One replica is \
          kept and reported all the same: copies inside one process protect from nothing. min.insync.replicas then counts as 1.",
-    ),
+    )
+    .without(NO_GROUPS),
     key("auto.create.topics.enable", Kind::Boolean, Rule::Any, "true", "Whether asking for a topic creates it."),
     key(
         "compression.gzip.level",
@@ -472,7 +482,8 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Rule::OneOf(COMPRESSION_TYPES),
         "producer",
         "The codec in which batches are stored; 'producer' alone is accepted.",
-    ),
+    )
+    .without(NO_GROUPS),
     key(
         "compression.zstd.level",
         Kind::Int,
@@ -724,7 +735,8 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Rule::Between(1, 10_000),
         "50",
         "Partitions of __transaction_state; fixed once it exists.",
-    ),
+    )
+    .without(NO_TRANSACTIONS),
     key(
         "unclean.leader.election.enable",
         Kind::Boolean,

@@ -530,7 +530,7 @@ mod tests {
     fn respond(frame: &[u8]) -> Response<GlommioBuffer> {
         let mut bytes = i32::try_from(frame.len()).unwrap().to_be_bytes().to_vec();
         bytes.extend_from_slice(frame);
-        Response { bytes, pieces: Vec::new() }
+        Response { bytes, pieces: Vec::new(), hold: None }
     }
 
     impl Service<GlommioBuffer> for Echo {

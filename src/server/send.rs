@@ -69,7 +69,7 @@ impl<B: Buffer> Outgoing<B> {
     }
 
     fn part(&self, index: usize) -> &[u8] {
-        let Response { bytes, pieces } = &self.response;
+        let Response { bytes, pieces, .. } = &self.response;
         if index % 2 == 1 {
             return pieces[index / 2].slice.as_slice();
         }
@@ -107,7 +107,7 @@ mod tests {
     fn answer(bytes: &str, pieces: &[(usize, &'static str)]) -> Outgoing<Plain> {
         let pieces =
             pieces.iter().map(|(at, text)| Piece { at: *at, slice: Slice::Bytes(Bytes::from_static(text.as_bytes())) });
-        Outgoing::new(Response { bytes: bytes.as_bytes().to_vec(), pieces: pieces.collect() })
+        Outgoing::new(Response { bytes: bytes.as_bytes().to_vec(), pieces: pieces.collect(), hold: None })
     }
 
     /// Sends at most `step` bytes at a time and returns what arrived.

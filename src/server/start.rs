@@ -343,6 +343,7 @@ async fn run_shard<N: Network>(id: ShardId, runtime: N, process: &Arc<Process>) 
     }
     let server_config = ServerConfig {
         request_bytes_max: process.options.config.socket_request_max_bytes,
+        connection_idle_ms: process.options.config.connections_max_idle_ms.map_or(u64::MAX, i64::unsigned_abs),
         ..ServerConfig::new(process.memory_per_shard, process.files_max, process.shard_count)
     };
     let server = Server::new(runtime.clone(), Api::new(Rc::clone(&broker)), server_config, metrics);
@@ -369,8 +370,9 @@ fn store_options(id: ShardId, process: &Process) -> StoreOptions {
     let beside = u64::from(process.directories.shards_beside(id));
     // The shard's share of the device, less 15 % that no store should fill.
     let budget_bytes = device_bytes(directory.parent().unwrap_or(&directory)) / 100 * 85 / beside;
-    // A quarter of the memory is for requests in flight, the rest for the log's tail and for cold reads.
-    let memory_bytes = process.memory_per_shard - process.memory_per_shard / 4;
+    // A quarter of the memory is for requests in flight, a quarter for answers that are not sent yet, the rest for the
+    // log's tail and for cold reads.
+    let memory_bytes = process.memory_per_shard / 2;
     StoreOptions {
         accept_loss: process.options.accept_loss,
         ..StoreOptions::new(id, directory, memory_bytes, budget_bytes)

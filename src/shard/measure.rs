@@ -41,7 +41,8 @@ impl<R: Runtime> Shard<R> {
         metrics.log_appended_bytes.set(stats.appended_bytes);
         metrics.disk_written_bytes.set(stats.written_bytes);
         metrics.disk_writes.set(stats.writes);
-        metrics.memory_bytes.set(stats.memory_bytes);
+        let answer_bytes = u64::try_from(self.answers.held_bytes()).expect("a size fits 64 bits");
+        metrics.memory_bytes.set(stats.memory_bytes + answer_bytes);
         metrics.segments.set(stats.segments_live);
         metrics.segments_free.set(stats.segments_free);
         metrics.checkpoints.set(stats.checkpoints);

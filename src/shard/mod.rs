@@ -6,6 +6,7 @@
 //! Invariants: touched by one core only; appending is one step without an await, from the sequence check to the copy into
 //! the log; a high watermark never passes what its topic's durability has reached.
 
+pub mod answers;
 pub mod levels;
 pub mod mesh;
 pub mod message;
@@ -38,6 +39,7 @@ use crate::types::{
     Durability, LeaderEpoch, LogId, LogPosition, MonotonicUs, NodeId, Offset, PartitionIndex, ShardId, TopicId,
 };
 
+use self::answers::AnswerMemory;
 use self::levels::{Levels, WaitError};
 use self::measure::Measured;
 use self::message::Published;
@@ -70,6 +72,8 @@ pub struct Shard<R: Runtime> {
     pub config: Arc<BrokerConfig>,
     /// This shard's counters.
     pub metrics: Arc<ShardMetrics>,
+    /// Memory that unsent answers hold.
+    pub answers: Rc<AnswerMemory>,
     partitions: RefCell<HashMap<(TopicId, i32), Rc<Partition>>>,
     by_log: RefCell<HashMap<LogId, Rc<Partition>>>,
     image: RefCell<Arc<MetadataImage>>,
@@ -92,6 +96,8 @@ impl<R: Runtime> Shard<R> {
         config: Arc<BrokerConfig>,
         metrics: Arc<ShardMetrics>,
     ) -> Rc<Shard<R>> {
+        // A store gets half of a shard's memory, unsent answers a quarter.
+        let answer_bytes_max = usize::try_from(store.memory_bytes_max() / 2).unwrap_or(usize::MAX);
         let levels = Levels::new(store.progress());
         let by_log: HashMap<LogId, Rc<Partition>> =
             recovered.into_partitions().map(|partition| (partition.log, Rc::new(partition))).collect();
@@ -105,6 +111,7 @@ impl<R: Runtime> Shard<R> {
             store,
             config,
             metrics,
+            answers: AnswerMemory::new(answer_bytes_max),
             partitions: RefCell::new(partitions),
             by_log: RefCell::new(by_log),
             image: RefCell::new(image),

@@ -114,6 +114,11 @@ impl<R: Runtime> Store<R> {
         self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoint_timer());
     }
 
+    /// Memory for the tail cache and the windows of cold reads, in bytes.
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.core.options.memory_bytes
+    }
+
     /// Where the log stands.
     pub fn progress(&self) -> Progress {
         self.core.state.borrow().progress()
