@@ -315,3 +315,68 @@ pub const CHECKPOINT_PAUSE_DIVISOR: u64 = 10;
 
 /// How often a shard publishes the numbers of its store, in milliseconds.
 pub const METRICS_INTERVAL_MS: u64 = 1000;
+
+/// Longest answer that the client commands read, in bytes: the largest batch that any broker's default lets through.
+pub const CLIENT_RESPONSE_BYTES_MAX: u32 = REQUEST_BYTES_MAX;
+
+/// Bytes that `consume` asks of one node at a time, first batch excepted, and of one partition.
+pub const CLIENT_FETCH_BYTES: i32 = 4 * 1024 * 1024;
+/// Bytes of one partition in one fetch: four full partitions share an answer.
+pub const CLIENT_PARTITION_FETCH_BYTES: i32 = CLIENT_FETCH_BYTES / 4;
+
+/// Answers that wait for `consume` to print them, whatever the number of nodes. Bounds memory to about so many and one
+/// per node times [`CLIENT_FETCH_BYTES`].
+pub const CLIENT_FETCHES_QUEUED_MAX: usize = 2;
+
+/// How long a fetch of `consume` may wait for records, in milliseconds. librdkafka's default for `fetch.wait.max.ms`.
+pub const CLIENT_FETCH_WAIT_MS: i32 = 500;
+
+/// Most bytes that `consume` decompresses one batch to: it holds them in memory.
+pub const CLIENT_DECOMPRESSED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Longest record that `produce` reads, in bytes; no topic may allow more.
+pub const CLIENT_RECORD_BYTES_MAX: usize = 48 * 1024 * 1024 - 1024;
+
+/// Bytes of records at which `produce` gives records without key another partition.
+pub const CLIENT_STICKY_BYTES: usize = 64 * 1024;
+
+/// Bytes of records at which `produce` sends a batch: half of Kafka's default for `max.message.bytes`.
+pub const CLIENT_BATCH_BYTES: usize = 512 * 1024;
+
+/// Bytes of records that `produce` holds for all partitions before it sends them.
+pub const CLIENT_BUFFERED_BYTES: usize = 1024 * 1024;
+
+/// Records that `produce` puts into one batch, which bounds what the bookkeeping of tiny records costs.
+pub const CLIENT_BATCH_RECORDS: usize = 20_000;
+
+/// Longest that `produce` holds a record back to fill a batch, in milliseconds. Java's default for `linger.ms` is 5.
+pub const CLIENT_LINGER_MS: u64 = 5;
+
+/// Bytes that `produce` reads from stdin at a time.
+pub const CLIENT_INPUT_CHUNK_BYTES: usize = 64 * 1024;
+/// Such chunks read ahead.
+pub const CLIENT_INPUT_CHUNKS_MAX: usize = 16;
+
+/// Longest that opening a connection may take, in milliseconds.
+pub const CLIENT_CONNECT_MS: u64 = 5_000;
+
+/// Longest that a broker may work on a request of the client commands, in milliseconds: what they tell the broker.
+pub const CLIENT_REQUEST_MS: i32 = 30_000;
+/// Longest that they wait for the answer, in milliseconds: the broker's own time-out should come first.
+pub const CLIENT_ANSWER_MS: u64 = 35_000;
+
+/// Longest that the client commands try again after a failure that may pass, in milliseconds.
+pub const CLIENT_RETRY_MS: u64 = 10_000;
+/// Pause between two tries, in milliseconds.
+pub const CLIENT_RETRY_PAUSE_MS: u64 = 100;
+
+/// How often a waiting command looks whether it was interrupted, in milliseconds.
+pub const CLIENT_INTERRUPT_POLL_MS: u64 = 100;
+
+/// Segments of one size before the next size up is used for new ones: the largest then holds a few percent of the store,
+/// which is what recycling whole segments wastes at most.
+pub const SEGMENTS_BEFORE_GROWTH: u64 = 64;
+
+/// A flush that takes so many times what the quickest took of late halves the reads allowed beside the log; each one that
+/// does not allows one more.
+pub const COLD_FLUSH_SLOWDOWN: u64 = 8;

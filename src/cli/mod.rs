@@ -2,7 +2,11 @@
 //!
 //! Results go to stdout, everything else to stderr. An error is one line that says what to do.
 
+mod client;
+mod consume;
+mod produce;
 mod serve;
+mod topic;
 
 use std::process::ExitCode;
 
@@ -20,6 +24,12 @@ struct Arguments {
 enum Command {
     /// Run the broker
     Serve(serve::ServeArguments),
+    /// Create, list, describe or delete topics
+    Topic(topic::TopicArguments),
+    /// Send lines from stdin, one record each
+    Produce(produce::ProduceArguments),
+    /// Print records
+    Consume(consume::ConsumeArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -27,6 +37,9 @@ pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let outcome = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments).map_err(|error| error.to_string()),
+        Command::Topic(arguments) => topic::run(&arguments).map_err(|error| error.to_string()),
+        Command::Produce(arguments) => produce::run(&arguments).map_err(|error| error.to_string()),
+        Command::Consume(arguments) => consume::run(&arguments).map_err(|error| error.to_string()),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -42,6 +42,9 @@ enum Source<F> {
     Created { id: FileId, bytes: u32 },
 }
 
+/// A write of the log, and the file that it goes to.
+type FileWrite<R> = (<R as Runtime>::File, Write<<R as Runtime>::Buffer>);
+
 /// What a task does next; `None` from the condition means that it waits.
 enum Step<T> {
     Do(T),
@@ -193,14 +196,17 @@ impl<R: Runtime> Core<R> {
                 flush.target = state.writer.written();
             }
             state.stats.flushes += 1;
-            state.stats.flush_us = self.runtime.now().since_us(began);
+            let flush_us = self.runtime.now().since_us(began);
+            state.stats.flush_us = flush_us;
             assert!(state.durable <= flush.target);
             assert!(flush.target <= state.writer.written());
             state.durable = flush.target;
             while state.flush_ends.front().is_some_and(|end| *end <= flush.target) {
                 state.flush_ends.pop_front();
             }
+            let depth = state.pace.on_flush(flush_us);
             drop(state);
+            self.cold.set_depth(depth);
             self.bells.progress.ring();
             self.tell_owner();
         }
@@ -228,23 +234,18 @@ impl<R: Runtime> Core<R> {
                 Source::Recycled(file) => Ok(file),
                 Source::Created { id, bytes } => self.create_file(id, bytes).await,
             };
-            let mut state = self.state.borrow_mut();
-            state.segments.preparing_bytes = 0;
             match made {
                 Ok(file) => {
-                    state.segments.out_of_space = false;
-                    state.take_file(file);
-                    drop(state);
+                    self.state.borrow_mut().on_prepared(Some(file));
                     self.bells.write.ring();
                     self.bells.footer.ring();
                     self.bells.room.ring();
                 }
                 Err(cause) => {
-                    if !state.segments.out_of_space {
+                    if !self.state.borrow().segments.out_of_space {
                         tracing::warn!(shard = %self.options.shard, %cause, "cannot create a segment file");
                     }
-                    state.segments.out_of_space = true;
-                    drop(state);
+                    self.state.borrow_mut().on_prepared(None);
                     self.bells.room.ring();
                     self.runtime.sleep(Duration::from_millis(PREPARE_RETRY_MS)).await;
                 }
@@ -285,7 +286,7 @@ impl<R: Runtime> Core<R> {
 }
 
 impl<R: Runtime> State<R> {
-    fn next_write(&mut self, core: &Core<R>) -> Option<Step<(R::File, Write<R::Buffer>)>> {
+    fn next_write(&mut self, core: &Core<R>) -> Option<Step<FileWrite<R>>> {
         if self.failure.is_some() || (self.stopping && self.is_idle()) {
             return Some(Step::Stop);
         }
@@ -351,11 +352,12 @@ impl<R: Runtime> State<R> {
         if waiting.is_none() && (self.segments.ready.is_some() || self.stopping) {
             return None;
         }
-        let bytes = waiting.map_or(core.options.segment_bytes, |number| self.segments.live[&number].header.bytes);
-        if let Some(index) = self.segments.free.iter().position(|file| file.bytes == bytes) {
+        let wanted = waiting.map(|number| self.segments.live[&number].header.bytes);
+        if let Some(index) = self.segments.free.iter().position(|file| wanted.is_none_or(|bytes| file.bytes == bytes)) {
             self.stats.segments_recycled += 1;
             return Some(Step::Do(Source::Recycled(self.segments.free.remove(index)?)));
         }
+        let bytes = wanted.unwrap_or_else(|| self.segments.bytes_of_next(core.options.segment_bytes));
         // A file kept ready is a convenience and stays within the budget; one that entries wait for was checked.
         let reserve = u64::from(SEGMENTS_RESERVED) * u64::from(core.options.segment_bytes);
         let disk_bytes = self.segments.disk_bytes() + u64::from(bytes);
@@ -368,8 +370,11 @@ impl<R: Runtime> State<R> {
         Some(Step::Do(Source::Created { id, bytes }))
     }
 
-    /// Gives a file to the segment that waits for one, or keeps it ready.
-    pub(super) fn take_file(&mut self, file: SegmentFile<R::File>) {
+    /// A preparation ended: gives the file to the segment that waits for one, or keeps it ready.
+    fn on_prepared(&mut self, file: Option<SegmentFile<R::File>>) {
+        self.segments.preparing_bytes = 0;
+        self.segments.out_of_space = file.is_none();
+        let Some(file) = file else { return };
         let waiting: Option<SegmentNumber> = self.segments.without_file();
         match waiting.and_then(|number| self.segments.live.get_mut(&number)) {
             Some(live) if live.header.bytes == file.bytes => live.file = Some(file),

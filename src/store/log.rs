@@ -19,6 +19,7 @@ use crate::store::format::{
 };
 use crate::store::index::{Index, IndexedEntry, TailBatch};
 use crate::store::notify::Bells;
+use crate::store::pace::Pace;
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, Segments};
 use crate::store::tail::Tail;
@@ -92,6 +93,7 @@ pub(super) struct State<R: Runtime> {
     pub(super) checkpoint_sequence: u64,
     /// No more appends; tasks end when their work is done.
     pub(super) stopping: bool,
+    pub(super) pace: Pace,
     pub(super) stats: StoreStats,
 }
 
@@ -112,11 +114,6 @@ impl<R: Runtime> Store<R> {
         assert!(earlier.is_none());
         self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoints());
         self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoint_timer());
-    }
-
-    /// Memory for the tail cache and the windows of cold reads, in bytes.
-    pub fn memory_bytes_max(&self) -> u64 {
-        self.core.options.memory_bytes
     }
 
     /// Where the log stands.
@@ -283,6 +280,11 @@ impl<R: Runtime> Store<R> {
         self.core.checkpoint(false).await
     }
 
+    /// Memory for the tail cache and the windows of cold reads, in bytes.
+    pub fn memory_bytes_max(&self) -> u64 {
+        self.core.options.memory_bytes
+    }
+
     /// Counters since the store was opened.
     pub fn stats(&self) -> StoreStats {
         let state = self.core.state.borrow();
@@ -376,8 +378,8 @@ impl<R: Runtime> State<R> {
     }
 
     fn room_for_segment(&self, options: &StoreOptions, frees_space: bool) -> Result<(), StorageError> {
-        let bytes = u64::from(options.segment_bytes);
-        let reserve = if frees_space { u64::from(SEGMENTS_RESERVED) * bytes } else { 0 };
+        let bytes = u64::from(self.segments.ready.as_ref().map_or(options.segment_bytes, |file| file.bytes));
+        let reserve = if frees_space { u64::from(SEGMENTS_RESERVED) * u64::from(options.segment_bytes) } else { 0 };
         let used = self.segments.used_bytes();
         let no_file = self.segments.out_of_space && self.segments.ready.is_none() && self.segments.free.is_empty();
         if used + bytes > options.budget_bytes + reserve || (no_file && !frees_space) {

@@ -9,7 +9,16 @@
 //! read  <── cold windows <── index (extents, footers) <───┘
 //! ```
 //!
-//! Lives on one core; nothing here is shared with another. The bytes are drawn in [`format`].
+//! Lives on one core; nothing here is shared with another. The directory of a shard holds `segment-<id>` files, drawn
+//! byte by byte in [`format`], and `checkpoint-0` and `checkpoint-1`, drawn in [`checkpoint`].
+//!
+//! Invariants: `durable <= written <= appended`, all three at ends of entries, and they only grow; the order in the log
+//! is the order of offsets of each log; bytes that were cut off once never count again; after a failed write or flush
+//! nothing more is acknowledged.
+//!
+//! Assumed of the disk: a 512-byte sector is written whole or not at all, and a write touches no other sector; a flush
+//! that ended well has made durable every write that had completed before it began; a name is durable once its
+//! directory was synced.
 
 pub mod checkpoint;
 mod checkpointing;
@@ -23,6 +32,7 @@ mod log_map;
 mod lru;
 mod notify;
 pub mod open_segment;
+mod pace;
 mod reading;
 mod recovery;
 mod scan;

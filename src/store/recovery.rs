@@ -29,6 +29,7 @@ use crate::store::format::{
 use crate::store::index::{Index, IndexedEntry};
 use crate::store::log::{Core, State, cold_bytes_max};
 use crate::store::notify::Bells;
+use crate::store::pace::Pace;
 use crate::store::scan::Scanner;
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, SegmentFile, Segments};
@@ -65,6 +66,8 @@ struct Recovery<'a, R: Runtime> {
     index: Index,
     partitions: HashMap<LogId, Known>,
     covered: LogPosition,
+    /// Where the log ended when it was closed in good order. A hint: entries may follow if a later checkpoint was lost.
+    clean_end: Option<LogPosition>,
     next_log: LogId,
     incarnation: Incarnation,
     /// Above every segment number seen, also in entries whose segment has lost its header: none is given twice.
@@ -117,6 +120,7 @@ pub(super) async fn recover<R: Runtime>(
         index: Index::new(SegmentNumber::new(1)),
         partitions: HashMap::new(),
         covered: head.covered,
+        clean_end: head.clean_end,
         next_log: head.next_log,
         incarnation: head.incarnation,
         next_number: next_number.max(head.next_segment),
@@ -135,17 +139,21 @@ pub(super) async fn recover<R: Runtime>(
     let chain = recovery.chain(found, &head, complete);
     let had_later_segments = chain.links.iter().any(|link| link.header.number >= head.next_segment);
     let (end, links, cut) = recovery.read(chain.links).await?;
-    for file in chain.suspects.iter().chain(&cut) {
-        let range = head.next_segment.value()..=next_number.value() + SCAN_SEGMENT_NUMBERS_AHEAD;
-        recovery.survey(file, range, SEGMENT_HEADER_BYTES).await?;
+    // After a clean stop nothing can be missing but what the checkpoint knows of: no file needs to be searched.
+    let is_clean_end = head.clean_end == Some(end) && !had_later_segments;
+    if !is_clean_end {
+        for file in chain.suspects.iter().chain(&cut) {
+            let range = head.next_segment.value()..=next_number.value() + SCAN_SEGMENT_NUMBERS_AHEAD;
+            recovery.survey(file, range, SEGMENT_HEADER_BYTES).await?;
+        }
     }
     if recovery.proof > end || head.clean_end.is_some_and(|clean| clean > end) {
         recovery.damage.get_or_insert(end);
     }
     recovery.judge_damage()?;
 
-    let clean = cfg!(corelane_defect = "earlier_life_continued") && !links.is_empty()
-        || head.clean_end == Some(end) && !had_later_segments && recovery.damage.is_none() && !links.is_empty();
+    let stale = cfg!(corelane_defect = "stale_incarnation_accepted");
+    let clean = (is_clean_end || stale) && recovery.damage.is_none() && !links.is_empty();
     let mut segments = Segments::new();
     segments.next_number = recovery.next_number;
     segments.next_file = FileId::new(next_file).max(head.next_file);
@@ -290,11 +298,6 @@ impl<R: Runtime> Recovery<'_, R> {
                 links[index - 1].expected_end = Some(predecessor.byte);
             }
         }
-        if let (Some(last), Some(clean_end)) = (links.last_mut(), head.clean_end)
-            && last.header.number == clean_end.segment
-        {
-            last.expected_end = Some(clean_end.byte);
-        }
         chain.links = links;
         chain
     }
@@ -330,7 +333,7 @@ impl<R: Runtime> Recovery<'_, R> {
             let byte = self.scan(&link).await?;
             end = LogPosition { segment: number, byte };
             let is_short = link.expected_end.is_some_and(|expected| byte < expected);
-            if is_short || link.expected_end.is_none() {
+            if is_short || (link.expected_end.is_none() && self.clean_end != Some(end)) {
                 self.survey(&link.file, number.value()..=number.value(), byte).await?;
             }
             if is_short && end < self.covered {
@@ -383,10 +386,7 @@ impl<R: Runtime> Recovery<'_, R> {
     async fn scan(&mut self, link: &Link<R::File>) -> Result<u32, OpenError> {
         let path = self.options.directory.join(segment_file_name(link.file.id));
         let number = link.header.number;
-        let mut limit = link.expected_end.unwrap_or(link.header.bytes).min(link.header.bytes);
-        if cfg!(corelane_defect = "scan_past_predecessor_end") {
-            limit = link.header.bytes;
-        }
+        let limit = link.expected_end.unwrap_or(link.header.bytes).min(link.header.bytes);
         let mut scanner = Scanner::new(link.file.file.clone(), limit);
         let mut incarnation = link.header.incarnation;
         let mut end = SEGMENT_HEADER_BYTES;
@@ -648,6 +648,7 @@ impl<R: Runtime> Recovery<'_, R> {
             incarnation,
             checkpoint_sequence: checkpoints.durable_sequence(),
             stopping: false,
+            pace: Pace::default(),
             stats: StoreStats::default(),
         };
         Core {

@@ -352,3 +352,110 @@ impl<B: Buffer> SegmentWriter<B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Runtime;
+    use crate::simulation::{SimulatedRuntime, Simulation};
+
+    const BLOCK: usize = 8192;
+
+    /// Runs a check over a writer whose segment 1 is open and whose header was written.
+    fn check(
+        check: impl FnOnce(&SimulatedRuntime, &mut SegmentWriter<<SimulatedRuntime as Runtime>::Buffer>) + 'static,
+    ) {
+        Simulation::new(1)
+            .run(|runtime| async move {
+                let mut writer = SegmentWriter::new(BLOCK, LogPosition::default());
+                writer.open_segment(SegmentNumber::new(1), &[7; 4096], runtime.allocate(BLOCK));
+                let header = writer.next_write(true, |bytes| runtime.allocate(bytes)).unwrap();
+                assert_eq!((header.position, header.buffer.bytes()), (0, 4096));
+                assert!(writer.on_written(header.id));
+                check(&runtime, &mut writer);
+            })
+            .finished();
+    }
+
+    fn append(
+        runtime: &SimulatedRuntime,
+        writer: &mut SegmentWriter<<SimulatedRuntime as Runtime>::Buffer>,
+        bytes: usize,
+    ) -> u32 {
+        writer.append(&[&vec![1; bytes]], || runtime.allocate(BLOCK), |_| {}).byte
+    }
+
+    #[test]
+    fn unit_in_flight_is_left_alone_and_an_idle_one_is_filled_up() {
+        check(|runtime, writer| {
+            assert_eq!(append(runtime, writer, 100), 4096);
+            let first = writer.next_write(true, |bytes| runtime.allocate(bytes)).unwrap();
+            assert_eq!(append(runtime, writer, 100), 8192, "its unit is in flight");
+            writer.on_written(first.id);
+            let second = writer.next_write(true, |bytes| runtime.allocate(bytes)).unwrap();
+            assert_eq!((second.position, second.buffer.bytes()), (8192, 4096));
+            writer.on_written(second.id);
+            assert_eq!(append(runtime, writer, 100), 8292, "its unit is written and has room");
+            let third = writer.next_write(true, |bytes| runtime.allocate(bytes)).unwrap();
+            assert_eq!((third.position, third.buffer.bytes()), (8192, 4096), "the unit is written again");
+            assert_eq!(&third.buffer.as_slice()[..200], &[1; 200]);
+            assert!(third.buffer.as_slice()[200..].iter().all(|byte| *byte == 0));
+        });
+    }
+
+    #[test]
+    fn entry_starts_at_the_next_unit_when_little_room_is_left() {
+        check(|runtime, writer| {
+            assert_eq!(append(runtime, writer, 4096 - 511), 4096);
+            assert_eq!(append(runtime, writer, 10), 8192);
+            assert_eq!(append(runtime, writer, 4096 - 10 - 512), 8202);
+            assert_eq!(append(runtime, writer, 10), 8192 + 4096 - 512);
+        });
+    }
+
+    #[test]
+    fn entry_counts_as_written_only_with_its_last_byte() {
+        check(|runtime, writer| {
+            append(runtime, writer, 3000);
+            let start = append(runtime, writer, 3 * BLOCK);
+            assert_eq!(start, 7096);
+            let end = LogPosition { segment: SegmentNumber::new(1), byte: start + 3 * u32::try_from(BLOCK).unwrap() };
+            let writes: Vec<_> =
+                std::iter::from_fn(|| writer.next_write(true, |bytes| runtime.allocate(bytes)).map(|write| write.id))
+                    .collect();
+            assert_eq!(writes.len(), 4);
+            for id in &writes[1..] {
+                assert!(!writer.on_written(*id), "a gap lies before it");
+            }
+            assert!(writer.on_written(writes[0]));
+            assert_eq!(writer.written(), end);
+            assert_eq!(writer.written(), writer.appended());
+        });
+    }
+
+    #[test]
+    fn position_inside_of_an_entry_is_never_reported() {
+        check(|runtime, writer| {
+            append(runtime, writer, 3000);
+            append(runtime, writer, 3 * BLOCK);
+            let first = writer.next_write(false, |bytes| runtime.allocate(bytes)).unwrap();
+            writer.on_written(first.id);
+            assert_eq!(writer.written().byte, 7096);
+            let second = writer.next_write(false, |bytes| runtime.allocate(bytes)).unwrap();
+            assert_eq!(second.buffer.bytes(), BLOCK, "a full block is written whole");
+            assert!(!writer.on_written(second.id));
+        });
+    }
+
+    #[test]
+    fn unfinished_block_waits_unless_it_is_asked_for_or_sealed() {
+        check(|runtime, writer| {
+            append(runtime, writer, 100);
+            assert!(writer.next_write(false, |bytes| runtime.allocate(bytes)).is_none());
+            writer.open_segment(SegmentNumber::new(2), &[7; 4096], runtime.allocate(BLOCK));
+            let last = writer.next_write(false, |bytes| runtime.allocate(bytes)).unwrap();
+            assert_eq!(last.position, 4096);
+            assert_eq!(writer.next_write_segment(), Some(SegmentNumber::new(2)));
+        });
+    }
+}

@@ -165,3 +165,77 @@ impl<B: Buffer> Pieces<B> {
         self.done
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::Runtime;
+    use crate::simulation::{SimulatedRuntime, Simulation};
+
+    const BLOCK: usize = 8192;
+
+    /// A tail of three full blocks of segment 1, each byte the number of its block.
+    fn tail(runtime: &SimulatedRuntime) -> Tail<<SimulatedRuntime as Runtime>::Buffer> {
+        let mut tail = Tail::new(BLOCK);
+        for (number, start) in [0, 8192, 16384].into_iter().enumerate() {
+            let block = Block::new(runtime.allocate(BLOCK), 0);
+            block.append(&[u8::try_from(number).unwrap(); BLOCK]);
+            tail.push(SegmentNumber::new(1), start, Rc::new(block));
+        }
+        tail
+    }
+
+    fn batch(base_offset: i64, byte: u32, bytes: u32) -> TailBatch {
+        TailBatch { base_offset: Offset::new(base_offset), segment: SegmentNumber::new(1), byte, bytes }
+    }
+
+    fn in_simulation(check: impl FnOnce(SimulatedRuntime) + 'static) {
+        Simulation::new(1).run(|runtime| async move { check(runtime) }).finished();
+    }
+
+    #[test]
+    fn small_batches_are_copied_together_and_large_ones_stay_where_they_are() {
+        in_simulation(|runtime| {
+            let tail = tail(&runtime);
+            let batches = [batch(0, 100, 200), batch(5, 400, 300), batch(6, 1000, 9000), batch(9, 17000, 50)];
+            let all = tail.read(batches.iter(), Offset::new(10), Offset::new(10), usize::MAX, true);
+            let lengths: Vec<usize> = all.iter().map(Slice::len).collect();
+            assert_eq!(lengths, [500, 7192, 1808, 50]);
+            assert!(matches!(all[0], Slice::Bytes(_)) && matches!(all[1], Slice::Block { .. }));
+            assert_eq!((all[1].as_slice()[0], all[2].as_slice()[0], all[3].as_slice()[0]), (0, 1, 2));
+        });
+    }
+
+    #[test]
+    fn batch_beyond_the_bound_or_the_bytes_stays_behind_unless_it_is_the_first() {
+        in_simulation(|runtime| {
+            let tail = tail(&runtime);
+            let batches = [batch(0, 100, 200), batch(5, 400, 300)];
+            let bytes = |bound, bytes_max, at_least_one| {
+                let slices = tail.read(batches.iter(), Offset::new(6), Offset::new(bound), bytes_max, at_least_one);
+                slices.iter().map(Slice::len).sum::<usize>()
+            };
+            assert_eq!(bytes(6, 500, false), 500);
+            assert_eq!(bytes(6, 499, false), 200);
+            assert_eq!(bytes(5, 500, false), 200);
+            assert_eq!(bytes(4, 500, true), 0, "the bound holds even for the first");
+            assert_eq!((bytes(6, 10, true), bytes(6, 10, false)), (200, 0));
+        });
+    }
+
+    #[test]
+    fn written_blocks_go_first_in_first_out_and_pinned_ones_still_count() {
+        in_simulation(|runtime| {
+            let mut tail = tail(&runtime);
+            let written = |byte| LogPosition { segment: SegmentNumber::new(1), byte };
+            assert_eq!(tail.evict(0, written(8191)), None, "its last byte is not written");
+            let held = tail.read([batch(0, 0, 8192)].iter(), Offset::new(1), Offset::new(1), usize::MAX, true);
+            assert_eq!(tail.evict(0, written(8192)), Some(written(8192)));
+            assert_eq!(tail.memory_bytes(), 3 * 8192);
+            drop(held);
+            assert_eq!(tail.evict(8192, written(30000)), Some(written(16384)));
+            assert_eq!(tail.memory_bytes(), 8192);
+            assert_eq!(tail.evict(0, written(30000)), None, "the newest stays");
+        });
+    }
+}

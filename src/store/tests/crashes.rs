@@ -223,7 +223,7 @@ async fn life(
         runtime.sleep(Duration::from_millis(1)).await;
         note_progress(&store, &model);
     }
-    if seed % 2 == 0 {
+    if seed.is_multiple_of(2) {
         store.close().await.unwrap();
     }
     note_progress(&store, &model);

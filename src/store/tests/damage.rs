@@ -202,3 +202,34 @@ fn arbitrary_files_never_panic() {
         let _ = opened(disk, seed, true);
     });
 }
+
+/// A store was closed, opened again and appended to in the same segment; then the checkpoint that said "no longer
+/// clean" was damaged. The older one, still clean, was believed, and what came after it was passed over in silence.
+#[test]
+fn clean_checkpoint_is_not_believed_when_entries_follow() {
+    let mut simulation = Simulation::new(1);
+    let options = || StoreOptions { checkpoint_interval_ms: 1_000_000_000, ..options() };
+    let log = simulation
+        .run(move |runtime| async move {
+            let (store, _) = open(&runtime, options()).await;
+            let (log, _) = store.create(TopicId::new([9; 16]), PartitionIndex::new(0)).unwrap();
+            append(&store, log, &batch_bytes(0, 1, 500, 1), Durability::Flushed).unwrap();
+            store.close().await.unwrap();
+            log
+        })
+        .finished();
+    let before = simulation.disk().paths();
+    simulation.run(move |runtime| async move {
+        let (store, _) = open(&runtime, options()).await;
+        let end = append(&store, log, &batch_bytes(1, 1, 500, 2), Durability::Flushed).unwrap();
+        until_durable(&store, &runtime, end).await;
+        runtime.crash(Crash::Power);
+        runtime.sleep(Duration::from_secs(1)).await;
+    });
+    let disk = simulation.disk();
+    let newest =
+        disk.paths().into_iter().find(|path| !before.contains(path) && path.to_string_lossy().contains("checkpoint"));
+    disk.flip_bit(&newest.expect("opening wrote the second checkpoint file"), 4100, 3);
+    let partitions = opened(disk.fork(), 1, false).unwrap();
+    assert_eq!(partitions[0].log_end, Offset::new(2));
+}

@@ -5,6 +5,9 @@ use crate::simulation::Simulation;
 use crate::simulation::random::Random;
 use crate::simulation::seeds::Seeds;
 
+/// A batch and its greatest timestamp.
+type Timed = (i64, Vec<u8>);
+
 /// Sets the greatest timestamp of a batch, and its crc again.
 fn with_timestamp(mut bytes: Vec<u8>, timestamp: i64) -> Vec<u8> {
     bytes[35..43].copy_from_slice(&timestamp.to_be_bytes());
@@ -25,7 +28,7 @@ fn batches_are_found_by_time_in_memory_and_on_disk() {
             .run(move |runtime| async move {
                 let mut random = Random::new(seed);
                 let (store, _) = open(&runtime, StoreOptions { memory_bytes: 128 * 1024, ..options() }).await;
-                let mut logs: Vec<(LogId, Vec<(i64, Vec<u8>)>)> = Vec::new();
+                let mut logs: Vec<(LogId, Vec<Timed>)> = Vec::new();
                 for index in 0..3 {
                     logs.push((store.create(TopicId::new([9; 16]), PartitionIndex::new(index)).unwrap().0, Vec::new()));
                 }
