@@ -6,6 +6,8 @@
 
 mod connection;
 mod interrupt;
+#[cfg(test)]
+pub(crate) mod scripted;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
@@ -93,9 +95,11 @@ impl ClientError {
         let address = address.clone();
         match error.kind() {
             ErrorKind::WouldBlock | ErrorKind::TimedOut => ClientError::Silent(address),
-            ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset | ErrorKind::BrokenPipe => {
-                ClientError::Closed(address)
-            }
+            ErrorKind::UnexpectedEof
+            | ErrorKind::ConnectionReset
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::NotConnected
+            | ErrorKind::BrokenPipe => ClientError::Closed(address),
             _ => ClientError::Broken { address, cause: error.to_string() },
         }
     }
@@ -274,9 +278,9 @@ impl Client {
         self.connections.remove(&node);
     }
 
-    /// Ends every connection after its node has read everything.
-    pub(crate) fn finish(self) -> Result<(), ClientError> {
-        self.connections.into_values().try_for_each(Connection::finish)
+    /// Ends every connection after its node has read everything; returns the nodes that may not have.
+    pub(crate) fn finish(&mut self) -> Vec<(i32, ClientError)> {
+        self.connections.drain().filter_map(|(node, connection)| Some((node, connection.finish().err()?))).collect()
     }
 
     /// Asks one node.

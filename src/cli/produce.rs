@@ -123,8 +123,7 @@ pub(super) fn run(arguments: &ProduceArguments) -> Result<(), ProduceError> {
         Err(error @ ProduceError::Client(_)) => Err(error),
         ended => sender.deliver(pending.take()).map_err(ProduceError::from).and(ended),
     };
-    let tally = sender.tally().clone();
-    let ended = ended.and(sender.finish().map(drop).map_err(ProduceError::from));
+    let tally = sender.finish();
     if tally.failed > 0 {
         let cause = tally.failure.unwrap_or_default();
         return Err(ProduceError::Unacknowledged { failed: tally.failed, all: tally.delivered + tally.failed, cause });

@@ -167,9 +167,17 @@ impl Connection {
         Ok(answer)
     }
 
+    /// Sends a request that the node does not answer. An error if the node has hung up: the only way it has to say that
+    /// an earlier one was refused.
+    pub(crate) fn send_unanswered<Q: Message>(&mut self, request: &Q) -> Result<(), ClientError> {
+        self.expect_open()?;
+        self.send(request).map(drop)
+    }
+
     /// Ends the connection after the node has read everything that was sent. For requests without an answer: closing at
     /// once could throw away what the node has not read yet.
     pub(crate) fn finish(mut self) -> Result<(), ClientError> {
+        self.expect_open()?;
         let mut ended = || -> std::io::Result<()> {
             self.stream.shutdown(Shutdown::Write)?;
             let mut rest = [0; 64];
@@ -177,6 +185,25 @@ impl Connection {
             Ok(())
         };
         ended().map_err(|error| ClientError::io(&self.address, &error))
+    }
+
+    /// An error if the node has hung up already. Nothing else can have come: no answer is awaited.
+    fn expect_open(&self) -> Result<(), ClientError> {
+        let look = || -> std::io::Result<bool> {
+            self.stream.set_nonblocking(true)?;
+            let peeked = self.stream.peek(&mut [0]);
+            self.stream.set_nonblocking(false)?;
+            match peeked {
+                Ok(bytes) => Ok(bytes > 0),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+                Err(error) => Err(error),
+            }
+        };
+        match look() {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(ClientError::Closed(self.address.clone())),
+            Err(error) => Err(ClientError::io(&self.address, &error)),
+        }
     }
 
     fn send_as<Q: Message>(&mut self, request: &Q, version: i16) -> Result<Sent, ClientError> {

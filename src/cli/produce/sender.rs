@@ -74,6 +74,8 @@ pub(super) struct Sender {
     style: Style,
     /// Who an idempotent producer is.
     identity: Option<(ProducerId, ProducerEpoch)>,
+    /// The broker no longer takes its sequences.
+    is_identity_lost: bool,
     /// Sequence number of the next record of each partition that was sent to.
     sequences: BTreeMap<i32, Sequence>,
     /// With acks=0, records sent to each node on the connection it has now: lost, perhaps, if that breaks.
@@ -92,6 +94,7 @@ impl Sender {
             topic,
             style,
             identity: None,
+            is_identity_lost: false,
             sequences: BTreeMap::new(),
             unproven: BTreeMap::new(),
             tally: Tally::default(),
@@ -102,11 +105,6 @@ impl Sender {
             Acks::All => sender.renew_identity()?,
         }
         Ok(sender)
-    }
-
-    /// The count so far.
-    pub(super) fn tally(&self) -> &Tally {
-        &self.tally
     }
 
     /// Sends batches, by partition, and waits until each is acknowledged or refused, which goes into the tally. An error
@@ -129,12 +127,14 @@ impl Sender {
         Ok(())
     }
 
-    /// Ends; with acks=0 after the brokers have read everything.
-    pub(super) fn finish(self) -> Result<Tally, ClientError> {
+    /// Ends; with acks=0 after the nodes have read everything. Returns the final count.
+    pub(super) fn finish(mut self) -> Tally {
         if self.style.acks == Acks::None {
-            self.client.finish()?;
+            for (node, error) in self.client.finish() {
+                self.doubt(node, &error);
+            }
         }
-        Ok(self.tally)
+        self.tally
     }
 
     /// Sends the first batch of every partition and settles it if it can be settled. The error is the last that stood in
@@ -154,12 +154,17 @@ impl Sender {
         let mut in_flight = Vec::new();
         for (leader, batches) in &by_leader {
             let request = request(&topic, self.style.acks, batches);
-            match self.client.node(*leader).and_then(|node| node.send(&request)) {
-                Ok(_) if self.style.acks == Acks::None => {
+            let is_answered = self.style.acks != Acks::None;
+            let sent = self.client.node(*leader).and_then(|node| match is_answered {
+                true => node.send(&request).map(Some),
+                false => node.send_unanswered(&request).map(|()| None),
+            });
+            match sent {
+                Ok(None) => {
                     let records = batches.iter().map(|(partition, _)| self.settle(queues, *partition)).sum::<u64>();
                     *self.unproven.entry(*leader).or_default() += records;
                 }
-                Ok(sent) => in_flight.push((*leader, sent, batches)),
+                Ok(Some(sent)) => in_flight.push((*leader, sent, batches)),
                 Err(error) => {
                     self.client.disconnect(*leader);
                     self.doubt(*leader, &error);
@@ -176,7 +181,7 @@ impl Sender {
                 outcome = Err(error);
             }
         }
-        if self.style.acks == Acks::All && self.identity.is_none() && !self.sequences.is_empty() {
+        if self.is_identity_lost {
             self.renew_identity()?;
         }
         outcome
@@ -219,9 +224,7 @@ impl Sender {
                     push_front(queues, partition, batch);
                 }
                 error => {
-                    if loses_identity(error) {
-                        self.identity = None;
-                    }
+                    self.is_identity_lost |= loses_identity(error);
                     let refusal = Refusal::new(result.error_code, message);
                     let said =
                         result.record_errors.first().and_then(|error| error.batch_index_error_message.as_deref());
@@ -309,6 +312,7 @@ impl Sender {
             }
         });
         self.sequences.clear();
+        self.is_identity_lost = false;
         self.identity = match outcome {
             Ok(identity) => Some(identity),
             Err(ClientError::Unsupported { .. }) => None,
@@ -349,4 +353,125 @@ fn loses_identity(error: ErrorCode) -> bool {
 
 fn count(batch: &Batch) -> u64 {
     u64::try_from(batch.record_count()).expect("64 bits")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::cli::client::scripted::{self, Asked, Reply};
+    use crate::protocol::messages::produce::{PartitionProduceResponse, TopicProduceResponse};
+    use crate::protocol::record_batch::BatchView;
+    use crate::types::TimestampMs;
+
+    /// First sequence and number of records of every batch that the node saw, in order, with its partition.
+    type Seen = Arc<Mutex<Vec<(i32, i32, i32)>>>;
+
+    /// Sends one batch of five records to each of these partitions; `judge` gives the code of the n-th batch that comes,
+    /// none to hang up instead.
+    fn deliver(
+        acks: Acks,
+        partitions: &[i32],
+        mut judge: impl FnMut(usize, i32) -> Option<ErrorCode> + Send + 'static,
+    ) -> (Tally, Vec<(i32, i32, i32)>) {
+        let seen = Seen::default();
+        let log = Arc::clone(&seen);
+        let address = scripted::node(3, move |asked: &Asked| {
+            let request: ProduceRequest<'_> = asked.decode();
+            let mut results = Vec::new();
+            for data in &request.topic_data[0].partition_data {
+                let Records::Bytes(bytes) = data.records else { panic!("no records") };
+                let header = BatchView::parse(bytes).unwrap().header;
+                let mut log = log.lock().unwrap();
+                let Some(error) = judge(log.len(), header.record_count) else {
+                    log.push((data.index, header.base_sequence.value(), header.record_count));
+                    return Reply::HangUp;
+                };
+                log.push((data.index, header.base_sequence.value(), header.record_count));
+                results.push(PartitionProduceResponse {
+                    index: data.index,
+                    error_code: error.code(),
+                    ..PartitionProduceResponse::default()
+                });
+            }
+            if request.acks == 0 {
+                return Reply::Send(Vec::new());
+            }
+            let topic = TopicProduceResponse {
+                name: "t".into(),
+                partition_responses: results,
+                ..TopicProduceResponse::default()
+            };
+            asked.answer(&ProduceResponse { responses: vec![topic], ..ProduceResponse::default() })
+        });
+        let mut client = Client::connect(&[address]).unwrap();
+        let topic = client.metadata(None, false).unwrap().remove(0).unwrap();
+        let style = Style { acks, codec: Codec::None, headers: Vec::new() };
+        let mut sender = Sender::new(client, topic, style).unwrap();
+        let mut batch = Batch::default();
+        (0..5).for_each(|_| batch.append(None, Some(b"v"), TimestampMs::new(1)));
+        let batches = partitions.iter().map(|&partition| (partition, batch.clone())).collect();
+        sender.deliver(batches).unwrap();
+        sender.deliver(BTreeMap::from([(0, batch)])).unwrap();
+        let seen = seen.lock().unwrap().clone();
+        (sender.finish(), seen)
+    }
+
+    #[test]
+    fn sequences_go_on_from_batch_to_batch() {
+        let (tally, seen) = deliver(Acks::All, &[0, 2], |_, _| Some(ErrorCode::None));
+        assert_eq!((tally.delivered, tally.failed), (15, 0));
+        assert_eq!(seen, [(0, 0, 5), (2, 0, 5), (0, 5, 5)]);
+    }
+
+    #[test]
+    fn a_batch_whose_answer_was_lost_is_sent_again_with_its_sequence() {
+        let (tally, seen) = deliver(Acks::All, &[0], |batch, _| match batch {
+            0 => None,
+            1 => Some(ErrorCode::NotLeaderOrFollower),
+            2 => Some(ErrorCode::DuplicateSequenceNumber),
+            _ => Some(ErrorCode::None),
+        });
+        assert_eq!((tally.delivered, tally.failed), (10, 0));
+        assert_eq!(seen, [(0, 0, 5), (0, 0, 5), (0, 0, 5), (0, 5, 5)]);
+    }
+
+    #[test]
+    fn a_batch_that_is_too_large_is_sent_in_halves_in_order_and_a_record_that_is_fails_alone() {
+        let (tally, seen) = deliver(Acks::All, &[0], |_, record_count| {
+            Some(if record_count > 2 { ErrorCode::MessageTooLarge } else { ErrorCode::None })
+        });
+        assert_eq!((tally.delivered, tally.failed), (10, 0));
+        let halves = [(0, 0, 5), (0, 0, 2), (0, 2, 3), (0, 2, 1), (0, 3, 2)];
+        assert_eq!(seen[..5], halves);
+        let (tally, _) = deliver(Acks::All, &[0], |_, _| Some(ErrorCode::MessageTooLarge));
+        assert_eq!((tally.delivered, tally.failed), (0, 10));
+        assert!(tally.failure.unwrap().contains("MESSAGE_TOO_LARGE"));
+    }
+
+    #[test]
+    fn a_refused_batch_leaves_its_sequence_to_the_next() {
+        let (tally, seen) = deliver(Acks::All, &[0], |batch, _| {
+            Some(if batch == 0 { ErrorCode::InvalidTimestamp } else { ErrorCode::None })
+        });
+        assert_eq!((tally.delivered, tally.failed), (5, 5));
+        assert_eq!(seen, [(0, 0, 5), (0, 0, 5)]);
+    }
+
+    #[test]
+    fn a_lost_producer_id_is_replaced_and_sequences_begin_anew() {
+        let (tally, seen) = deliver(Acks::All, &[0, 1], |batch, _| {
+            Some(if batch == 1 { ErrorCode::UnknownProducerId } else { ErrorCode::None })
+        });
+        assert_eq!((tally.delivered, tally.failed), (10, 5));
+        assert_eq!(seen, [(0, 0, 5), (1, 0, 5), (0, 0, 5)]);
+    }
+
+    #[test]
+    fn plain_batches_carry_no_sequence() {
+        let (tally, seen) = deliver(Acks::Leader, &[1], |_, _| Some(ErrorCode::None));
+        assert_eq!((tally.delivered, tally.failed), (10, 0));
+        assert_eq!(seen, [(1, -1, 5), (0, -1, 5)]);
+    }
 }
