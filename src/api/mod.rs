@@ -80,27 +80,8 @@ impl<R: Runtime> Service<R::Buffer> for Api<R> {
     fn connected(&self, _peer: SocketAddr, _local: SocketAddr) {}
 
     fn handle(self: Rc<Self>, _connection: Rc<()>, frame: Bytes) -> LocalFuture<Reply<R::Buffer>> {
-        let started = self.broker.shard.runtime.now();
         let Some(request) = parse(&frame) else { return Box::pin(async { Reply::Close }) };
-        let key = request.key;
-        Box::pin(async move {
-            let broker = Rc::clone(&self.broker);
-            let done = move || {
-                let shard = &broker.shard;
-                shard.metrics.on_request(key.code(), shard.runtime.now().since_us(started));
-            };
-            match dispatch(&self.broker, request).await {
-                Reply::Later(answer) => Reply::Later(Box::pin(async move {
-                    let answer = answer.await;
-                    done();
-                    answer
-                })),
-                reply => {
-                    done();
-                    reply
-                }
-            }
-        })
+        Box::pin(async move { dispatch(&self.broker, request).await })
     }
 }
 
