@@ -1,2 +1,58 @@
-//! Benchmarks of the broker.
-fn main() {}
+//! Benchmarks of a corelane broker: what it costs, beside the least that it could cost on the same machine.
+//!
+//! Each subcommand prints its figures and judges nothing. The main figure is the CPU time of the server's process per
+//! KiB (user and system, with its io_uring workers), because it holds up on a machine where others work too; throughput
+//! and latency are shown beside it. What is compared takes turns within one run, and medians over the rounds are given.
+//!
+//! ```text
+//! cargo build --release --workspace
+//! cargo run --release -p corelane-bench -- produce-floors
+//! ```
+
+mod client;
+mod floor;
+mod load;
+mod produce_floors;
+mod report;
+mod server;
+
+use std::error::Error;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Measures a corelane broker against the machine's floors.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    benchmark: Benchmark,
+}
+
+#[derive(Subcommand)]
+enum Benchmark {
+    /// The least that a produce path on glommio costs: serves one connection until killed
+    FloorRuntime(floor::Arguments),
+    /// The least that a produce path on io_uring costs: serves one connection until killed
+    FloorRaw(floor::Arguments),
+    /// The broker's produce path beside both floors
+    ProduceFloors(produce_floors::Arguments),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse().benchmark) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("corelane-bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
+    match benchmark {
+        Benchmark::FloorRuntime(arguments) => floor::runtime::run(&arguments),
+        Benchmark::FloorRaw(arguments) => floor::raw::run(&arguments),
+        Benchmark::ProduceFloors(arguments) => produce_floors::run(&arguments),
+    }
+}
