@@ -87,7 +87,7 @@ impl Saturation {
         frame: Arc<Vec<u8>>,
         batch_bytes: u64,
         window: usize,
-        cpu: usize,
+        cpu: Option<usize>,
     ) -> Result<Saturation, Box<dyn Error>> {
         let socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;
@@ -146,9 +146,36 @@ impl Saturation {
     }
 }
 
-/// Keeps the calling thread on one CPU.
-pub(crate) fn pin(cpu: usize) {
-    core_affinity::set_for_current(core_affinity::CoreId { id: cpu });
+/// Keeps the calling thread on one CPU, if one is given.
+pub(crate) fn pin(cpu: Option<usize>) {
+    if let Some(id) = cpu {
+        core_affinity::set_for_current(core_affinity::CoreId { id });
+    }
+}
+
+/// Sends each of `frames` once, with `window` requests unanswered.
+pub(crate) fn send_all<'a>(
+    address: SocketAddr,
+    frames: impl Iterator<Item = &'a [u8]>,
+    window: usize,
+) -> Result<(), Box<dyn Error>> {
+    let mut socket = TcpStream::connect(address)?;
+    socket.set_nodelay(true)?;
+    let (mut answer, mut unanswered) = (Vec::new(), 0);
+    for frame in frames {
+        if unanswered == window {
+            read_frame(&mut socket, &mut answer)?;
+            check_produced(&answer)?;
+            unanswered -= 1;
+        }
+        socket.write_all(frame)?;
+        unanswered += 1;
+    }
+    for _ in 0..unanswered {
+        read_frame(&mut socket, &mut answer)?;
+        check_produced(&answer)?;
+    }
+    Ok(())
 }
 
 /// An open loop on one connection: a request every `interval`, whatever became of those before.
@@ -166,7 +193,7 @@ impl OpenLoop {
         interval: Duration,
         count: u32,
         warm_up: u32,
-        cpu: usize,
+        cpu: Option<usize>,
     ) -> Result<OpenLoop, Box<dyn Error>> {
         let mut socket = TcpStream::connect(address)?;
         socket.set_nodelay(true)?;

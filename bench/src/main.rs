@@ -9,12 +9,17 @@
 //! cargo run --release -p corelane-bench -- produce-floors
 //! ```
 
+mod advertise_modes;
 mod client;
+mod flushed_partitions;
 mod floor;
+mod idle_partitions;
 mod load;
 mod produce_floors;
 mod report;
 mod server;
+mod start_time;
+mod tail_fetch;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -37,6 +42,18 @@ enum Benchmark {
     FloorRaw(floor::Arguments),
     /// The broker's produce path beside both floors
     ProduceFloors(produce_floors::Arguments),
+    /// Flushed produce to one and to many partitions at the same rate
+    FlushedPartitions(flushed_partitions::Arguments),
+    /// Memory of idle partitions
+    IdlePartitions(idle_partitions::Arguments),
+    /// Time to `ready` with a full store, after a clean stop and after a kill
+    StartTime(start_time::Arguments),
+    /// Fetching the tail beside sending the same bytes from one buffer
+    TailFetch(tail_fetch::Arguments),
+    /// Sends the same bytes to every request: the floor of tail-fetch; serves until killed
+    FloorSend(tail_fetch::FloorArguments),
+    /// Two shards as two nodes and as one
+    SingleVsPerCore(advertise_modes::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -54,5 +71,11 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::FloorRuntime(arguments) => floor::runtime::run(&arguments),
         Benchmark::FloorRaw(arguments) => floor::raw::run(&arguments),
         Benchmark::ProduceFloors(arguments) => produce_floors::run(&arguments),
+        Benchmark::FlushedPartitions(arguments) => flushed_partitions::run(&arguments),
+        Benchmark::IdlePartitions(arguments) => idle_partitions::run(&arguments),
+        Benchmark::StartTime(arguments) => start_time::run(&arguments),
+        Benchmark::TailFetch(arguments) => tail_fetch::run(&arguments),
+        Benchmark::FloorSend(arguments) => tail_fetch::run_floor(&arguments),
+        Benchmark::SingleVsPerCore(arguments) => advertise_modes::run(&arguments),
     }
 }

@@ -5,7 +5,7 @@
 //! writes to recycled segments as the floors write to a file that was written before.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,7 +48,7 @@ pub(crate) struct Arguments {
     window: usize,
     /// Write a profile of each subject's last round to FILE.SUBJECT, with `perf record`
     #[arg(long, value_name = "FILE")]
-    perf: Option<std::path::PathBuf>,
+    perf: Option<PathBuf>,
 }
 
 /// A server to measure.
@@ -154,10 +154,10 @@ fn measure(
         Client::connect(broker.address())?.create_topic("floors", arguments.partitions, &configs)?;
     }
     let bytes = u64::try_from(batch_bytes)?;
-    let load = Saturation::start(broker.address(), Arc::clone(frame), bytes, arguments.window, broker.load_cpu)?;
+    let load = Saturation::start(broker.address(), Arc::clone(frame), bytes, arguments.window, Some(broker.load_cpu))?;
     std::thread::sleep(Duration::from_secs_f64(arguments.warm_up));
     let perf = match &arguments.perf {
-        Some(file) if profile => Some(perf(&server, file, subject, arguments.seconds)?),
+        Some(file) if profile => Some(server.profile(&profile_name(file, subject), arguments.seconds)?),
         _ => None,
     };
     let (began, cpu_before, bytes_before) = (Instant::now(), server.cpu()?, load.acknowledged());
@@ -180,6 +180,10 @@ fn measure(
     })
 }
 
+fn profile_name(file: &Path, subject: Subject) -> PathBuf {
+    PathBuf::from(format!("{}.{subject:?}", file.display()).to_lowercase())
+}
+
 fn command(arguments: &Arguments, subject: Subject) -> Result<Command, Box<dyn Error>> {
     let broker = &arguments.broker;
     let validation = match subject {
@@ -199,18 +203,4 @@ fn floor(arguments: &Arguments, name: &str) -> Result<Command, Box<dyn Error>> {
     let mut command = arguments.broker.floor(&[name])?;
     command.arg("--data").arg(data).arg("--cpu").arg(arguments.broker.server_cpu.to_string());
     Ok(command)
-}
-
-/// Starts a profile of the server that ends by itself.
-fn perf(
-    server: &Server,
-    file: &Path,
-    subject: Subject,
-    seconds: f64,
-) -> Result<std::process::Child, Box<dyn Error>> {
-    let file = format!("{}.{subject:?}", file.display()).to_lowercase();
-    let mut command = Command::new("perf");
-    command.args(["record", "-q", "-g", "-e", "cpu-clock", "-F", "1999", "-o", &file, "-p"]);
-    command.arg(server.pid().to_string()).arg("--").arg("sleep").arg(seconds.to_string());
-    Ok(command.spawn()?)
 }

@@ -36,6 +36,9 @@ pub(crate) struct BrokerArguments {
     /// A further broker setting, as `corelane serve --set`; may repeat
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
+    /// Memory of the broker, as `corelane serve --memory`
+    #[arg(long, value_name = "SIZE")]
+    memory: Option<String>,
 }
 
 impl BrokerArguments {
@@ -72,6 +75,9 @@ impl BrokerArguments {
         command.arg("serve").arg("--data").arg(data).arg("--listen").arg(self.address().to_string());
         command.arg("--http").arg(self.http().to_string()).arg("--shards").arg(shards.to_string());
         command.args(options);
+        if let Some(memory) = &self.memory {
+            command.arg("--memory").arg(memory);
+        }
         for set in &self.set {
             command.arg("--set").arg(set);
         }
@@ -141,6 +147,15 @@ impl Server {
         let line = status.lines().find(|line| line.starts_with("VmRSS:")).ok_or("no VmRSS")?;
         let kib: u64 = line.split_whitespace().nth(1).ok_or("an empty VmRSS")?.parse()?;
         Ok(kib * 1024)
+    }
+
+    /// Starts `perf record` on it; ends by itself.
+    pub(crate) fn profile(&self, file: &Path, seconds: impl std::fmt::Display) -> io::Result<Child> {
+        let mut command = Command::new("perf");
+        // Virtual machines often have no cycle counter, so a timer gives the samples.
+        command.args(["record", "-q", "-g", "-e", "cpu-clock", "-F", "1999", "-o"]).arg(file);
+        command.arg("-p").arg(self.pid().to_string()).arg("--").arg("sleep").arg(seconds.to_string());
+        command.spawn()
     }
 
     /// Asks it to stop and waits until it did.

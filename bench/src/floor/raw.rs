@@ -284,7 +284,7 @@ impl ReceiveBuffers {
         };
         let address = to_u64(buffers.ring.at(0).addr());
         // SAFETY: the region is page-aligned, holds `count` entries, and is mapped until after the ring is dropped.
-        unsafe { ring.submitter().register_buf_ring(address, count, GROUP)? };
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, count, GROUP, 0)? };
         for buffer in 0..count {
             buffers.give_back(buffer);
         }

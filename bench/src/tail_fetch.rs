@@ -1,0 +1,373 @@
+//! `tail-fetch`: consumers read what a producer just wrote, beside a server that sends the same bytes from one buffer.
+//!
+//! The producer writes at a fixed rate. Its cost to the broker is measured first without consumers and subtracted; with
+//! many consumers it is the smaller part. The floor (`floor-send`, on glommio) answers as many requests per second with
+//! as many bytes each as the broker did. Cold reads are shown: there should be none.
+
+use std::cell::RefCell;
+use std::error::Error;
+use std::future::poll_fn;
+use std::io::{IoSlice, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use corelane::limits::{IO_MEMORY_BYTES, PREEMPT_MS};
+use corelane::protocol::api_key::ApiKey;
+use corelane::protocol::frame::request_frame;
+use corelane::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchResponse, FetchTopic};
+use corelane::protocol::wire::Records;
+use futures_io::{AsyncRead, AsyncWrite};
+use glommio::net::{TcpListener, TcpStream as GlommioStream};
+use glommio::{LocalExecutorBuilder, Placement};
+
+use crate::client::{CLIENT_ID, Client, answer_body, debug, read_frame};
+use crate::load::{OpenLoop, batch, pin, produce_frame};
+use crate::report::{float, mb_per_second, median, ns_per_kib};
+use crate::server::{BrokerArguments, Server, metric, raise_locked_memory};
+
+/// Version of Fetch that the consumers speak.
+const FETCH_VERSION: i16 = 12;
+/// Bytes of the floor's one buffer.
+const SEND_BYTES_MAX: usize = 4 * 1024 * 1024;
+const TOPIC: &str = "tail";
+
+/// Options of `tail-fetch`.
+#[derive(Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    broker: BrokerArguments,
+    /// Consumers, each of all partitions
+    #[arg(long, default_value_t = 8)]
+    consumers: u32,
+    /// Requests of the producer per second, one batch to each partition
+    #[arg(long, default_value_t = 100)]
+    rate: u32,
+    /// Partitions
+    #[arg(long, default_value_t = 64)]
+    partitions: i32,
+    /// Bytes of a batch
+    #[arg(long, default_value_t = 16 * 1024)]
+    batch_bytes: usize,
+    /// Rounds
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds of each measurement
+    #[arg(long, default_value_t = 4)]
+    seconds: u32,
+    /// Write a profile of the broker with consumers in the last round, with `perf record`
+    #[arg(long, value_name = "FILE")]
+    perf: Option<std::path::PathBuf>,
+}
+
+/// Options of `floor-send`.
+#[derive(Args)]
+pub(crate) struct FloorArguments {
+    /// Address to listen on
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: SocketAddr,
+    /// CPU to run on
+    #[arg(long, default_value_t = 0)]
+    cpu: usize,
+}
+
+/// What consumers got, and what that cost.
+struct Sample {
+    bytes: u64,
+    answers: u64,
+    time: Duration,
+    cpu: Duration,
+}
+
+/// Runs it.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    raise_locked_memory();
+    let broker = &arguments.broker;
+    let data = broker.empty_directory("tail-fetch")?;
+    let server = Server::start(broker.serve(&data, 1, &[])?, Some(broker.server_cpu))?;
+    let written = [("flush.messages", "9223372036854775807")];
+    Client::connect(broker.address())?.create_topic(TOPIC, arguments.partitions, &written)?;
+    let mut floor_broker = broker.clone();
+    floor_broker.port += 10;
+    let mut floor = floor_broker.floor(&["floor-send"])?;
+    floor.arg("--cpu").arg(broker.server_cpu.to_string());
+    let floor = Server::start(floor, Some(broker.server_cpu))?;
+    println!(
+        "{} consumers of {} partitions, {} requests/s of a {} byte batch each, acks=1, written, 1 shard, {} rounds of {} s",
+        arguments.consumers,
+        arguments.partitions,
+        arguments.rate,
+        arguments.batch_bytes,
+        arguments.rounds,
+        arguments.seconds
+    );
+    let (mut ratios, mut costs, mut floors) = (Vec::new(), Vec::new(), Vec::new());
+    let misses = metric(broker.http(), "corelane_cache_misses_total")?;
+    for round in 1..=arguments.rounds {
+        let alone = produce(arguments, &server, None)?;
+        let fetched = produce(arguments, &server, Some(round == arguments.rounds))?;
+        let sent = send(arguments, &floor, floor_broker.address(), &fetched)?;
+        // Both ran for nearly the same time at the same rate.
+        let produce_cpu = alone.cpu.mul_f64(fetched.time.as_secs_f64() / alone.time.as_secs_f64());
+        let cost = ns_per_kib(fetched.cpu.saturating_sub(produce_cpu), fetched.bytes);
+        let floor_cost = ns_per_kib(sent.cpu, sent.bytes);
+        println!(
+            "round {round} fetched {:>5.0} MB/s in answers of {:.0} KiB: {cost:>5.1} ns CPU/KiB (produce alone {:.0} % of a core); floor {:>5.0} MB/s {floor_cost:>5.1}; ratio {:.2}",
+            mb_per_second(fetched.bytes, fetched.time),
+            float(fetched.bytes) / float(fetched.answers.max(1)) / 1024.0,
+            alone.cpu.as_secs_f64() / alone.time.as_secs_f64() * 100.0,
+            mb_per_second(sent.bytes, sent.time),
+            cost / floor_cost
+        );
+        ratios.push(cost / floor_cost);
+        costs.push(cost);
+        floors.push(floor_cost);
+    }
+    println!(
+        "medians: {:.1} ns CPU/KiB fetched, floor {:.1}, ratio {:.2}; reads that went to the disk: {:.0}",
+        median(costs),
+        median(floors),
+        median(ratios),
+        metric(broker.http(), "corelane_cache_misses_total")? - misses
+    );
+    Ok(())
+}
+
+/// Produces for a while, with consumers or without.
+fn produce(arguments: &Arguments, server: &Server, consume: Option<bool>) -> Result<Sample, Box<dyn Error>> {
+    let broker = &arguments.broker;
+    let partitions: Vec<i32> = (0..arguments.partitions).collect();
+    let frame = produce_frame(TOPIC, &partitions, &batch(arguments.batch_bytes, 1024), 1);
+    let interval = Duration::from_secs(1) / arguments.rate;
+    let count = arguments.rate * (arguments.seconds + 2);
+    let load = OpenLoop::start(broker.address(), vec![frame], interval, count, 0, Some(broker.load_cpu))?;
+    let consumers = match consume {
+        None => Vec::new(),
+        Some(_) => (0..arguments.consumers)
+            .map(|_| Reading::start(broker.address(), Some(broker.load_cpu), arguments.partitions))
+            .collect::<Result<Vec<_>, _>>()?,
+    };
+    std::thread::sleep(Duration::from_secs(1));
+    let perf = match (&arguments.perf, consume) {
+        (Some(file), Some(true)) => Some(server.profile(file, arguments.seconds)?),
+        _ => None,
+    };
+    let sample = measure(server, &consumers, arguments.seconds)?;
+    for consumer in consumers {
+        consumer.stop()?;
+    }
+    load.finish()?;
+    if let Some(mut perf) = perf {
+        perf.wait()?;
+    }
+    Ok(sample)
+}
+
+/// Asks the floor for as many bytes as the consumers got.
+fn send(arguments: &Arguments, floor: &Server, address: SocketAddr, like: &Sample) -> Result<Sample, Box<dyn Error>> {
+    let bytes = u32::try_from(like.bytes / like.answers.max(1))?;
+    let interval = like.time.mul_f64(f64::from(arguments.consumers) / float(like.answers.max(1)));
+    let cpu = Some(arguments.broker.load_cpu);
+    let readers = (0..arguments.consumers)
+        .map(|_| Reading::of_floor(address, cpu, bytes, interval))
+        .collect::<Result<Vec<_>, _>>()?;
+    std::thread::sleep(Duration::from_secs(1));
+    let sample = measure(floor, &readers, arguments.seconds)?;
+    for reader in readers {
+        reader.stop()?;
+    }
+    Ok(sample)
+}
+
+fn measure(server: &Server, readers: &[Reading], seconds: u32) -> Result<Sample, Box<dyn Error>> {
+    let total = |count: fn(&Reading) -> &Arc<AtomicU64>| -> u64 {
+        readers.iter().map(|reader| count(reader).load(Ordering::Relaxed)).sum()
+    };
+    let (began, cpu) = (Instant::now(), server.cpu()?);
+    let (bytes, answers) = (total(|reader| &reader.bytes), total(|reader| &reader.answers));
+    std::thread::sleep(Duration::from_secs(u64::from(seconds)));
+    let cpu = server.cpu()?.total - cpu.total;
+    let time = began.elapsed();
+    let (bytes, answers) = (total(|reader| &reader.bytes) - bytes, total(|reader| &reader.answers) - answers);
+    Ok(Sample { bytes, answers, time, cpu })
+}
+
+/// One consumer, or one that asks the floor.
+struct Reading {
+    socket: TcpStream,
+    bytes: Arc<AtomicU64>,
+    answers: Arc<AtomicU64>,
+    stopping: Arc<AtomicBool>,
+    thread: JoinHandle<Result<(), String>>,
+}
+
+impl Reading {
+    /// Consumes all partitions from their ends on.
+    fn start(address: SocketAddr, cpu: Option<usize>, partitions: i32) -> std::io::Result<Reading> {
+        let mut offsets: Vec<Option<i64>> = vec![None; usize::try_from(partitions).unwrap_or(0)];
+        let mut frame = Vec::new();
+        Reading::spawn(address, cpu, move |socket| {
+            socket.write_all(&fetch_frame(&offsets)).map_err(|error| error.to_string())?;
+            read_frame(socket, &mut frame).map_err(|error| error.to_string())?;
+            follow(&frame, &mut offsets).map_err(|error| error.to_string())
+        })
+    }
+
+    /// Asks for `answer_bytes` every `interval`.
+    fn of_floor(
+        address: SocketAddr,
+        cpu: Option<usize>,
+        answer_bytes: u32,
+        interval: Duration,
+    ) -> std::io::Result<Reading> {
+        let mut frame = Vec::new();
+        let mut due = Instant::now();
+        Reading::spawn(address, cpu, move |socket| {
+            std::thread::sleep(due.saturating_duration_since(Instant::now()));
+            due += interval;
+            socket.write_all(&answer_bytes.to_be_bytes()).map_err(|error| error.to_string())?;
+            read_frame(socket, &mut frame).map_err(|error| error.to_string())?;
+            Ok(u64::from(answer_bytes))
+        })
+    }
+
+    /// Repeats `step`, which gives the bytes it got.
+    fn spawn(
+        address: SocketAddr,
+        cpu: Option<usize>,
+        mut step: impl FnMut(&mut TcpStream) -> Result<u64, String> + Send + 'static,
+    ) -> std::io::Result<Reading> {
+        let mut socket = TcpStream::connect(address)?;
+        socket.set_nodelay(true)?;
+        let own = socket.try_clone()?;
+        let (bytes, answers) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let stopping = Arc::new(AtomicBool::new(false));
+        let thread = {
+            let (bytes, answers, stopping) = (Arc::clone(&bytes), Arc::clone(&answers), Arc::clone(&stopping));
+            std::thread::spawn(move || {
+                pin(cpu);
+                while !stopping.load(Ordering::Relaxed) {
+                    match step(&mut socket) {
+                        Ok(count) => bytes.fetch_add(count, Ordering::Relaxed),
+                        Err(_) if stopping.load(Ordering::Relaxed) => return Ok(()),
+                        Err(error) => return Err(error),
+                    };
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+                Ok(())
+            })
+        };
+        Ok(Reading { socket: own, bytes, answers, stopping, thread })
+    }
+
+    fn stop(self) -> Result<(), Box<dyn Error>> {
+        self.stopping.store(true, Ordering::Relaxed);
+        // A server that hung up already ends the thread as well.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        Ok(self.thread.join().map_err(|_| "a reader panicked")??)
+    }
+}
+
+/// A fetch of all partitions from where the consumer is; one that does not know yet asks beyond every end.
+fn fetch_frame(offsets: &[Option<i64>]) -> Vec<u8> {
+    let partition = |(index, offset): (i32, &Option<i64>)| FetchPartition {
+        partition: index,
+        fetch_offset: offset.unwrap_or(0),
+        partition_max_bytes: i32::MAX,
+        ..FetchPartition::default()
+    };
+    // The first answer is small: all it is for is the high watermark.
+    let knows = offsets.iter().all(Option::is_some);
+    let request = FetchRequest {
+        max_wait_ms: 500,
+        min_bytes: if knows { 512 * 1024 } else { 0 },
+        max_bytes: if knows { i32::MAX } else { 1 },
+        topics: vec![FetchTopic {
+            topic: TOPIC.into(),
+            partitions: (0..).zip(offsets).map(partition).collect(),
+            ..FetchTopic::default()
+        }],
+        ..FetchRequest::default()
+    };
+    request_frame(1, Some(CLIENT_ID), FETCH_VERSION, &request).bytes
+}
+
+/// Moves the offsets behind what came. Gives the bytes of the batches.
+fn follow(frame: &[u8], offsets: &mut [Option<i64>]) -> Result<u64, Box<dyn Error>> {
+    let mut body = answer_body(frame, ApiKey::Fetch, FETCH_VERSION)?;
+    let response = FetchResponse::decode(&mut body, FETCH_VERSION).map_err(debug)?;
+    let mut bytes = 0;
+    for partition in response.responses.iter().flat_map(|topic| &topic.partitions) {
+        if partition.error_code != 0 {
+            return Err(format!("fetch of partition {}: error {}", partition.partition_index, partition.error_code).into());
+        }
+        let offset = &mut offsets[usize::try_from(partition.partition_index)?];
+        if offset.is_none() {
+            *offset = Some(partition.high_watermark);
+            continue;
+        }
+        let Records::Bytes(mut records) = partition.records else { continue };
+        bytes += u64::try_from(records.len())?;
+        // Base offset, length, ..., last offset delta: of each batch.
+        while let (Some(base), Some(length)) = (records.first_chunk(), records.get(8..).and_then(|at| at.first_chunk())) {
+            let end = 12 + usize::try_from(i32::from_be_bytes(*length))?;
+            let delta = records.get(23..).and_then(|at| at.first_chunk()).ok_or("half a batch")?;
+            *offset = Some(i64::from_be_bytes(*base) + i64::from(i32::from_be_bytes(*delta)) + 1);
+            records = records.get(end..).ok_or("half a batch")?;
+        }
+    }
+    Ok(bytes)
+}
+
+/// Serves the floor until killed: a request is a number of bytes, an answer a frame of that many.
+pub(crate) fn run_floor(arguments: &FloorArguments) -> Result<(), Box<dyn Error>> {
+    let executor = LocalExecutorBuilder::new(Placement::Fixed(arguments.cpu))
+        .io_memory(IO_MEMORY_BYTES)
+        .preempt_timer(Duration::from_millis(PREEMPT_MS))
+        .make()?;
+    executor.run(async {
+        let listener = TcpListener::bind(arguments.listen)?;
+        let buffer = Rc::new(vec![0x5a; SEND_BYTES_MAX]);
+        let mut out = std::io::stdout();
+        writeln!(out, "ready {}", arguments.listen)?;
+        out.flush()?;
+        loop {
+            let socket = listener.accept().await?;
+            socket.set_nodelay(true)?;
+            let buffer = Rc::clone(&buffer);
+            glommio::spawn_local(async move {
+                if let Err(error) = answer_all(RefCell::new(socket), &buffer).await {
+                    eprintln!("corelane-bench: floor-send: {error}");
+                }
+            })
+            .detach();
+        }
+    })
+}
+
+async fn answer_all(socket: RefCell<GlommioStream>, buffer: &[u8]) -> std::io::Result<()> {
+    loop {
+        let mut request = [0; 4];
+        let mut filled = 0;
+        while filled < request.len() {
+            let mut socket = socket.borrow_mut();
+            match poll_fn(|context| Pin::new(&mut *socket).poll_read(context, &mut request[filled..])).await? {
+                0 => return Ok(()),
+                count => filled += count,
+            }
+        }
+        let bytes = usize::try_from(u32::from_be_bytes(request)).map_err(std::io::Error::other)?;
+        let Some(body) = buffer.get(..bytes) else { return Err(std::io::Error::other("too much is asked for")) };
+        let mut sent = 0;
+        while sent < 4 + bytes {
+            let pieces = [IoSlice::new(&request[sent.min(4)..]), IoSlice::new(&body[sent.saturating_sub(4)..])];
+            let mut socket = socket.borrow_mut();
+            sent += poll_fn(|context| Pin::new(&mut *socket).poll_write_vectored(context, &pieces)).await?;
+        }
+    }
+}
