@@ -6,8 +6,8 @@ use std::net::{SocketAddr, TcpStream};
 
 use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::frame::{ResponseHeader, request_frame};
-use corelane::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use corelane::protocol::messages::create_topics::CreateTopicsResponse;
+use corelane::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use corelane::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use corelane::protocol::wire::{Message, Reader};
 use corelane::types::TopicId;

@@ -116,7 +116,8 @@ fn measure(arguments: &Arguments, side: &Side) -> Result<Sample, Box<dyn Error>>
     let loops: Result<Vec<OpenLoop>, _> = (0..connections)
         .map(|connection| {
             // Each connection has its own share of the partitions.
-            let frames = side.frames.iter().skip(connection % side.frames.len()).step_by(connections).cloned().collect();
+            let frames =
+                side.frames.iter().skip(connection % side.frames.len()).step_by(connections).cloned().collect();
             let cpu = Some(side.broker.load_cpu);
             OpenLoop::start(side.broker.address(), frames, interval, count, count / 10, cpu)
         })
@@ -129,11 +130,7 @@ fn measure(arguments: &Arguments, side: &Side) -> Result<Sample, Box<dyn Error>>
     let flushes = metric(side.broker.http(), "corelane_flush_seconds_count")? - flushes;
     let cpu = side.server.cpu()?.total - cpu.total;
     let batches = float(u64::from(count * arguments.connections));
-    Ok(Sample {
-        latency,
-        flushes_per_second: flushes / seconds,
-        cpu_us_per_batch: cpu.as_secs_f64() * 1e6 / batches,
-    })
+    Ok(Sample { latency, flushes_per_second: flushes / seconds, cpu_us_per_batch: cpu.as_secs_f64() * 1e6 / batches })
 }
 
 fn figures(sample: &Sample) -> String {

@@ -49,8 +49,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let started = idle(arguments, &server, &format!("{count} partitions after a restart"))?;
     server.stop()?;
     let each = |bytes: f64| bytes / f64::from(count);
-    println!("cost of {count} partitions: {:.1} MiB when created ({:.0} bytes each), {:.1} MiB after a restart ({:.0} bytes each)",
-        mib(created - empty), each(created - empty), mib(started - empty), each(started - empty));
+    println!(
+        "cost of {count} partitions: {:.1} MiB when created ({:.0} bytes each), {:.1} MiB after a restart ({:.0} bytes each)",
+        mib(created - empty),
+        each(created - empty),
+        mib(started - empty),
+        each(started - empty)
+    );
     Ok(())
 }
 

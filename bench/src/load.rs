@@ -12,9 +12,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::compression::Codec;
 use corelane::protocol::frame::request_frame;
-use corelane::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
-};
+use corelane::protocol::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelane::protocol::record_batch::BatchBuilder;
 use corelane::protocol::wire::Records;
 use corelane::types::TimestampMs;
@@ -51,13 +49,10 @@ pub(crate) fn batch(batch_bytes: usize, record_bytes: usize) -> Vec<u8> {
 
 /// A whole Produce request with the same batch for each partition.
 pub(crate) fn produce_frame(topic: &str, partitions: &[i32], batch: &[u8], acks: i16) -> Vec<u8> {
-    let partition_data = partitions
-        .iter()
-        .map(|index| PartitionProduceData { index: *index, records: Records::Bytes(batch) })
-        .collect();
+    let partition_data =
+        partitions.iter().map(|index| PartitionProduceData { index: *index, records: Records::Bytes(batch) }).collect();
     let topic = TopicProduceData { name: topic.into(), partition_data, ..TopicProduceData::default() };
-    let request =
-        ProduceRequest { transactional_id: None, acks, timeout_ms: 30_000, topic_data: vec![topic] };
+    let request = ProduceRequest { transactional_id: None, acks, timeout_ms: 30_000, topic_data: vec![topic] };
     request_frame(1, Some(CLIENT_ID), PRODUCE_VERSION, &request).bytes
 }
 

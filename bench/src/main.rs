@@ -11,8 +11,8 @@
 
 mod advertise_modes;
 mod client;
-mod flushed_partitions;
 mod floor;
+mod flushed_partitions;
 mod idle_partitions;
 mod load;
 mod produce_floors;

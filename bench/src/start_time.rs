@@ -107,7 +107,11 @@ fn fill(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     let time = began.elapsed();
     let gib = float(bytes) / 1024.0 / 1024.0 / 1024.0;
-    println!("stored {gib:.1} GiB over {} partitions at {:.0} MB/s", arguments.topics * TOPIC_PARTITIONS, mb_per_second(bytes, time));
+    println!(
+        "stored {gib:.1} GiB over {} partitions at {:.0} MB/s",
+        arguments.topics * TOPIC_PARTITIONS,
+        mb_per_second(bytes, time)
+    );
     Ok(())
 }
 

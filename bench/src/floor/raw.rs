@@ -42,7 +42,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         let (socket, _) = listener.accept()?;
         socket.set_nodelay(true)?;
         let mut connection = Connection::new(&socket, file.as_raw_fd(), arguments)?;
-        connection.serve()?;
+        match connection.serve() {
+            // The load hangs up while answers are on their way.
+            Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                return Err(error.into());
+            }
+            _ => {}
+        }
     }
 }
 

@@ -49,7 +49,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             let mut socket = listener.accept().await?;
             socket.set_nodelay(true)?;
             let mut connection = Connection::new(Rc::clone(&file), arguments);
-            poll_fn(|context| connection.poll(context, &mut socket)).await?;
+            match poll_fn(|context| connection.poll(context, &mut socket)).await {
+                // The load hangs up while answers are on their way.
+                Err(error) if !matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => {
+                    return Err(error.into());
+                }
+                _ => {}
+            }
         }
     })
 }

@@ -15,12 +15,18 @@ const PART_BYTES_MAX: usize = 512;
 #[derive(Clone, Copy)]
 enum Part {
     Start,
-    Settings { client_id: usize },
-    Topic { name: usize },
+    Settings {
+        client_id: usize,
+    },
+    Topic {
+        name: usize,
+    },
     Partition,
     BatchHead,
     /// How much of what the checksum covers is still to come.
-    Covered { left: usize },
+    Covered {
+        left: usize,
+    },
 }
 
 /// A request that arrived whole.
