@@ -12,8 +12,10 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use corelane::limits::{BIND_PAUSE_MS, BIND_TRIES};
 
 pub(crate) mod raw;
 pub(crate) mod runtime;
@@ -66,6 +68,17 @@ fn prepare_file(path: &Path, bytes: u64) -> Result<(), Box<dyn Error>> {
     }
     file.sync_all()?;
     Ok(())
+}
+
+/// Repeats `bind` while a server that was just stopped still holds the port.
+fn bind_patiently<T, E>(mut bind: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    for _ in 0..BIND_TRIES {
+        match bind() {
+            Ok(listener) => return Ok(listener),
+            Err(_) => std::thread::sleep(Duration::from_millis(BIND_PAUSE_MS)),
+        }
+    }
+    bind()
 }
 
 fn print_ready(listen: SocketAddr) -> std::io::Result<()> {

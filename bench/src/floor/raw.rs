@@ -16,7 +16,7 @@ use io_uring::types::{BufRingEntry, Fd};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::stream::ProduceStream;
-use super::{Arguments, BLOCK_BYTES, Block, Log, prepare_file, print_ready, to_u64};
+use super::{Arguments, BLOCK_BYTES, Block, Log, bind_patiently, prepare_file, print_ready, to_u64};
 
 /// Blocks of the log: those in flight, the open one, and room for what a client sends ahead.
 const BLOCKS: usize = 64;
@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     prepare_file(&arguments.data, arguments.data_bytes())?;
     core_affinity::set_for_current(core_affinity::CoreId { id: arguments.cpu });
     let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_DIRECT).open(&arguments.data)?;
-    let listener = TcpListener::bind(arguments.listen)?;
+    let listener = bind_patiently(|| TcpListener::bind(arguments.listen))?;
     print_ready(arguments.listen)?;
     loop {
         let (socket, _) = listener.accept()?;

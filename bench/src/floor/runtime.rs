@@ -16,7 +16,7 @@ use glommio::net::{TcpListener, TcpStream};
 use glommio::{LocalExecutorBuilder, Placement, allocate_dma_buffer};
 
 use super::stream::ProduceStream;
-use super::{Arguments, BLOCK_BYTES, Block, Log, Piece, prepare_file, print_ready};
+use super::{Arguments, BLOCK_BYTES, Block, Log, Piece, bind_patiently, prepare_file, print_ready};
 use corelane::limits::{IO_MEMORY_BYTES, PREEMPT_MS, TURN_BYTES_MAX};
 
 impl Block for Rc<DmaBuffer> {
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         .make()?;
     executor.run(async {
         let file = Rc::new(OpenOptions::new().read(true).write(true).dma_open(&arguments.data).await?);
-        let listener = TcpListener::bind(arguments.listen)?;
+        let listener = bind_patiently(|| TcpListener::bind(arguments.listen))?;
         print_ready(arguments.listen)?;
         loop {
             let mut socket = listener.accept().await?;
