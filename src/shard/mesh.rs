@@ -85,6 +85,14 @@ impl<T> Lane<T> {
         .await
     }
 
+    /// Lets go of what is queued, for a receiver that will never receive: whoever waits for a reply learns that none comes.
+    pub fn abandon(&self) {
+        self.close();
+        let abandoned = std::mem::take(&mut self.lock().queue);
+        // Dropped without the lock, since dropping a reply slot wakes its receiver.
+        drop(abandoned);
+    }
+
     /// Refuses new messages and wakes both sides.
     pub fn close(&self) {
         let mut state = self.lock();
