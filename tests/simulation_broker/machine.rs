@@ -129,15 +129,22 @@ impl Process {
 
     /// Stops in good order: no connection is left, as after the server has drained.
     pub(crate) async fn stop(&self) -> Result<(), String> {
+        let outcomes = Rc::new(RefCell::new(Vec::new()));
         for node in &self.nodes {
             if let Some(log) = &node.log {
                 log.stop();
             }
             node.broker.close_lane();
             node.shard.stop();
-            node.shard.store.close().await.map_err(|error| error.to_string())?;
+            let (store, outcomes) = (node.shard.store.clone(), Rc::clone(&outcomes));
+            self.runtime.spawn(async move {
+                let closed = store.close().await.map_err(|error| error.to_string());
+                outcomes.borrow_mut().push(closed);
+            });
         }
-        Ok(())
+        let (all, count) = (Rc::clone(&outcomes), self.nodes.len());
+        within(&self.runtime, PATIENCE, "the stop", move || all.borrow().len() == count).await;
+        outcomes.take().into_iter().collect()
     }
 
     /// A new connection to a shard.
