@@ -2,7 +2,13 @@
 //!
 //! A type here carries one fact and the arithmetic that makes sense for it; everything else does not compile.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, DefaultHasher};
+
+/// A hash map whose order of iteration follows from what was done to it alone, so that one seed of a simulation gives one
+/// run. For keys that no peer can choose: nothing defends it against keys made to collide.
+pub type StableMap<K, V> = HashMap<K, V, BuildHasherDefault<DefaultHasher>>;
 
 /// Declares a newtype over an integer with `new`, `value`, ordering and a plain `Display`.
 macro_rules! newtype {

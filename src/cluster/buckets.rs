@@ -1,11 +1,11 @@
-//! A map that is cheap to derive from: a fixed number of hash maps behind `Arc`s. A change copies one of them and the
+//! A map that is cheap to derive from: a fixed number of ordered maps behind `Arc`s. A change copies one of them and the
 //! row of pointers; everything else is shared with the map before.
 //!
 //! Measured with 10,000 topics created one by one, debug build: 8 ms each when whole maps were copied and counted, 46 µs with
 //! this and the counts kept beside it.
 
 use std::borrow::Borrow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
@@ -14,12 +14,12 @@ const BUCKETS: usize = 128;
 
 /// A map of which many versions share most of their memory.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Buckets<K: Eq + Hash, V: PartialEq> {
-    maps: Arc<Vec<Arc<HashMap<K, V>>>>,
+pub(super) struct Buckets<K: Ord + Hash, V: PartialEq> {
+    maps: Arc<Vec<Arc<BTreeMap<K, V>>>>,
     len: usize,
 }
 
-impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Buckets<K, V> {
+impl<K: Clone + Ord + Hash, V: Clone + PartialEq> Buckets<K, V> {
     /// An empty map.
     pub(super) fn new() -> Buckets<K, V> {
         Buckets { maps: Arc::new(vec![Arc::default(); BUCKETS]), len: 0 }
@@ -31,7 +31,7 @@ impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Buckets<K, V> {
     }
 
     /// The value of a key.
-    pub(super) fn get<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
+    pub(super) fn get<Q: Ord + Hash + ?Sized>(&self, key: &Q) -> Option<&V>
     where
         K: Borrow<Q>,
     {
@@ -39,7 +39,7 @@ impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Buckets<K, V> {
     }
 
     /// The value of a key, to be changed in this version alone.
-    pub(super) fn get_mut<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
+    pub(super) fn get_mut<Q: Ord + Hash + ?Sized>(&mut self, key: &Q) -> Option<&mut V>
     where
         K: Borrow<Q>,
     {
@@ -57,7 +57,7 @@ impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Buckets<K, V> {
     }
 
     /// Removes a key and returns its value.
-    pub(super) fn remove<Q: Eq + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
+    pub(super) fn remove<Q: Ord + Hash + ?Sized>(&mut self, key: &Q) -> Option<V>
     where
         K: Borrow<Q>,
     {
@@ -86,7 +86,7 @@ impl<K: Clone + Eq + Hash, V: Clone + PartialEq> Buckets<K, V> {
     }
 
     /// One of the maps, no longer shared.
-    fn own(&mut self, bucket: usize) -> &mut HashMap<K, V> {
+    fn own(&mut self, bucket: usize) -> &mut BTreeMap<K, V> {
         Arc::make_mut(&mut Arc::make_mut(&mut self.maps)[bucket])
     }
 }

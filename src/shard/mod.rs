@@ -21,7 +21,6 @@ mod offsets;
 mod produce;
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,7 +35,8 @@ use crate::runtime::Runtime;
 use crate::runtime::block::Slice;
 use crate::store::{Owner, StorageError, Store};
 use crate::types::{
-    Durability, LeaderEpoch, LogId, LogPosition, MonotonicUs, NodeId, Offset, PartitionIndex, ShardId, TopicId,
+    Durability, LeaderEpoch, LogId, LogPosition, MonotonicUs, NodeId, Offset, PartitionIndex, ShardId, StableMap,
+    TopicId,
 };
 
 use self::answers::AnswerMemory;
@@ -74,8 +74,8 @@ pub struct Shard<R: Runtime> {
     pub metrics: Arc<ShardMetrics>,
     /// Memory that unsent answers hold.
     pub answers: Rc<AnswerMemory>,
-    partitions: RefCell<HashMap<(TopicId, i32), Rc<Partition>>>,
-    by_log: RefCell<HashMap<LogId, Rc<Partition>>>,
+    partitions: RefCell<StableMap<(TopicId, i32), Rc<Partition>>>,
+    by_log: RefCell<StableMap<LogId, Rc<Partition>>>,
     image: RefCell<Arc<MetadataImage>>,
     levels: Levels<Mark>,
     purgatory: Rc<Purgatory>,
@@ -99,7 +99,7 @@ impl<R: Runtime> Shard<R> {
         // A store gets half of a shard's memory, unsent answers a quarter.
         let answer_bytes_max = usize::try_from(store.memory_bytes_max() / 2).unwrap_or(usize::MAX);
         let levels = Levels::new(store.progress());
-        let by_log: HashMap<LogId, Rc<Partition>> =
+        let by_log: StableMap<LogId, Rc<Partition>> =
             recovered.into_partitions().map(|partition| (partition.log, Rc::new(partition))).collect();
         let partitions = by_log
             .values()

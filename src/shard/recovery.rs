@@ -1,16 +1,14 @@
 //! What recovery tells a shard, gathered into partitions.
 
-use std::collections::HashMap;
-
 use super::partition::Partition;
 use crate::partition::PartitionState;
 use crate::store::{BATCH_HEADER_BYTES, PartitionRecord, Replay};
-use crate::types::{LogId, Offset, PartitionIndex, TopicId};
+use crate::types::{LogId, Offset, PartitionIndex, StableMap, TopicId};
 
 /// Collects the partitions of a store that is being opened.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    partitions: HashMap<LogId, (TopicId, PartitionIndex, PartitionState)>,
+    partitions: StableMap<LogId, (TopicId, PartitionIndex, PartitionState)>,
 }
 
 impl Recovered {

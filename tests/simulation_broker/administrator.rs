@@ -73,10 +73,9 @@ async fn create(process: &Process, world: &Shared, name: &'static str) {
         (process.connect_anywhere(random), random.range(2..8), random.range(1..5))
     };
     let version = i16::try_from(version).unwrap();
-    let configs = configs_of(name).into_iter().map(|(key, value)| CreatableTopicConfig {
-        name: Cow::Borrowed(key),
-        value: Some(Cow::Borrowed(value)),
-    });
+    let configs = configs_of(name)
+        .into_iter()
+        .map(|(key, value)| CreatableTopicConfig { name: Cow::Borrowed(key), value: Some(Cow::Borrowed(value)) });
     let topic = CreatableTopic {
         name: Cow::Borrowed(name),
         num_partitions: i32::try_from(partitions).unwrap(),

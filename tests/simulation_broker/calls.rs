@@ -41,8 +41,7 @@ pub(crate) async fn metadata(
         };
         names.iter().map(row).collect()
     });
-    let request =
-        MetadataRequest { topics, allow_auto_topic_creation: auto_create, ..MetadataRequest::default() };
+    let request = MetadataRequest { topics, allow_auto_topic_creation: auto_create, ..MetadataRequest::default() };
     let answer = connection.ask(&request, version).await?;
     let response = MetadataResponse::decode(&mut answer.reader(), version).unwrap();
     let rows = response.topics.iter().map(|topic| {
@@ -68,7 +67,8 @@ pub(crate) async fn list_offset(
     timestamp: i64,
 ) -> Result<ListOffsetsPartitionResponse, Closed> {
     let version = 10;
-    let partitions = vec![ListOffsetsPartition { partition_index: partition, timestamp, ..ListOffsetsPartition::default() }];
+    let partitions =
+        vec![ListOffsetsPartition { partition_index: partition, timestamp, ..ListOffsetsPartition::default() }];
     let request = ListOffsetsRequest {
         replica_id: -1,
         topics: vec![ListOffsetsTopic { name: Cow::Borrowed(topic), partitions }],

@@ -90,7 +90,7 @@ struct Asking {
 /// One connection's work; it ends when it can go no further.
 async fn session(process: &Process, world: &Shared, index: usize) -> Option<()> {
     let name = world.borrow().consumers[index].topic;
-    if world.borrow().model.topic(name) == Topic::Absent {
+    if !matches!(world.borrow().model.topic(name), Topic::Alive(_)) {
         let us = world.borrow_mut().random.below(20_000);
         process.runtime.sleep(Duration::from_micros(us)).await;
         return None;
@@ -257,7 +257,9 @@ async fn take_in(
             OUT_OF_RANGE => {
                 let (offset, _) = world.borrow().consumers[index].positions.get(&key).copied().unwrap_or((0, -1));
                 check_may_be_gone(world, asking.name, key, offset);
-                let Ok(earliest) = list_offset(connection, asking.name, got.partition, EARLIEST).await else { return false };
+                let Ok(earliest) = list_offset(connection, asking.name, got.partition, EARLIEST).await else {
+                    return false;
+                };
                 if earliest.error_code == 0 {
                     world.borrow_mut().consumers[index].positions.insert(key, (earliest.offset, -1));
                 }

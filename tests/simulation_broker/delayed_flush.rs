@@ -6,16 +6,14 @@ use std::time::Duration;
 
 use corelane::protocol::compression::Codec;
 use corelane::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
-use corelane::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
-};
+use corelane::protocol::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelane::protocol::record_batch::BatchBuilder;
 use corelane::protocol::wire::Records;
 use corelane::runtime::Runtime;
+use corelane::simulation::Simulation;
 use corelane::simulation::disk::Latency;
 use corelane::simulation::random::Random;
 use corelane::simulation::seeds::Seeds;
-use corelane::simulation::Simulation;
 
 use crate::connection::Connection;
 use crate::machine::{Plan, Process};
@@ -48,7 +46,8 @@ fn an_answer_waits_for_its_flush_and_for_no_other() {
                 for round in 0..20 {
                     // Another flush may be under way, or none.
                     runtime.sleep(Duration::from_millis(random.below(400))).await;
-                    let (name, acks) = *random.pick(&[("flushed", -1), ("flushed", 1), ("written", -1), ("written", 1)]);
+                    let (name, acks) =
+                        *random.pick(&[("flushed", -1), ("flushed", 1), ("written", -1), ("written", 1)]);
                     let took = produce(&process, &mut random, name, acks).await;
                     if (name, acks) == ("flushed", -1) {
                         assert!(took >= FLUSH, "round {round}: {name} acks={acks} was answered after {took:?}");
@@ -81,7 +80,8 @@ async fn produce(process: &Rc<Process>, random: &mut Random, name: &str, acks: i
     let batch = builder.build();
     let connection: Connection = process.connect_anywhere(random);
     let partition_data = vec![PartitionProduceData { index: 0, records: Records::Bytes(&batch) }];
-    let topic_data = vec![TopicProduceData { name: Cow::Borrowed(name), partition_data, ..TopicProduceData::default() }];
+    let topic_data =
+        vec![TopicProduceData { name: Cow::Borrowed(name), partition_data, ..TopicProduceData::default() }];
     let request = ProduceRequest { acks, timeout_ms: 30_000, topic_data, transactional_id: None };
     let sent = process.runtime.now();
     let answer = connection.ask(&request, 9).await.unwrap();

@@ -109,7 +109,8 @@ impl Process {
         let lanes: Lanes = (0..shard_count).map(|_| Lane::default()).collect();
         let outcomes = Rc::new(RefCell::new(Vec::new()));
         for id in (0..shard_count).map(ShardId::new) {
-            let (runtime, plan, lanes, outcomes) = (runtime.clone(), plan.clone(), Arc::clone(&lanes), Rc::clone(&outcomes));
+            let (runtime, plan, lanes, outcomes) =
+                (runtime.clone(), plan.clone(), Arc::clone(&lanes), Rc::clone(&outcomes));
             runtime.clone().spawn(async move {
                 let started = Node::start(&runtime, &plan, id, shard_count, &lanes).await;
                 if started.is_err() {

@@ -36,7 +36,7 @@ use corelane::runtime::Runtime;
 use corelane::simulation::disk::{Moment, Operation};
 use corelane::simulation::random::Random;
 use corelane::simulation::seeds::Seeds;
-use corelane::simulation::{Crash, Ended, Simulation, SimulatedRuntime};
+use corelane::simulation::{Crash, Ended, SimulatedRuntime, Simulation};
 
 use audit::{Dump, audit, dump, settled};
 use machine::{Plan, Process, within};

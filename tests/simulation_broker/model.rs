@@ -205,7 +205,10 @@ impl Model {
     /// Which batch it is: one that was sent to this very partition, unchanged but for what the broker stamps.
     fn identify(&self, key: Key, header: &BatchHeader, bytes: &[u8]) -> u64 {
         let at = header.base_offset;
-        let batch = self.by_content.get(&content_of(bytes)).unwrap_or_else(|| panic!("{key:?}: nobody sent what stands at {at}"));
+        let batch = self
+            .by_content
+            .get(&content_of(bytes))
+            .unwrap_or_else(|| panic!("{key:?}: nobody sent what stands at {at}"));
         let sent = &self.sent[batch];
         assert_eq!(sent.key, key, "batch {batch} was sent to {:?} and stands in {key:?} at {at}", sent.key);
         assert_eq!(sent.bytes[BATCH_HEADER_BYTES..], bytes[BATCH_HEADER_BYTES..], "batch {batch} at {at}");
@@ -234,7 +237,10 @@ impl Model {
             return;
         }
         let below = partition.seen.range(..base).next_back();
-        assert!(below.is_none_or(|(_, below)| below.last < base), "{key:?}: batch {batch} at {base} lies over {below:?}");
+        assert!(
+            below.is_none_or(|(_, below)| below.last < base),
+            "{key:?}: batch {batch} at {base} lies over {below:?}"
+        );
         let above = partition.seen.range(base + 1..).next();
         assert!(above.is_none_or(|(above, _)| *above > last), "{key:?}: batch {batch} at {base} lies over {above:?}");
     }

@@ -6,9 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use corelane::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
-};
+use corelane::protocol::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelane::protocol::wire::Records;
 use corelane::runtime::Runtime;
 use corelane::simulation::Crash;
@@ -157,7 +155,7 @@ pub(crate) async fn run(process: Rc<Process>, world: Shared, index: usize) {
 async fn session(process: &Process, held: &Held, sent: &mut u64, probe: &mut bool) -> Option<Leave> {
     let world = &held.world;
     let (name, idempotent, version) = held.with(|it| (it.topic, it.idempotent, it.version));
-    if world.borrow().model.topic(name) == Topic::Absent {
+    if !matches!(world.borrow().model.topic(name), Topic::Alive(_)) {
         // Nothing to send to, for as long as nobody creates it.
         let us = world.borrow_mut().random.below(20_000);
         process.runtime.sleep(Duration::from_micros(us)).await;
@@ -180,7 +178,8 @@ async fn session(process: &Process, held: &Held, sent: &mut u64, probe: &mut boo
 
     let (shard, partitions) = route(process, held, &leaders);
     let connection = process.connect(shard);
-    let mut flight = Flight { connection, sent_at: VecDeque::new(), bases: BTreeMap::new(), in_flight: VecDeque::new() };
+    let mut flight =
+        Flight { connection, sent_at: VecDeque::new(), bases: BTreeMap::new(), in_flight: VecDeque::new() };
     if held.with(|it| !it.idempotent) {
         held.with(|it| it.pending.clear());
     } else if *probe && held.with(|it| it.pending.is_empty()) {
@@ -226,10 +225,9 @@ impl Flight {
             (acks, *held.world.borrow_mut().random.pick(&[30_000, 30_000, 30_000, 3]))
         };
         let by_id = version >= TOPIC_IDS_SINCE;
-        let partition_data = entries.iter().map(|entry| PartitionProduceData {
-            index: entry.key.1,
-            records: Records::Bytes(&entry.bytes),
-        });
+        let partition_data = entries
+            .iter()
+            .map(|entry| PartitionProduceData { index: entry.key.1, records: Records::Bytes(&entry.bytes) });
         let topic = TopicProduceData {
             name: Cow::Borrowed(if by_id { "" } else { name }),
             topic_id: if by_id { entries[0].key.0 } else { TopicId::ZERO },
@@ -329,7 +327,9 @@ fn on_answer(process: &Process, held: &Held, flight: &mut Flight, response: &Pro
     for (entry, row) in entries.iter().zip(&topic.partition_responses) {
         assert_eq!(row.index, entry.key.1);
         let error = row.error_code;
-        process.runtime.note("produced", [entry.batch, u64::from(error.unsigned_abs()), row.base_offset.unsigned_abs()]);
+        process
+            .runtime
+            .note("produced", [entry.batch, u64::from(error.unsigned_abs()), row.base_offset.unsigned_abs()]);
         match error {
             0 => {
                 let level = world.borrow().level(entry.key, acks);
@@ -355,7 +355,11 @@ fn on_answer(process: &Process, held: &Held, flight: &mut Flight, response: &Pro
             }
             OUT_OF_ORDER => {
                 let forgiving = held.with(|it| it.forgiving);
-                assert!(forgiving, "{name}-{}: batch {} is out of order: {:?}", entry.key.1, entry.batch, row.error_message);
+                assert!(
+                    forgiving,
+                    "{name}-{}: batch {} is out of order: {:?}",
+                    entry.key.1, entry.batch, row.error_message
+                );
                 held.with(Producer::start_over);
                 return Some(Leave::Reconnect);
             }

@@ -4,9 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
-use corelane::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
-};
+use corelane::protocol::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelane::protocol::wire::Records;
 use corelane::runtime::Runtime;
 use corelane::types::Durability;
@@ -32,7 +30,8 @@ pub(crate) async fn check(process: &Rc<Process>, world: &Shared) {
     let key = (id, partition);
     let (batch, bytes, count) = world.borrow_mut().batch(key, None, process.runtime.wall_clock());
     let partition_data = vec![PartitionProduceData { index: partition, records: Records::Bytes(&bytes) }];
-    let topic_data = vec![TopicProduceData { name: Cow::Borrowed(name), partition_data, ..TopicProduceData::default() }];
+    let topic_data =
+        vec![TopicProduceData { name: Cow::Borrowed(name), partition_data, ..TopicProduceData::default() }];
     let request = ProduceRequest { acks: 1, timeout_ms: 30_000, topic_data, transactional_id: None };
     let answer = writing.ask(&request, 9).await.expect("a healthy broker answers");
     let response = ProduceResponse::decode(&mut answer.reader(), 9).unwrap();

@@ -33,7 +33,6 @@ pub(crate) type Shared = Rc<RefCell<World>>;
 
 /// See the module.
 pub(crate) struct World {
-    
     pub(crate) model: Model,
     pub(crate) random: Random,
     pub(crate) producers: Vec<Producer>,
@@ -57,7 +56,6 @@ impl World {
         let producers = (0..random.range(2..5)).map(|_| Producer::draw(&mut random)).collect();
         let consumers = (0..random.range(1..4)).map(|_| Consumer::draw(&mut random)).collect();
         World {
-
             model: Model::default(),
             producers,
             consumers,
