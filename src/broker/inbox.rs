@@ -27,6 +27,12 @@ async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, message: Message) {
     let shard = Rc::clone(&broker.shard);
     let runtime = shard.runtime.clone();
     match message {
+        #[cfg(corelane_defect = "crossing_out_of_order")]
+        Message::Produce(part, reply) => runtime.spawn(async move {
+            let applied = shard.produce(part).await;
+            reply.send(shard.settle(applied).await);
+        }),
+        #[cfg(not(corelane_defect = "crossing_out_of_order"))]
         Message::Produce(part, reply) => {
             let applied = shard.produce(part).await;
             runtime.spawn(async move { reply.send(shard.settle(applied).await) });

@@ -150,7 +150,11 @@ impl<R: Runtime> MetadataLog<R> {
             ControlRequest::ProducerIds => {
                 let node = NodeId::of_shard(ShardId::CONTROLLER);
                 let (record, block) = controller::allocate_producer_ids(&image, node).ok()?;
-                Some((vec![record], ControlReply::ProducerIds(block)))
+                #[cfg(not(corelane_defect = "producer_ids_not_recorded"))]
+                let records = vec![record];
+                #[cfg(corelane_defect = "producer_ids_not_recorded")]
+                let records = vec![record].split_off(1);
+                Some((records, ControlReply::ProducerIds(block)))
             }
         }
     }
@@ -182,7 +186,10 @@ impl<R: Runtime> MetadataLog<R> {
         }
         let position = self.shard.append_internal(&self.partition, &builder.build()).await?;
         let deadline = self.shard.runtime.now().plus_ms(LOG_END_WAIT_MS);
+        #[cfg(not(corelane_defect = "image_before_durable"))]
         self.shard.wait(Durability::Flushed, position, deadline).await?;
+        #[cfg(corelane_defect = "image_before_durable")]
+        let _ = (position, deadline);
         *self.image.borrow_mut() = image;
         Ok(())
     }
@@ -222,6 +229,7 @@ impl<R: Runtime> MetadataLog<R> {
                     records.push(Record::decode(record.value.unwrap_or_default())?);
                 }
                 image = image.apply(&records)?;
+                #[cfg(not(corelane_defect = "missed_removal_forgotten"))]
                 removed.extend(removed_topics(&records));
                 next = batch.header.last_offset().advance(1);
             }

@@ -403,6 +403,8 @@ impl MetadataImage {
                 return Err(ApplyError::BrokerEpoch { record, node, got, known: known_epoch });
             }
         }
+        #[cfg(corelane_defect = "epoch_not_raised")]
+        let restarted = restarted && false;
         let broker = Broker { registration: record.clone() };
         Arc::make_mut(&mut self.brokers).insert(node, Arc::new(broker));
         if restarted { self.raise_epochs_of(node) } else { Ok(()) }

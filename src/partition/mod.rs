@@ -83,7 +83,10 @@ impl PartitionState {
     pub fn snapshot(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&SNAPSHOT_VERSION.to_le_bytes());
         self.epochs.encode(out);
+        #[cfg(not(corelane_defect = "checkpoint_without_producers"))]
         self.producers.encode(out);
+        #[cfg(corelane_defect = "checkpoint_without_producers")]
+        ProducerStates::new().encode(out);
     }
 
     /// The state that `snapshot` wrote, for a partition that held `log_start..log_end` then. No bytes at all are the

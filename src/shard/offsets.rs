@@ -132,6 +132,8 @@ impl<R: Runtime> Shard<R> {
             let state = partition.state();
             state.offsets.log_end() > state.offsets.high_watermark()
         };
+        #[cfg(corelane_defect = "log_end_not_awaited")]
+        let pending = pending && false;
         if !pending {
             return Ok(());
         }

@@ -68,7 +68,10 @@ impl Partition {
         {
             let mut state = self.state.borrow_mut();
             let log_end = state.offsets.log_end();
+            #[cfg(not(corelane_defect = "epoch_start_forgotten"))]
             state.epochs.assign(leader_epoch, log_end);
+            #[cfg(corelane_defect = "epoch_start_forgotten")]
+            let _ = (&mut state, log_end);
         }
         *self.served.borrow_mut() = Some(Served { name, leader_epoch, config });
     }

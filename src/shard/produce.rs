@@ -57,6 +57,8 @@ impl<R: Runtime> Shard<R> {
             match self.append_one(partition, &part).await {
                 Ok((appended, durability)) => {
                     let level = if part.acks == -1 { durability } else { Durability::Written };
+                    #[cfg(corelane_defect = "answer_before_flush")]
+                    let level = Durability::Written;
                     if part.acks != 0 {
                         let target = match level {
                             Durability::Written => &mut applied.written,
@@ -83,6 +85,8 @@ impl<R: Runtime> Shard<R> {
     /// Waits until everything that was appended is at its level, and gives the outcomes in the order of the request.
     pub async fn settle(self: &Rc<Self>, mut applied: Applied) -> Vec<ProduceOutcome> {
         let durable = self.levels.wait(Durability::Flushed, applied.durable, applied.deadline).await;
+        #[cfg(corelane_defect = "answer_before_write")]
+        let _ = std::mem::take(&mut applied.written);
         let written = self.levels.wait(Durability::Written, applied.written, applied.deadline).await;
         for (index, level) in &applied.waiting {
             let reached = match level {
@@ -166,6 +170,8 @@ impl<R: Runtime> Shard<R> {
         let log_start = state.offsets.log_start();
         match state.check(&batch.fields) {
             Ok(ProducerCheck::Append) => {}
+            #[cfg(corelane_defect = "duplicate_appended_again")]
+            Ok(ProducerCheck::Duplicate(_)) => {}
             Ok(ProducerCheck::Duplicate(original)) => {
                 // The original may not be at its level yet; everything of this partition is when the last append is.
                 return Ok(Appended {
@@ -195,6 +201,8 @@ impl<R: Runtime> Shard<R> {
         partition.on_append(position);
         state.append(&batch.header);
         let log_end = state.offsets.log_end();
+        #[cfg(corelane_defect = "high_watermark_at_append")]
+        state.offsets.advance_high_watermark(log_end);
         let bytes = u32::try_from(batch.bytes()).expect("a batch is below BATCH_BYTES_MAX");
         drop(state);
         self.levels.mark(durability, position, Mark { partition: Rc::clone(partition), log_end, bytes });
