@@ -157,6 +157,10 @@ pub const PREPARE_RETRY_MS: u64 = 200;
 /// Bytes of one read of a recovery scan: large reads, since it reads everything in order.
 pub const SCAN_READ_BYTES: usize = 1024 * 1024;
 
+/// How often over recovery may read a file in vain, while it looks behind a hole for entries and finds what only looks
+/// like their headers. One flipped length costs less than once; only records made for the purpose cost more.
+pub const SCAN_DOUBT_FACTOR: u64 = 4;
+
 /// Time that recovery works before other tasks of the core run, in entries.
 pub const SCAN_ENTRIES_PER_YIELD: u32 = 256;
 

@@ -53,6 +53,12 @@ pub const UNIT_BYTES: u32 = 4096;
 /// Size of an entry's header.
 pub const ENTRY_HEADER_BYTES: usize = 48;
 
+/// Where the segment number stands in an entry's header.
+pub(super) const ENTRY_SEGMENT_AT: usize = 24;
+
+/// Where the end of the entry before stands in an entry's header.
+pub(super) const ENTRY_PREVIOUS_END_AT: usize = 44;
+
 /// Size of one row of a footer's directory.
 pub const ROW_BYTES: usize = 48;
 

@@ -430,6 +430,13 @@ impl Index {
         self.logs.insert(log, state);
     }
 
+    /// The log ends at `end` at least, even if the last of it is gone: offsets are not given twice.
+    pub fn raise_end(&mut self, log: LogId, end: Offset) {
+        if let Some(state) = self.logs.get_mut(&log) {
+            state.end = state.end.max(end);
+        }
+    }
+
     /// The log ended. Its rows are dead.
     pub fn delete(&mut self, log: LogId) {
         let Some(state) = self.logs.remove(&log) else { return };

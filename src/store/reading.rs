@@ -89,8 +89,14 @@ impl<R: Runtime> Store<R> {
                 state.locate(log, &want)
             };
             let Some(located) = located else { break };
+            let place_end = located.place.end_offset;
             let batches = self.read_cold(log, located, want).await?;
             if batches.bytes == 0 {
+                // The segment holds nothing from there on: a loss that was accepted. The log goes on in the next one.
+                if want.at_least_one && place_end > want.from {
+                    want.from = place_end;
+                    continue;
+                }
                 break;
             }
             slices.extend(batches.slices);

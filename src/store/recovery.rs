@@ -24,7 +24,7 @@ use crate::store::cold::ColdCache;
 use crate::store::disk_reads::SegmentHolds;
 use crate::store::format::{
     Control, Entry, EntryKind, Footer, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, Trailer, UNIT_BYTES,
-    next_unit, parse_segment_file_name, segment_file_name, usize_of,
+    parse_segment_file_name, segment_file_name, usize_of,
 };
 use crate::store::index::{Index, IndexedEntry};
 use crate::store::log::{Core, State, cold_bytes_max};
@@ -74,9 +74,13 @@ struct Recovery<'a, R: Runtime> {
     next_number: SegmentNumber,
     /// Greatest durable position that anything names.
     proof: LogPosition,
-    /// Last offset seen per log beyond where its log was cut.
+    /// Last offset known per log beyond where its log was cut.
     beyond: BTreeMap<LogId, Offset>,
     damage: Option<LogPosition>,
+    /// Where logs ended at a hole below the checkpoint, until something of them follows.
+    interrupted: HashMap<LogId, Offset>,
+    /// What such holes took.
+    lost: Vec<LostOffsets>,
     footers: VecDeque<Footer>,
     entries: u32,
 }
@@ -124,9 +128,12 @@ pub(super) async fn recover<R: Runtime>(
         next_log: head.next_log,
         incarnation: head.incarnation,
         next_number: next_number.max(head.next_segment),
-        proof: LogPosition::default(),
+        // A checkpoint is written when all that it covers is durable.
+        proof: head.covered,
         beyond: BTreeMap::new(),
         damage: None,
+        interrupted: HashMap::new(),
+        lost: Vec::new(),
         footers: VecDeque::new(),
         entries: 0,
         runtime,
@@ -150,7 +157,10 @@ pub(super) async fn recover<R: Runtime>(
     if recovery.proof > end || head.clean_end.is_some_and(|clean| clean > end) {
         recovery.damage.get_or_insert(end);
     }
-    recovery.judge_damage()?;
+    recovery.judge_damage(&records)?;
+    for partition in &records {
+        recovery.index.raise_end(partition.record.log, partition.record.log_end);
+    }
 
     let stale = cfg!(corelane_defect = "stale_incarnation_accepted");
     let clean = (is_clean_end || stale) && recovery.damage.is_none() && !links.is_empty();
@@ -240,6 +250,7 @@ impl<R: Runtime> Recovery<'_, R> {
             return;
         }
         self.index.create(log, log_start);
+        self.proof = self.proof.max(partition.position);
         self.partitions.insert(log, Known { topic, partition: number, position: partition.position });
         self.replay.on_partition(&partition.record, &partition.state);
         self.next_log = self.next_log.max(LogId::new(log.value() + 1));
@@ -295,7 +306,8 @@ impl<R: Runtime> Recovery<'_, R> {
         for index in 1..links.len() {
             let predecessor = links[index].header.predecessor;
             if predecessor.segment == links[index - 1].header.number {
-                links[index - 1].expected_end = Some(predecessor.byte);
+                // A checkpoint may name less: what was lost and accepted.
+                links[index - 1].expected_end.get_or_insert(predecessor.byte);
             }
         }
         chain.links = links;
@@ -341,6 +353,9 @@ impl<R: Runtime> Recovery<'_, R> {
             }
             // A hole in a sealed segment below the checkpoint costs that segment's rest; above it the log ends there.
             ended = is_short && !below_covered && !cfg!(corelane_defect = "forgotten_truncation");
+            if is_short && !ended {
+                self.interrupt();
+            }
             if let Some(next) = links.peek().filter(|_| !ended) {
                 self.seal(&link.header, byte, next.header.number)?;
             }
@@ -376,6 +391,9 @@ impl<R: Runtime> Recovery<'_, R> {
         let position = u64::from(trailer.directory_position);
         let directory = file.read_at(position, read_bytes).await.map_err(failed("read", &path))?;
         let Ok(rows) = trailer.decode_directory(&directory.as_slice()[..directory_bytes]) else { return Ok(None) };
+        for row in &rows {
+            self.resume(row.log, row.base_offset, row.end_offset);
+        }
         match self.index.add_sealed(trailer.number, &rows) {
             Ok(()) => Ok(Some(trailer.data_end)),
             Err(_) => Err(self.damaged_at(trailer.number)),
@@ -429,6 +447,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let Some(known) = self.partitions.get(&log) else { return true };
         let replayed = position >= known.position;
         let Some(indexed) = indexed_entry(position.byte, entry) else { return false };
+        self.resume(log, indexed.base_offset, indexed.last_offset.advance(1));
         if self.index.add(log, &indexed).is_err() {
             return false;
         }
@@ -475,12 +494,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let path = self.options.directory.join(segment_file_name(file.id));
         let mut scanner = Scanner::new(file.file.clone(), file.bytes);
         let mut at = from;
-        while at < file.bytes {
-            let next = scanner.any(at, &numbers).await.map_err(failed("read", &path))?;
-            let Some(scanned) = next else {
-                at = next_unit(at + 1);
-                continue;
-            };
+        while let Some(scanned) = scanner.resume(at, &numbers).await.map_err(failed("read", &path))? {
             at = scanned.end;
             let header = &scanned.entry.header;
             self.proof = self.proof.max(header.durable);
@@ -499,15 +513,42 @@ impl<R: Runtime> Recovery<'_, R> {
         Ok(())
     }
 
+    /// The log goes on behind a hole: what logs miss shows in what follows of them.
+    fn interrupt(&mut self) {
+        for log in self.partitions.keys() {
+            let end = self.index.log_end(*log).expect("a known partition is in the index");
+            self.interrupted.entry(*log).or_insert(end);
+        }
+    }
+
+    /// Offsets from `base` to `end` of a log follow.
+    fn resume(&mut self, log: LogId, base: Offset, end: Offset) {
+        let Some(interrupted_at) = self.interrupted.get(&log).copied() else { return };
+        if end <= interrupted_at {
+            return;
+        }
+        self.interrupted.remove(&log);
+        if base > interrupted_at {
+            self.lost.push(LostOffsets { log, first: interrupted_at, last: Offset::new(base.value() - 1) });
+        }
+    }
+
     /// Ends recovery when something that was durable is gone, unless that is accepted.
-    fn judge_damage(&self) -> Result<(), OpenError> {
+    fn judge_damage(&mut self, records: &[CheckpointPartition]) -> Result<(), OpenError> {
         let Some(position) = self.damage else { return Ok(()) };
-        let mut lost = Vec::new();
+        for PartitionRecord { log, log_end, .. } in records.iter().map(|partition| partition.record) {
+            if log_end > Offset::ZERO {
+                let last = self.beyond.entry(log).or_insert(Offset::ZERO);
+                *last = (*last).max(Offset::new(log_end.value() - 1));
+            }
+        }
+        let mut lost = std::mem::take(&mut self.lost);
         for (log, last) in &self.beyond {
             if let Some(first) = self.index.log_end(*log).filter(|end| end <= last) {
                 lost.push(LostOffsets { log: *log, first, last: *last });
             }
         }
+        lost.sort_by_key(|lost| (lost.log, lost.first));
         let shard = self.options.shard;
         if !self.options.accept_loss {
             return Err(OpenError::Damage { shard, position, lost });

@@ -2,15 +2,16 @@
 //!
 //! What it reads is input: damaged, torn, or left behind by an earlier life of the file. An entry counts only when its
 //! crc, its segment number and every batch's own crc match, its incarnation does not fall, and it names the end of the
-//! entry before it.
+//! entry before it. Behind a hole, entries are looked for at every byte, for what they prove: they do not count.
 
 use std::io;
 use std::ops::RangeInclusive;
 
-use crate::limits::SCAN_READ_BYTES;
+use crate::limits::{IO_ALIGNMENT, SCAN_DOUBT_FACTOR, SCAN_READ_BYTES};
 use crate::runtime::{Buffer, File};
 use crate::store::format::{
-    ENTRY_HEADER_BYTES, Entry, EntryHeader, SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit, usize_of,
+    ENTRY_HEADER_BYTES, ENTRY_PREVIOUS_END_AT, ENTRY_SEGMENT_AT, Entry, EntryHeader, SEGMENT_HEADER_BYTES, UNIT_BYTES,
+    entry_position, next_unit, usize_of,
 };
 use crate::types::{Incarnation, SegmentNumber};
 
@@ -22,9 +23,11 @@ pub(super) struct Scanner<F> {
     /// Position of the first byte of `bytes`; a multiple of the unit.
     start: u32,
     bytes: Vec<u8>,
+    /// Bytes that may still be read in vain behind holes: what false headers stated.
+    doubt_bytes: u64,
 }
 
-/// An entry that counts, and where it stands.
+/// An entry, and where it stands.
 pub(super) struct Scanned<'a> {
     /// Position of its header.
     pub(super) position: u32,
@@ -37,7 +40,8 @@ pub(super) struct Scanned<'a> {
 impl<F: File> Scanner<F> {
     /// Reads `file` below `limit`, from the first entry on.
     pub(super) fn new(file: F, limit: u32) -> Scanner<F> {
-        Scanner { file, limit, start: SEGMENT_HEADER_BYTES, bytes: Vec::new() }
+        let doubt_bytes = SCAN_DOUBT_FACTOR * u64::from(limit);
+        Scanner { file, limit, start: SEGMENT_HEADER_BYTES, bytes: Vec::new(), doubt_bytes }
     }
 
     /// The entry that follows the one that ends at `end`; `None` when none does that counts: one of segment `number`, of
@@ -59,39 +63,66 @@ impl<F: File> Scanner<F> {
             }
             follows && entry.batches().all(|batch| batch.crc_matches())
         };
-        self.find(end, &(number.value()..=number.value()), counts).await
-    }
-
-    /// An entry of a segment in `numbers` that stands at `position`, or behind the padding there, whatever came before
-    /// it and whether or not its batches are whole.
-    pub(super) async fn any(
-        &mut self,
-        position: u32,
-        numbers: &RangeInclusive<u64>,
-    ) -> io::Result<Option<Scanned<'_>>> {
-        self.find(position, numbers, |_| true).await
-    }
-
-    async fn find(
-        &mut self,
-        position: u32,
-        numbers: &RangeInclusive<u64>,
-        counts: impl Fn(&Entry<'_>) -> bool,
-    ) -> io::Result<Option<Scanned<'_>>> {
-        let first = entry_position(position);
+        let first = entry_position(end);
         // The rest of a unit may be padding, so the entry may stand at the next one. An empty unit is the end.
         for at in [first, next_unit(first)] {
-            if let Some(bytes) = self.load_entry(at, numbers).await?
+            if let Some(bytes) = self.load_entry(at, &(number.value()..=number.value())).await?
                 && let Ok(entry) = Entry::decode(&self.view(at)[..bytes])
                 && counts(&entry)
             {
-                let end = at + u32::try_from(bytes).expect("an entry fits its segment");
-                // Decoded again, because a borrow that is returned may not begin in a loop. It costs one short crc.
-                let entry = Entry::decode(&self.view(at)[..bytes]).expect("it was just decoded");
-                return Ok(Some(Scanned { position: at, end, entry }));
+                return Ok(Some(self.scanned(at, bytes)));
             }
         }
         Ok(None)
+    }
+
+    /// The first entry of a segment in `numbers` that stands at `from` or anywhere behind it, whatever came before it and
+    /// whether or not its batches are whole.
+    ///
+    /// The length of what is damaged cannot be believed, so the next entry may begin at any byte. A header is known by its
+    /// segment number and by the end of the entry before it, which must be near; its crc decides. Records that look like
+    /// headers, by chance or on purpose, cost no more than [`SCAN_DOUBT_FACTOR`] allows: then no more of them are tried.
+    pub(super) async fn resume(&mut self, from: u32, numbers: &RangeInclusive<u64>) -> io::Result<Option<Scanned<'_>>> {
+        let mut at = from;
+        while let Some(found) = self.find_header(at, numbers).await? {
+            at = found + 1;
+            let stated = EntryHeader::decode_unchecked(self.view(found)).map(|header| header.entry_bytes());
+            let Some(stated) = stated.ok().filter(|bytes| *bytes <= self.doubt_bytes) else { continue };
+            let Some(bytes) = self.load_entry(found, numbers).await? else { continue };
+            if Entry::decode(&self.view(found)[..bytes]).is_ok() {
+                return Ok(Some(self.scanned(found, bytes)));
+            }
+            self.doubt_bytes -= stated;
+        }
+        Ok(None)
+    }
+
+    /// The first position from `from` on where a header may stand.
+    async fn find_header(&mut self, from: u32, numbers: &RangeInclusive<u64>) -> io::Result<Option<u32>> {
+        let mut at = from;
+        while at < self.limit {
+            // No header crosses a unit.
+            let unit_end = next_unit(at + 1).min(self.limit);
+            let bytes = usize_of(unit_end - at);
+            if !self.load(at, bytes).await? {
+                break;
+            }
+            let unit = &self.view(at)[..bytes];
+            if unit != &ZEROES[..bytes]
+                && let Some(index) = (at..).zip(unit.windows(ENTRY_HEADER_BYTES)).position(may_be_header(numbers))
+            {
+                return Ok(Some(at + u32::try_from(index).expect("an index within a unit")));
+            }
+            at = unit_end;
+        }
+        Ok(None)
+    }
+
+    /// The entry of so many bytes at `position`, which was loaded and decoded before: a borrow that is returned may not
+    /// begin in a loop. It costs one short crc.
+    fn scanned(&self, position: u32, bytes: usize) -> Scanned<'_> {
+        let entry = Entry::decode(&self.view(position)[..bytes]).expect("it was just decoded");
+        Scanned { position, end: position + u32::try_from(bytes).expect("an entry fits its segment"), entry }
     }
 
     /// Loads what may be an entry at `at`, by the length that its header states. Returns that length.
@@ -137,5 +168,26 @@ impl<F: File> Scanner<F> {
             let read = self.file.read_at(u64::try_from(loaded_end).expect("a position fits 64 bits"), bytes).await?;
             self.bytes.extend_from_slice(&read.as_slice()[..bytes]);
         }
+    }
+}
+
+const ZEROES: [u8; IO_ALIGNMENT] = [0; IO_ALIGNMENT];
+
+/// Whether the bytes at a position may be a header: a segment in `numbers`, and the entry before it ends where this one
+/// may follow.
+fn may_be_header(numbers: &RangeInclusive<u64>) -> impl Fn((u32, &[u8])) -> bool {
+    let (first, span) = (*numbers.start(), numbers.end().saturating_sub(*numbers.start()));
+    move |(position, bytes)| {
+        let number = u64::from_le_bytes(*bytes[ENTRY_SEGMENT_AT..].first_chunk().expect("a header is longer"));
+        if number.wrapping_sub(first) > span {
+            return false;
+        }
+        let previous_end =
+            u32::from_le_bytes(*bytes[ENTRY_PREVIOUS_END_AT..].first_chunk().expect("a header is as long"));
+        if previous_end > position {
+            return false;
+        }
+        let follows_at = entry_position(previous_end);
+        position == follows_at || position == next_unit(follows_at)
     }
 }

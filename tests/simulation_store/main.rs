@@ -166,7 +166,6 @@ fn what_was_acknowledged_survives_failing_disks_and_crashes() {
 }
 
 #[test]
-#[ignore = "fails at seed 13: recovery surveys what lies behind a hole only at the starts of 4 KiB units"]
 fn a_flipped_bit_is_cut_off_reported_or_harmless_but_never_believed() {
     Seeds::from_environment(100).each(|seed| {
         let mut random = Random::new(seed).split();

@@ -132,20 +132,25 @@ impl Model {
 
     /// Finds the prefix of changes that recovery found, forgets the rest, and gives how many changes were lost.
     pub(crate) fn recover(&mut self, found: &Logs) -> usize {
-        self.recover_at_least(found, self.required())
+        let required = self.required();
+        // Of prefixes that differ only in logs that were created and deleted again, the shortest.
+        let count = self.prefixes(found).into_iter().find(|count| *count >= required);
+        let Some(count) = count else { panic!("{}", self.explain(found, required)) };
+        self.forget_behind(count, found)
     }
 
     /// As `recover`, after a bit was flipped on a disk that held the first `survivors` changes. The log may end where
     /// the flipped entry stood if nothing behind it proves that it was durable; else it should have been reported.
     pub(crate) fn recover_flipped(&mut self, found: &Logs, survivors: usize) {
-        let (ends, named) = (self.changes.clone(), self.named.clone());
-        let count = ends.len() - self.recover_at_least(found, 0);
-        if let Some((end, _)) = ends.get(count) {
-            let proven = (count + 1..survivors).any(|later| named[later] >= *end);
-            let cut: Vec<_> =
-                ends[count..survivors].iter().zip(&named[count..]).map(|((end, _), n)| (*end, *n)).collect();
-            assert!(!proven, "the log was cut before {end}, but a later entry says that it was durable: {cut:?}");
+        // The longest: what left no trace need not be gone.
+        let count = self.prefixes(found).pop();
+        let Some(count) = count else { panic!("{}", self.explain(found, 0)) };
+        if let Some((end, _)) = self.changes.get(count) {
+            let proof = (count + 1..survivors).find(|later| self.named[*later] >= *end);
+            let proof = proof.map(|later| (self.changes[later].0, self.named[later]));
+            assert!(proof.is_none(), "the log was cut before {end}, but a later entry says otherwise: {proof:?}");
         }
+        self.forget_behind(count, found);
     }
 
     /// Changes since the last recovery.
@@ -153,21 +158,23 @@ impl Model {
         self.changes.len()
     }
 
-    fn recover_at_least(&mut self, found: &Logs, required: usize) -> usize {
+    /// How many changes may have been found, ascending: a log that was created and deleted again leaves no trace.
+    fn prefixes(&self, found: &Logs) -> Vec<usize> {
         let mut logs = self.base.clone();
-        // A log that was created and deleted again leaves no trace in what is found; of prefixes that differ only in such
-        // logs the shortest is taken.
-        let mut shortest = None;
+        let mut counts = Vec::new();
         for count in 0..=self.changes.len() {
             if count > 0 {
                 apply(&mut logs, &self.changes[count - 1].1);
             }
-            if count >= required && logs == *found {
-                shortest = Some(count);
-                break;
+            if logs == *found {
+                counts.push(count);
             }
         }
-        let Some(count) = shortest else { panic!("{}", self.explain(found, required)) };
+        counts
+    }
+
+    /// The first `count` changes were found, and made `found`. Gives how many were not.
+    fn forget_behind(&mut self, count: usize, found: &Logs) -> usize {
         let lost = self.changes.split_off(count);
         for (_, change) in &lost {
             match change {
