@@ -58,6 +58,9 @@ struct Sample {
     cpu_us_per_batch: f64,
 }
 
+/// What is compared of two samples.
+type Figure = fn(&Sample) -> f64;
+
 /// Runs it.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     raise_locked_memory();
@@ -74,14 +77,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             samples.push(sample);
         }
     }
-    let middle = |samples: &[Sample], of: &dyn Fn(&Sample) -> f64| median(samples.iter().map(of));
+    let middle = |samples: &[Sample], of: Figure| median(samples.iter().map(of));
     println!("medians of rounds: {}, {}, ratio", sides[0].name, sides[1].name);
-    let rows: [(&str, &dyn Fn(&Sample) -> f64); 5] = [
-        ("p50 µs", &|sample| quantile_us(&sample.latency, 0.5)),
-        ("p90 µs", &|sample| quantile_us(&sample.latency, 0.9)),
-        ("p99 µs", &|sample| quantile_us(&sample.latency, 0.99)),
-        ("flushes/s", &|sample| sample.flushes_per_second),
-        ("server CPU µs/batch", &|sample| sample.cpu_us_per_batch),
+    let rows: [(&str, Figure); 5] = [
+        ("p50 µs", |sample| quantile_us(&sample.latency, 0.5)),
+        ("p90 µs", |sample| quantile_us(&sample.latency, 0.9)),
+        ("p99 µs", |sample| quantile_us(&sample.latency, 0.99)),
+        ("flushes/s", |sample| sample.flushes_per_second),
+        ("server CPU µs/batch", |sample| sample.cpu_us_per_batch),
     ];
     for (name, of) in rows {
         let (one, many) = (middle(&samples[0], of), middle(&samples[1], of));

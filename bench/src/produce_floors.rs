@@ -43,6 +43,9 @@ pub(crate) struct Arguments {
     /// Bytes of a record's value
     #[arg(long, default_value_t = 1024)]
     record_bytes: usize,
+    /// Bytes of one receive buffer of the floors
+    #[arg(long, default_value_t = 256 * 1024)]
+    floor_receive_bytes: usize,
     /// Requests in flight
     #[arg(long, default_value_t = 5)]
     window: usize,
@@ -202,5 +205,6 @@ fn floor(arguments: &Arguments, name: &str) -> Result<Command, Box<dyn Error>> {
     let data = arguments.broker.data.join("floor.data");
     let mut command = arguments.broker.floor(&[name])?;
     command.arg("--data").arg(data).arg("--cpu").arg(arguments.broker.server_cpu.to_string());
+    command.arg("--receive-bytes").arg(arguments.floor_receive_bytes.to_string());
     Ok(command)
 }

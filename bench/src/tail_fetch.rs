@@ -4,7 +4,6 @@
 //! many consumers it is the smaller part. The floor (`floor-send`, on glommio) answers as many requests per second with
 //! as many bytes each as the broker did. Cold reads are shown: there should be none.
 
-use std::cell::RefCell;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice, Write};
@@ -352,7 +351,7 @@ pub(crate) fn run_floor(arguments: &FloorArguments) -> Result<(), Box<dyn Error>
             let buffer = Rc::clone(&buffer);
             glommio::spawn_local(async move {
                 // A reader that stops hangs up within an answer.
-                match answer_all(RefCell::new(socket), &buffer).await {
+                match answer_all(socket, &buffer).await {
                     Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                         eprintln!("corelane-bench: floor-send: {error}");
                     }
@@ -364,13 +363,12 @@ pub(crate) fn run_floor(arguments: &FloorArguments) -> Result<(), Box<dyn Error>
     })
 }
 
-async fn answer_all(socket: RefCell<GlommioStream>, buffer: &[u8]) -> std::io::Result<()> {
+async fn answer_all(mut socket: GlommioStream, buffer: &[u8]) -> std::io::Result<()> {
     loop {
         let mut request = [0; 4];
         let mut filled = 0;
         while filled < request.len() {
-            let mut socket = socket.borrow_mut();
-            match poll_fn(|context| Pin::new(&mut *socket).poll_read(context, &mut request[filled..])).await? {
+            match poll_fn(|context| Pin::new(&mut socket).poll_read(context, &mut request[filled..])).await? {
                 0 => return Ok(()),
                 count => filled += count,
             }
@@ -380,8 +378,7 @@ async fn answer_all(socket: RefCell<GlommioStream>, buffer: &[u8]) -> std::io::R
         let mut sent = 0;
         while sent < 4 + bytes {
             let pieces = [IoSlice::new(&request[sent.min(4)..]), IoSlice::new(&body[sent.saturating_sub(4)..])];
-            let mut socket = socket.borrow_mut();
-            sent += poll_fn(|context| Pin::new(&mut *socket).poll_write_vectored(context, &pieces)).await?;
+            sent += poll_fn(|context| Pin::new(&mut socket).poll_write_vectored(context, &pieces)).await?;
         }
     }
 }
