@@ -236,9 +236,18 @@ pub const RECEIVE_CONTENDED_BYTES: usize = 4096;
 /// requests and send nothing leave everybody else served.
 pub const RECEIVE_GRANT_BYTES_MIN: usize = 64 * 1024;
 
-/// Most bytes asked of the socket at once for the rest of a large request. Larger gains nothing: the kernel's own
-/// receive buffer is of this order.
-pub const RECEIVE_DIRECT_BYTES_MAX: usize = 1024 * 1024;
+/// Frames from this size on are received in place, in bytes; smaller ones gain nothing by it.
+pub const FRAME_IN_PLACE_BYTES_MIN: usize = 128 * 1024;
+
+/// Memory of one large frame that is kept for the next, in bytes: a request of 1 MiB, Kafka's default `max.request.size`,
+/// with its headers.
+pub const FRAME_POOLED_BYTES: usize = 1024 * 1024 + 128 * 1024;
+
+/// Such frames kept per core: what the connections of a saturated core have in flight.
+pub const FRAMES_POOLED_MAX: usize = 8;
+
+/// Bytes asked of a socket at first after a large frame: enough for the next one's length, and little to copy.
+pub const RECEIVE_AFTER_LARGE_BYTES: usize = 4096;
 
 /// Bytes one connection may receive, or requests it may have applied, before others get their turn: about 300 µs.
 pub const TURN_BYTES_MAX: usize = 1024 * 1024;

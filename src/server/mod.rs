@@ -12,6 +12,7 @@
 mod byte_budget;
 mod connection;
 pub mod data_directory;
+mod frame_memory;
 mod http;
 mod listener;
 mod log_limiter;

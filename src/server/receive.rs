@@ -1,14 +1,17 @@
 //! Bytes of one connection on their way to being requests.
 //!
 //! All connections of a shard receive into one scratch buffer and copy out what came, so a silent connection owns no
-//! memory. Only the rest of a request larger than the scratch buffer is received in place. A frame leaves without a copy.
+//! memory. A large frame is received in place, into memory that is used again; it leaves without a copy, as small ones do.
+//! Measured with 1 MiB produce requests, server CPU per KiB of the whole path: 454 ns with a growing buffer per frame, 380
+//! with this (minima of alternating runs on a busy machine).
 
 use std::io;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::limits::{RECEIVE_BYTES, RECEIVE_DIRECT_BYTES_MAX, RECEIVE_GRANT_BYTES_MIN};
+use super::frame_memory::FrameMemory;
+use crate::limits::{FRAME_IN_PLACE_BYTES_MIN, FRAME_POOLED_BYTES, RECEIVE_AFTER_LARGE_BYTES, RECEIVE_GRANT_BYTES_MIN};
 use crate::runtime::Socket;
 
 /// Bytes of the length in front of each frame.
@@ -23,19 +26,39 @@ pub(super) struct BadLength(pub(super) i32);
 pub(super) struct ReceiveBuffer {
     /// Starts with the length of the next frame. Holds no allocation while empty.
     bytes: BytesMut,
-    /// How much to ask of the socket when receiving in place; follows what it gives.
-    direct_window: usize,
+    /// The next frame with its length in front, when it is being received in place; then `bytes` is empty.
+    large: Option<Large>,
+    /// The frame before was received in place. The next will be like it, so little of it should come by way of the
+    /// scratch buffer.
+    after_large: bool,
+}
+
+/// A frame that is received in place.
+struct Large {
+    memory: FrameMemory,
+    /// Bytes of it that are here, its length included.
+    filled: usize,
+    /// Bytes of it when it is whole, its length included.
+    end: usize,
 }
 
 impl ReceiveBuffer {
     /// True when no byte of the next frame is here.
     pub(super) fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
+        self.here().is_empty()
+    }
+
+    /// What is here of the next frame, its length first, and perhaps of later ones.
+    fn here(&self) -> &[u8] {
+        match &self.large {
+            Some(large) => &large.memory.as_ref()[..large.filled],
+            None => &self.bytes,
+        }
     }
 
     /// Length of the next frame without its length field, once that field is here. Checked: above 0, at most `bytes_max`.
     pub(super) fn frame_bytes(&self, bytes_max: u32) -> Result<Option<usize>, BadLength> {
-        let Some(field) = self.bytes.first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
+        let Some(field) = self.here().first_chunk::<LENGTH_BYTES>() else { return Ok(None) };
         let length = i32::from_be_bytes(*field);
         match u32::try_from(length) {
             Ok(bytes) if bytes > 0 && bytes <= bytes_max => {
@@ -47,13 +70,17 @@ impl ReceiveBuffer {
 
     /// True when all of the next frame, whose length is `frame_bytes`, is here.
     pub(super) fn has(&self, frame_bytes: usize) -> bool {
-        self.bytes.len() >= LENGTH_BYTES + frame_bytes
+        self.here().len() >= LENGTH_BYTES + frame_bytes
     }
 
     /// Bytes of memory that the next frame, whose length is `frame_bytes`, needs before it is received further: what is
-    /// here, and as much again. A peer that announces much and sends little gets little.
+    /// here, and as much again. A peer that announces much and sends little gets little. A frame of usual size is granted
+    /// whole to a peer that has sent one before, or a good part of this one.
     pub(super) fn needs(&self, frame_bytes: usize) -> usize {
-        let here = self.bytes.len();
+        let here = self.here().len();
+        if frame_bytes <= FRAME_POOLED_BYTES && (self.after_large || here >= RECEIVE_GRANT_BYTES_MIN) {
+            return frame_bytes;
+        }
         frame_bytes.min(here + here.max(RECEIVE_GRANT_BYTES_MIN))
     }
 
@@ -62,6 +89,11 @@ impl ReceiveBuffer {
         if !self.has(frame_bytes) {
             return None;
         }
+        if let Some(large) = self.large.take() {
+            self.after_large = true;
+            return Some(Bytes::from_owner(large.memory).slice(LENGTH_BYTES..LENGTH_BYTES + frame_bytes));
+        }
+        self.after_large = false;
         self.bytes.advance(LENGTH_BYTES);
         let frame = self.bytes.split_to(frame_bytes).freeze();
         if self.bytes.is_empty() {
@@ -80,40 +112,43 @@ impl ReceiveBuffer {
         scratch: &mut [u8],
         granted_bytes: usize,
     ) -> Poll<io::Result<usize>> {
-        let missing = (LENGTH_BYTES + granted_bytes).saturating_sub(self.bytes.len());
-        if missing > scratch.len() {
-            return self.poll_receive_direct(context, socket, missing);
+        self.go_in_place(granted_bytes);
+        if let Some(large) = &mut self.large {
+            let rest = &mut large.memory.as_mut_slice()[large.filled..large.end];
+            let polled = socket.poll_read(context, rest);
+            if let Poll::Ready(Ok(received)) = polled {
+                large.filled += received;
+            }
+            return polled;
         }
-        let polled = socket.poll_read(context, scratch);
+        let window = if self.after_large && self.bytes.is_empty() {
+            scratch.len().min(RECEIVE_AFTER_LARGE_BYTES)
+        } else {
+            scratch.len()
+        };
+        let polled = socket.poll_read(context, &mut scratch[..window]);
         if let Poll::Ready(Ok(received)) = polled {
-            self.bytes.reserve(received.max(missing));
             self.bytes.extend_from_slice(&scratch[..received]);
         }
         polled
     }
 
-    /// Receives into the place where the frame is put together.
-    fn poll_receive_direct<S: Socket>(
-        &mut self,
-        context: &mut Context<'_>,
-        socket: &mut S,
-        missing: usize,
-    ) -> Poll<io::Result<usize>> {
-        self.bytes.reserve(missing);
-        let start = self.bytes.len();
-        let window = missing.min(self.direct_window.max(RECEIVE_BYTES));
-        self.bytes.resize(start + window, 0);
-        let polled = socket.poll_read(context, &mut self.bytes[start..]);
-        let received = match polled {
-            Poll::Ready(Ok(received)) => received,
-            _ => 0,
-        };
-        self.bytes.truncate(start + received);
-        if polled.is_ready() {
-            let next = if received == window { window * 2 } else { received.next_power_of_two() };
-            self.direct_window = next.min(RECEIVE_DIRECT_BYTES_MAX);
+    /// Goes on in place with a large frame once all its memory is granted, unless nearly all of it is here.
+    fn go_in_place(&mut self, granted_bytes: usize) {
+        if self.large.is_some() || granted_bytes < FRAME_IN_PLACE_BYTES_MIN {
+            return;
         }
-        polled
+        let Some(field) = self.bytes.first_chunk::<LENGTH_BYTES>() else { return };
+        let frame_bytes = usize::try_from(u32::from_be_bytes(*field)).expect("32 bits fit a size");
+        let end = LENGTH_BYTES + frame_bytes;
+        if granted_bytes < frame_bytes || end < self.bytes.len() + FRAME_IN_PLACE_BYTES_MIN / 2 {
+            return;
+        }
+        let mut memory = FrameMemory::new(end);
+        let filled = self.bytes.len();
+        memory.as_mut_slice()[..filled].copy_from_slice(&self.bytes);
+        self.bytes = BytesMut::new();
+        self.large = Some(Large { memory, filled, end });
     }
 }
 
@@ -195,13 +230,17 @@ mod tests {
 
     #[test]
     fn frames_come_out_whole_however_they_arrive() {
-        let frames: Vec<Vec<u8>> = [1usize, 3, 995, 996, 997, 5000, 2, 300_000, 1]
+        let frames: Vec<Vec<u8>> = [1usize, 3, 995, 996, 997, 5000, 2, 300_000, 1, 900_000, 900_000, 5]
             .iter()
             .enumerate()
             .map(|(index, length)| vec![u8::try_from(index).unwrap(); *length])
             .collect();
+        let small = &frames[..7];
+        for portion in [1, 2, 3] {
+            assert_eq!(frames_of(&stream(small), portion), small, "portions of {portion}");
+        }
         let bytes = stream(&frames);
-        for portion in [1, 2, 3, 7, 999, 1000, 1001, 70_000, bytes.len()] {
+        for portion in [7, 999, 1000, 1001, 70_000, bytes.len()] {
             assert_eq!(frames_of(&bytes, portion), frames, "portions of {portion}");
         }
     }
@@ -209,12 +248,12 @@ mod tests {
     #[test]
     fn lengths_outside_the_bound_are_refused() {
         for length in [0, -1, i32::MIN, i32::MAX, 101] {
-            let buffer = ReceiveBuffer { bytes: BytesMut::from(&length.to_be_bytes()[..]), direct_window: 0 };
+            let buffer = ReceiveBuffer { bytes: BytesMut::from(&length.to_be_bytes()[..]), ..ReceiveBuffer::default() };
             assert_eq!(buffer.frame_bytes(100), Err(BadLength(length)));
         }
-        let buffer = ReceiveBuffer { bytes: BytesMut::from(&100i32.to_be_bytes()[..]), direct_window: 0 };
+        let buffer = ReceiveBuffer { bytes: BytesMut::from(&100i32.to_be_bytes()[..]), ..ReceiveBuffer::default() };
         assert_eq!(buffer.frame_bytes(100), Ok(Some(100)));
-        let buffer = ReceiveBuffer { bytes: BytesMut::from(&[0u8, 0, 0][..]), direct_window: 0 };
+        let buffer = ReceiveBuffer { bytes: BytesMut::from(&[0u8, 0, 0][..]), ..ReceiveBuffer::default() };
         assert_eq!(buffer.frame_bytes(100), Ok(None));
     }
 }

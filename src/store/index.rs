@@ -13,9 +13,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::store::format::{self, DirectoryRow, Extent, Footer, SegmentHeader};
-use crate::store::log_map::LogMap;
 use crate::store::open_segment::{OpenRun, OpenSegmentIndex};
-use crate::types::{Incarnation, LogId, LogPosition, Offset, SegmentNumber, TimestampMs};
+use crate::types::{Incarnation, LogId, LogPosition, Offset, SegmentNumber, StableMap, TimestampMs};
 
 /// What is known of one entry of batches when it enters the index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -166,7 +165,7 @@ struct SealedExtents {
 /// The index of one core's log.
 #[derive(Debug)]
 pub struct Index {
-    logs: LogMap<LogState>,
+    logs: StableMap<LogId, LogState>,
     /// Sealed segments, by slot: rows name slots, which are four bytes and reused.
     slots: Vec<Option<SegmentState>>,
     slots_free: Vec<u32>,
@@ -181,7 +180,7 @@ impl Index {
     /// An empty index whose open segment will be `open`.
     pub fn new(open: SegmentNumber) -> Index {
         Index {
-            logs: LogMap::default(),
+            logs: StableMap::default(),
             slots: Vec::new(),
             slots_free: Vec::new(),
             slot_by_number: BTreeMap::new(),

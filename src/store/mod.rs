@@ -28,7 +28,6 @@ mod flush;
 pub mod format;
 pub mod index;
 mod log;
-mod log_map;
 mod lru;
 mod notify;
 pub mod open_segment;

@@ -5,8 +5,7 @@
 
 use crate::store::format::{self, DirectoryRow, Extent};
 use crate::store::index::{IndexedEntry, u32_of};
-use crate::store::log_map::LogMap;
-use crate::types::{LogId, Offset, TimestampMs};
+use crate::types::{LogId, Offset, StableMap, TimestampMs};
 
 /// What the open segment holds of one log.
 #[derive(Clone, Debug)]
@@ -33,7 +32,7 @@ impl OpenRun {
 /// Keeps what was deleted meanwhile: a deletion that a crash takes back must find its data in the footer.
 #[derive(Clone, Debug, Default)]
 pub struct OpenSegmentIndex {
-    runs: LogMap<OpenRun>,
+    runs: StableMap<LogId, OpenRun>,
     extents: u32,
 }
 
