@@ -191,3 +191,104 @@ fn may_be_header(numbers: &RangeInclusive<u64>) -> impl Fn((u32, &[u8])) -> bool
         position == follows_at || position == next_unit(follows_at)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::runtime::Runtime;
+    use crate::simulation::Simulation;
+    use crate::store::format::{Control, EntryKind};
+    use crate::types::{LogId, LogPosition};
+
+    const SEGMENT: u64 = 7;
+
+    /// A control entry as it stands behind `previous_end`.
+    fn entry(previous_end: u32, log: u64) -> Vec<u8> {
+        let payload = Control::Delete.encode();
+        let mut bytes =
+            header(previous_end, log, u32::try_from(payload.len()).unwrap()).encode([&payload[..]]).to_vec();
+        bytes.extend_from_slice(&payload);
+        bytes
+    }
+
+    fn header(previous_end: u32, log: u64, payload_bytes: u32) -> EntryHeader {
+        EntryHeader {
+            kind: EntryKind::Control,
+            payload_bytes,
+            batch_count: 0,
+            incarnation: Incarnation::new(1),
+            log: LogId::new(log),
+            segment: SegmentNumber::new(SEGMENT),
+            durable: LogPosition::default(),
+            previous_end,
+        }
+    }
+
+    /// The logs of the entries that are found from the first one's place on, and what is left to be read in vain.
+    fn found(content: Vec<u8>) -> (Vec<u64>, u64) {
+        let path = Path::new("/data/segment");
+        let mut simulation = Simulation::new(1);
+        simulation.disk().plant(path, &content);
+        simulation
+            .run(move |runtime| async move {
+                let limit = u32::try_from(content.len()).unwrap();
+                let mut scanner = Scanner::new(runtime.open(path).await.unwrap(), limit);
+                let (mut at, mut logs) = (SEGMENT_HEADER_BYTES, Vec::new());
+                while let Some(scanned) = scanner.resume(at, &(SEGMENT..=SEGMENT)).await.unwrap() {
+                    logs.push(scanned.entry.header.log.value());
+                    at = scanned.end;
+                }
+                (logs, scanner.doubt_bytes)
+            })
+            .finished()
+    }
+
+    /// Entries back to back over several units, and where each starts.
+    fn packed(content: &mut Vec<u8>, count: u64) -> Vec<usize> {
+        let mut starts = Vec::new();
+        for log in 0..count {
+            let end = u32::try_from(content.len()).unwrap();
+            content.resize(usize_of(entry_position(end)), 0);
+            starts.push(content.len());
+            content.extend_from_slice(&entry(end, log));
+        }
+        starts
+    }
+
+    /// Only the starts of units were tried, so that nothing behind a damaged entry in the same unit was found.
+    #[test]
+    fn each_entry_behind_a_hole_is_found_wherever_it_stands() {
+        let mut content = vec![0; usize_of(SEGMENT_HEADER_BYTES)];
+        let starts = packed(&mut content, 400);
+        content.resize(content.len().next_multiple_of(4096) + 8192, 0);
+        assert_eq!(found(content.clone()).0, (0..400).collect::<Vec<u64>>());
+        for hit in [0, 1, 100, 399] {
+            for byte in 0..ENTRY_HEADER_BYTES {
+                let mut damaged = content.clone();
+                damaged[starts[hit] + byte] ^= 0x10;
+                let all_but_it: Vec<u64> = (0..400).filter(|log| usize::try_from(*log) != Ok(hit)).collect();
+                assert_eq!(found(damaged).0, all_but_it, "byte {byte} of entry {hit}");
+            }
+        }
+    }
+
+    #[test]
+    fn records_that_look_like_headers_cost_a_bounded_number_of_bytes() {
+        let limit = 64 * 4096;
+        let mut content = vec![0; usize_of(SEGMENT_HEADER_BYTES)];
+        // Each claims nearly all of the rest and would be summed over all of it.
+        while content.len() < limit / 2 {
+            let at = u32::try_from(content.len()).unwrap();
+            let claimed = u32::try_from(limit).unwrap() - at - 48;
+            content.extend_from_slice(&header(at, 1, claimed).encode([&b"another payload"[..]]));
+            content.resize(usize_of(entry_position(u32::try_from(content.len()).unwrap())), 0);
+        }
+        packed(&mut content, 3);
+        content.resize(limit, 0);
+        let (logs, doubt_bytes) = found(content);
+        assert_eq!(logs, [0, 1, 2]);
+        assert!(doubt_bytes < u64::try_from(limit).unwrap(), "{doubt_bytes}: false headers were not charged");
+    }
+}

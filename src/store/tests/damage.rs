@@ -233,3 +233,80 @@ fn clean_checkpoint_is_not_believed_when_entries_follow() {
     let partitions = opened(disk.fork(), 1, false).unwrap();
     assert_eq!(partitions[0].log_end, Offset::new(2));
 }
+
+/// One log over several segments, all of it below a checkpoint; not closed.
+fn fill_below_a_checkpoint() -> (Simulation, LogId) {
+    let mut simulation = Simulation::new(1);
+    let log = simulation
+        .run(|runtime| async move {
+            let (store, _) = open(&runtime, options()).await;
+            let (log, _) = store.create(TopicId::new([9; 16]), PartitionIndex::new(0)).unwrap();
+            for batch in 0..150 {
+                let bytes = batch_bytes(2 * batch, 2, 1000, 7);
+                store.reserve(bytes.len()).await.unwrap();
+                append(&store, log, &bytes, Durability::Flushed).unwrap();
+            }
+            store.checkpoint().await.unwrap();
+            log
+        })
+        .finished();
+    (simulation, log)
+}
+
+/// Opens strictly, which must name exactly `lost`; then accepts the loss, twice opens what that left, and reads on from
+/// the first offset that is gone: the next batch is the one at `next`.
+fn check_lost_below_a_checkpoint(simulation: &mut Simulation, log: LogId, lost: (Offset, Offset), next: Offset) {
+    let (first, last) = lost;
+    match opened(simulation.disk().fork(), 2, false) {
+        Err(OpenError::Damage { lost, .. }) => assert_eq!(lost, [LostOffsets { log, first, last }]),
+        other => panic!("what a checkpoint covers is gone, and that was not refused: {other:?}"),
+    }
+    for accept_loss in [true, false, false] {
+        simulation
+            .run(move |runtime| async move {
+                let (store, _) = open(&runtime, StoreOptions { accept_loss, ..options() }).await;
+                let end = store.partition(log).unwrap().log_end;
+                assert!(end >= Offset::new(300), "{end}: offsets would be given twice");
+                let bytes = batch_bytes(end.value(), 2, 1000, 8);
+                let appended = append(&store, log, &bytes, Durability::Flushed).unwrap();
+                let found = joined(&store.read(log, first, end.advance(2), 10, true).await.unwrap());
+                assert_eq!(&found[..8], next.value().to_be_bytes());
+                until_durable(&store, &runtime, appended).await;
+                store.checkpoint().await.unwrap();
+            })
+            .finished();
+    }
+}
+
+fn flip_in(disk: &Disk, segments: &[(SegmentHeader, PathBuf)], position: LogPosition) {
+    let (_, path) = segments.iter().find(|(header, _)| header.number == position.segment).unwrap();
+    disk.flip_bit(path, u64::from(position.byte), 0);
+}
+
+/// The newest entries of the open segment were below the checkpoint's position, but nothing stands behind them that
+/// names them durable. The log got shorter than the state that was replayed, and offsets were given twice.
+#[test]
+fn the_end_of_what_a_checkpoint_covers_is_not_cut_off() {
+    let (mut simulation, log) = fill_below_a_checkpoint();
+    let (segments, entries) = entries_of(&simulation.disk());
+    let hit = entries.last().unwrap();
+    let (_, first, last) = hit.batch.unwrap();
+    flip_in(&simulation.disk(), &segments, hit.start);
+    check_lost_below_a_checkpoint(&mut simulation, log, (first, last), Offset::new(300));
+}
+
+/// A hole in a sealed segment was refused without a word of the offsets that were gone, because the log goes on behind
+/// it; and it was refused again each time after the loss had been accepted.
+#[test]
+fn a_hole_below_a_checkpoint_names_what_is_gone_and_is_accepted_once() {
+    let (mut simulation, log) = fill_below_a_checkpoint();
+    let (segments, entries) = entries_of(&simulation.disk());
+    let number = segments[1].0.number;
+    let hit = entries.iter().filter(|entry| entry.start.segment == number).nth(5).unwrap();
+    let behind = entries.iter().find(|entry| entry.start.segment > number && entry.batch.is_some()).unwrap();
+    let (first, next) = (hit.batch.unwrap().1, behind.batch.unwrap().1);
+    flip_in(&simulation.disk(), &segments, hit.start);
+    // With its footer the segment would not be read, and only reads would meet the damage.
+    flip_in(&simulation.disk(), &segments, LogPosition { segment: number, byte: SEGMENT_BYTES - 1 });
+    check_lost_below_a_checkpoint(&mut simulation, log, (first, Offset::new(next.value() - 1)), next);
+}
