@@ -53,6 +53,12 @@ pub const UNIT_BYTES: u32 = 4096;
 /// Size of an entry's header.
 pub const ENTRY_HEADER_BYTES: usize = 48;
 
+/// Where the kind of an entry stands in its header; a zero follows.
+pub(super) const ENTRY_KIND_AT: usize = 8;
+
+/// The greatest code of a kind, from 1.
+pub(super) const ENTRY_KIND_MAX: u8 = 4;
+
 /// Where the segment number stands in an entry's header.
 pub(super) const ENTRY_SEGMENT_AT: usize = 24;
 

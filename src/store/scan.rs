@@ -10,9 +10,10 @@ use std::ops::RangeInclusive;
 use crate::limits::{IO_ALIGNMENT, SCAN_DOUBT_FACTOR, SCAN_READ_BYTES};
 use crate::runtime::{Buffer, File};
 use crate::store::format::{
-    ENTRY_HEADER_BYTES, ENTRY_PREVIOUS_END_AT, ENTRY_SEGMENT_AT, Entry, EntryHeader, SEGMENT_HEADER_BYTES, UNIT_BYTES,
-    entry_position, next_unit, usize_of,
+    ENTRY_HEADER_BYTES, ENTRY_KIND_AT, ENTRY_KIND_MAX, ENTRY_PREVIOUS_END_AT, ENTRY_SEGMENT_AT, Entry, EntryHeader,
+    SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit, usize_of,
 };
+use crate::store::index::u32_of;
 use crate::types::{Incarnation, SegmentNumber};
 
 /// Reads entries at ascending positions.
@@ -109,7 +110,7 @@ impl<F: File> Scanner<F> {
             }
             let unit = &self.view(at)[..bytes];
             if unit != &ZEROES[..bytes]
-                && let Some(index) = (at..).zip(unit.windows(ENTRY_HEADER_BYTES)).position(may_be_header(numbers))
+                && let Some(index) = first_header(unit, at, numbers)
             {
                 return Ok(Some(at + u32::try_from(index).expect("an index within a unit")));
             }
@@ -173,23 +174,42 @@ impl<F: File> Scanner<F> {
 
 const ZEROES: [u8; IO_ALIGNMENT] = [0; IO_ALIGNMENT];
 
+/// Positions that are ruled out together: enough for the compiler to compare many at a time.
+const STRIDE: usize = 128;
+
+/// Index of the first place in `unit`, which stands at `position`, where a header may stand. 64 MiB of noise take 25 ms,
+/// a sixth of what they take byte by byte.
+fn first_header(unit: &[u8], position: u32, numbers: &RangeInclusive<u64>) -> Option<usize> {
+    let count = (unit.len() + 1).saturating_sub(ENTRY_HEADER_BYTES);
+    for start in (0..count).step_by(STRIDE) {
+        let end = count.min(start + STRIDE);
+        // Hardly any byte is a kind with a zero behind it.
+        let kinds = &unit[start + ENTRY_KIND_AT..end + ENTRY_KIND_AT];
+        let zeroes = &unit[start + ENTRY_KIND_AT + 1..end + ENTRY_KIND_AT + 1];
+        let is_kind = |kind: u8, zero: u8| (kind.wrapping_sub(1) < ENTRY_KIND_MAX) & (zero == 0);
+        if !kinds.iter().zip(zeroes).fold(false, |any, (kind, zero)| any | is_kind(*kind, *zero)) {
+            continue;
+        }
+        let headers = unit[start..].windows(ENTRY_HEADER_BYTES).take(end - start);
+        let index =
+            (position + u32_of(start)..).zip(headers).position(|(at, header)| may_be_header(header, at, numbers));
+        if let Some(index) = index {
+            return Some(start + index);
+        }
+    }
+    None
+}
+
 /// Whether the bytes at a position may be a header: a segment in `numbers`, and the entry before it ends where this one
 /// may follow.
-fn may_be_header(numbers: &RangeInclusive<u64>) -> impl Fn((u32, &[u8])) -> bool {
-    let (first, span) = (*numbers.start(), numbers.end().saturating_sub(*numbers.start()));
-    move |(position, bytes)| {
-        let number = u64::from_le_bytes(*bytes[ENTRY_SEGMENT_AT..].first_chunk().expect("a header is longer"));
-        if number.wrapping_sub(first) > span {
-            return false;
-        }
-        let previous_end =
-            u32::from_le_bytes(*bytes[ENTRY_PREVIOUS_END_AT..].first_chunk().expect("a header is as long"));
-        if previous_end > position {
-            return false;
-        }
-        let follows_at = entry_position(previous_end);
-        position == follows_at || position == next_unit(follows_at)
+fn may_be_header(bytes: &[u8], position: u32, numbers: &RangeInclusive<u64>) -> bool {
+    let segment = u64::from_le_bytes(*bytes[ENTRY_SEGMENT_AT..].first_chunk().expect("a header is longer"));
+    let previous_end = u32::from_le_bytes(*bytes[ENTRY_PREVIOUS_END_AT..].first_chunk().expect("a header is as long"));
+    if !numbers.contains(&segment) || previous_end > position {
+        return false;
     }
+    let follows_at = entry_position(previous_end);
+    position == follows_at || position == next_unit(follows_at)
 }
 
 #[cfg(test)]
