@@ -301,6 +301,7 @@ async fn shard_main<N: Network>(id: ShardId, runtime: N, process: Arc<Process>) 
         // The others wait for this one's image or answers; a closed lane tells them that none will come.
         process.shutdown.request();
         process.lanes.iter().for_each(Lane::close);
+        process.lanes[id.index()].abandon();
         process.drained.fetch_add(1, Ordering::SeqCst);
     }
     outcome

@@ -197,6 +197,19 @@ mod tests {
         assert_eq!(poll_once(pin!(lane.receive())), Poll::Ready(None));
     }
 
+    /// A shard that could not start left what had been sent to it in its lane, and shard 0 waited for the reply for ever.
+    #[test]
+    fn an_abandoned_lane_answers_nobody_and_keeps_nobody_waiting() {
+        let lane = Lane::default();
+        let (sender, receiver) = reply_slot::<u8>();
+        assert!(matches!(poll_once(pin!(lane.send(sender))), Poll::Ready(Ok(()))));
+        let mut wait = pin!(receiver.receive());
+        lane.close();
+        assert!(poll_once(wait.as_mut()).is_pending());
+        lane.abandon();
+        assert_eq!(poll_once(wait.as_mut()), Poll::Ready(None));
+    }
+
     #[test]
     fn a_dropped_reply_is_noticed() {
         let (sender, receiver) = reply_slot::<u8>();

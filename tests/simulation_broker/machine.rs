@@ -24,6 +24,7 @@ use corelane::store::{Store, StoreOptions};
 use corelane::types::{NodeId, ShardId};
 
 use crate::connection::Connection;
+use crate::model::Key;
 
 const CLUSTER_ID: &str = "c2ltdWxhdGVkLWNsdXN0ZQ";
 
@@ -156,6 +157,12 @@ impl Process {
     /// A new connection to any shard.
     pub(crate) fn connect_anywhere(&self, random: &mut Random) -> Connection {
         self.connect(random.index(self.nodes.len()))
+    }
+
+    /// Whether the store that holds a partition has failed: it acknowledges nothing that is sent from now on.
+    pub(crate) fn has_failed(&self, (topic, partition): Key) -> bool {
+        let mut nodes = self.nodes.iter().map(|node| &node.shard);
+        nodes.any(|shard| shard.partition(topic, partition).is_some() && shard.store.failure().is_some())
     }
 
     /// Whether the store of any shard has failed.

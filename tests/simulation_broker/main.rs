@@ -122,6 +122,8 @@ fn run(seed: u64, theme: Theme) -> u64 {
             simulation.cut_power();
             world.borrow_mut().on_end(Some(Crash::Power));
         }
+        let ahead_ms = i64::try_from(random.below(600_000)).unwrap() - 300_000;
+        simulation.move_wall_clock(ahead_ms);
         if random.chance(1, 3) {
             compare_recoveries(&simulation, &plan, shards, random.next());
         }
@@ -154,6 +156,7 @@ fn draw_course(random: &mut Random, theme: Theme, shards: u16) -> Course {
         (Operation::Write, "checkpoint"),
         (Operation::Flush, "checkpoint"),
         (Operation::Create, "segment"),
+        (Operation::Read, "segment"),
     ];
     let (operation, path) = *random.pick(&faults);
     let magnitude = *random.pick(&[4, 30, 300]);

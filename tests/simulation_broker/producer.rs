@@ -27,8 +27,6 @@ const STORAGE_ERROR: i16 = 56;
 const LOADING: i16 = 14;
 
 const TOPIC_IDS_SINCE: i16 = 13;
-/// First version that may carry zstd.
-const ZSTD_SINCE: i16 = 7;
 /// Tries against a healthy broker after which a producer that gets nowhere has failed.
 const TRIES_MAX: u32 = 400;
 /// Longest that an answer takes: its level is reached, or its own time is over.
@@ -61,6 +59,8 @@ struct Entry {
     key: Key,
     batch: u64,
     bytes: Rc<Vec<u8>>,
+    /// The store had failed when it was sent.
+    too_late: bool,
 }
 
 /// Why a producer leaves its connection.
@@ -80,7 +80,7 @@ impl Producer {
         };
         // By name a batch could end up in the next life of its topic.
         let by_name = random.chance(1, 3);
-        let version = if by_name { random.range(7..13) } else { 13 };
+        let version = if by_name { random.range(3..13) } else { 13 };
         Producer {
             topic: any_topic(random, by_name),
             idempotent,
@@ -219,7 +219,10 @@ struct Flight {
 }
 
 impl Flight {
-    fn send(&mut self, process: &Process, held: &Held, name: &str, version: i16, entries: Vec<Entry>) {
+    fn send(&mut self, process: &Process, held: &Held, name: &str, version: i16, mut entries: Vec<Entry>) {
+        for entry in &mut entries {
+            entry.too_late = process.has_failed(entry.key);
+        }
         let (acks, timeout_ms) = {
             let acks = held.with(|it| it.acks);
             (acks, *held.world.borrow_mut().random.pick(&[30_000, 30_000, 30_000, 3]))
@@ -304,10 +307,11 @@ fn make(process: &Process, held: &Held, partitions: &[i32], topic: TopicId) -> V
     let mut entries = Vec::new();
     for partition in chosen {
         let key = (topic, partition);
+        let version = held.with(|it| it.version);
         let producer = held.with(|it| it.id.map(|id| (id, it.sequences.get(&key).copied().unwrap_or(0))));
-        let (batch, bytes, count) = held.world.borrow_mut().batch(key, producer, now);
+        let (batch, bytes, count) = held.world.borrow_mut().batch(key, producer, now, version);
         held.with(|it| *it.sequences.entry(key).or_default() += count);
-        entries.push(Entry { key, batch, bytes });
+        entries.push(Entry { key, batch, bytes, too_late: false });
     }
     entries
 }
@@ -332,6 +336,7 @@ fn on_answer(process: &Process, held: &Held, flight: &mut Flight, response: &Pro
             .note("produced", [entry.batch, u64::from(error.unsigned_abs()), row.base_offset.unsigned_abs()]);
         match error {
             0 => {
+                assert!(!entry.too_late, "{name}: batch {} was acknowledged by a store that had failed", entry.batch);
                 let level = world.borrow().level(entry.key, acks);
                 world.borrow_mut().model.on_acknowledged(entry.batch, row.base_offset, level, now);
                 let before = flight.bases.insert(entry.key, row.base_offset);
@@ -386,6 +391,3 @@ fn on_answer(process: &Process, held: &Held, flight: &mut Flight, response: &Pro
     });
     leave
 }
-
-// Older versions would be refused for zstd, which is not what is tested here.
-const _: () = assert!(ZSTD_SINCE == 7);

@@ -28,7 +28,7 @@ pub(crate) async fn check(process: &Rc<Process>, world: &Shared) {
     let (id, leaders) = resolve(process, world, &writing, name).await.expect("a topic that stays is there");
     let partition = i32::try_from(world.borrow_mut().random.index(leaders.len())).unwrap();
     let key = (id, partition);
-    let (batch, bytes, count) = world.borrow_mut().batch(key, None, process.runtime.wall_clock());
+    let (batch, bytes, count) = world.borrow_mut().batch(key, None, process.runtime.wall_clock(), 9);
     let partition_data = vec![PartitionProduceData { index: partition, records: Records::Bytes(&bytes) }];
     let topic_data =
         vec![TopicProduceData { name: Cow::Borrowed(name), partition_data, ..TopicProduceData::default() }];

@@ -20,6 +20,9 @@ use crate::model::{Key, Model, Topic, durability_of};
 use crate::producer::Producer;
 
 pub(crate) const UNKNOWN_TOPIC: i16 = 3;
+/// First version of Produce that may carry zstd, the last of the codecs.
+const ZSTD_SINCE: i16 = 7;
+const _: () = assert!(matches!(Codec::ALL[4], Codec::Zstd));
 
 /// Topics that are made in the first life and stay.
 pub(crate) const STABLE: [&str; 3] = ["stable-flushed", "stable-written", "stable-flushed-retained"];
@@ -79,17 +82,19 @@ impl World {
         self.busy = 0;
     }
 
-    /// Makes a batch for a partition, known to the model before it is sent.
+    /// Makes a batch for a partition, known to the model before it is sent by this version of Produce.
     pub(crate) fn batch(
         &mut self,
         key: Key,
         producer: Option<(i64, i32)>,
         now: TimestampMs,
+        version: i16,
     ) -> (u64, Rc<Vec<u8>>, i32) {
         let batch = self.next_batch;
         self.next_batch += 1;
         let random = &mut self.random;
-        let codec = if self.compress { *random.pick(&Codec::ALL) } else { Codec::None };
+        let codecs = if version < ZSTD_SINCE { &Codec::ALL[..4] } else { &Codec::ALL[..] };
+        let codec = if self.compress { *random.pick(codecs) } else { Codec::None };
         let (count, size) = match self.equal_batches {
             true => (2, 200),
             false => (random.range(1..6), *random.pick(&[0, 30, 300, 1500])),
