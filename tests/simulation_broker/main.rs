@@ -280,14 +280,14 @@ fn compare_recoveries(simulation: &Simulation, plan: &Plan, shards: u16, seed: u
 
 #[test]
 fn what_clients_were_told_holds_over_crashes() {
-    Seeds::from_environment(30).each(|seed| {
+    Seeds::from_environment(20).each(|seed| {
         run(seed, Theme::Crashes);
     });
 }
 
 #[test]
 fn what_clients_were_told_holds_over_failing_disks_and_crashes() {
-    Seeds::from_environment(30).each(|seed| {
+    Seeds::from_environment(20).each(|seed| {
         run(seed, Theme::Faults);
     });
 }
