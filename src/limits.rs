@@ -393,3 +393,6 @@ pub const SEGMENTS_BEFORE_GROWTH: u64 = 64;
 /// A flush that takes so many times what the quickest took of late halves the reads allowed beside the log; each one that
 /// does not allows one more.
 pub const COLD_FLUSH_SLOWDOWN: u64 = 8;
+
+/// Longest that opening a file waits for the last writes of a process that was killed, in milliseconds.
+pub const FILE_LOCK_WAIT_MS_MAX: u64 = 10_000;

@@ -2,6 +2,10 @@
 //!
 //! One core only: a file belongs to the executor that opened it. What may be resubmitted is resubmitted here, so an
 //! error that leaves this file is final.
+//!
+//! Every file is locked while it is open, and the lock is the kernel's witness that nobody else writes to it: a process
+//! that was killed keeps it until its last write in flight has ended, which is later than the end of the process. What
+//! comes after it therefore never meets a write of an earlier life.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -13,9 +17,11 @@ use std::time::Duration;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 use glommio::timer::Timer;
+use rustix::fs::FlockOperation;
+use rustix::io::Errno;
 
 use super::buffer::{GlommioBuffer, Spares};
-use crate::limits::{IO_ALIGNMENT, IO_RESUBMITS_MAX};
+use crate::limits::{FILE_LOCK_WAIT_MS_MAX, IO_ALIGNMENT, IO_RESUBMITS_MAX};
 use crate::runtime::{Buffer, File};
 
 /// How long to wait before an operation that the kernel had no memory for is submitted again.
@@ -41,6 +47,7 @@ impl GlommioFile {
         options.read(true).write(true).create_new(true);
         let file = options.dma_open(path).await.map_err(|error| open_error(path, error))?;
         let created = GlommioFile { inner: Rc::new(Inner::new(file, path, bytes, spares)?) };
+        created.inner.lock().await?;
         match created.inner.reserve(bytes).await {
             Ok(()) => Ok(created),
             Err(error) => {
@@ -56,8 +63,11 @@ impl GlommioFile {
         let mut options = OpenOptions::new();
         options.read(true).write(true);
         let file = options.dma_open(path).await.map_err(|error| open_error(path, error))?;
-        let bytes = file.file_size().await.map_err(io::Error::from)?;
-        Ok(GlommioFile { inner: Rc::new(Inner::new(file, path, bytes, spares)?) })
+        let opened = GlommioFile { inner: Rc::new(Inner::new(file, path, 0, spares)?) };
+        opened.inner.lock().await?;
+        let bytes = opened.inner.file.file_size().await.map_err(io::Error::from)?;
+        opened.inner.bytes.set(bytes);
+        Ok(opened)
     }
 }
 
@@ -97,6 +107,19 @@ impl Inner {
             ));
         }
         Ok(Inner { file, path: path.to_path_buf(), bytes: Cell::new(bytes), spares: Rc::clone(spares) })
+    }
+
+    /// Locks the file for as long as it is open, once nobody else has it open.
+    async fn lock(&self) -> io::Result<()> {
+        for _ in 0..FILE_LOCK_WAIT_MS_MAX {
+            match rustix::fs::flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) => Timer::new(Duration::from_millis(1)).await,
+                // A filesystem without locks cannot say more.
+                Ok(()) | Err(_) => return Ok(()),
+            };
+        }
+        let text = format!("{} is in use: a process that was stopped still writes to it", self.path.display());
+        Err(io::Error::new(io::ErrorKind::ResourceBusy, text))
     }
 
     /// Allocates the blocks and sets the size. Filesystems without fallocate get the size alone.

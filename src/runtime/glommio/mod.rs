@@ -242,6 +242,24 @@ mod tests {
     }
 
     #[test]
+    fn a_file_opens_only_once_it_is_closed_elsewhere() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        on_executor(|runtime| async move {
+            let file = runtime.create(&path, 4096).await.unwrap();
+            let closed = Rc::new(Cell::new(false));
+            let (now_closed, slept) = (Rc::clone(&closed), runtime.sleep(Duration::from_millis(20)));
+            runtime.spawn(async move {
+                slept.await;
+                now_closed.set(true);
+                drop(file);
+            });
+            runtime.open(&path).await.unwrap();
+            assert!(closed.get());
+        });
+    }
+
+    #[test]
     fn space_is_reserved_at_creation() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
