@@ -394,5 +394,16 @@ pub const SEGMENTS_BEFORE_GROWTH: u64 = 64;
 /// does not allows one more.
 pub const COLD_FLUSH_SLOWDOWN: u64 = 8;
 
+/// Space prepared ahead of the log, at least, in blocks: 8 MiB, which takes a quick disk some ten milliseconds.
+pub const FILL_AHEAD_BLOCKS_MIN: u32 = 8;
+/// The same, at most, in blocks: 64 MiB, the smallest segment.
+pub const FILL_AHEAD_BLOCKS_MAX: u32 = 64;
+/// Traffic of how long is prepared for between those bounds, in milliseconds.
+pub const FILL_AHEAD_MS: u64 = 250;
+/// Rest after a block of zeroes, in times of what it took: a quarter of the disk's time at most.
+pub const FILL_REST_FACTOR: u64 = 3;
+/// The same, at most, in milliseconds: a disk that stalled once is not left alone for long.
+pub const FILL_REST_MS_MAX: u64 = 250;
+
 /// Longest that opening a file waits for the last writes of a process that was killed, in milliseconds.
 pub const FILE_LOCK_WAIT_MS_MAX: u64 = 10_000;

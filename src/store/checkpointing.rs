@@ -214,7 +214,8 @@ impl<R: Runtime> State<R> {
             let Some(live) = self.segments.live.remove(number) else { continue };
             self.index.remove_segment(*number);
             self.footers_unflushed.remove(number);
-            if let Some(file) = live.file {
+            if let Some(mut file) = live.file {
+                file.prepared = file.bytes;
                 let checkpoint_sequence = self.checkpoint_sequence;
                 self.segments.retired.push(RetiredSegment { file, checkpoint_sequence, number: *number });
             }

@@ -46,7 +46,7 @@ enum Source<F> {
 type FileWrite<R> = (<R as Runtime>::File, Write<<R as Runtime>::Buffer>);
 
 /// What a task does next; `None` from the condition means that it waits.
-enum Step<T> {
+pub(super) enum Step<T> {
     Do(T),
     Stop,
 }
@@ -59,6 +59,7 @@ impl<R: Runtime> Core<R> {
         self.runtime.spawn(Rc::clone(self).run_flushes());
         self.runtime.spawn(Rc::clone(self).run_idle_flushes());
         self.runtime.spawn(Rc::clone(self).run_preparations());
+        self.runtime.spawn(Rc::clone(self).run_fills());
     }
 
     /// The store is read-only from here on.
@@ -113,6 +114,7 @@ impl<R: Runtime> Core<R> {
         drop(state);
         self.bells.write.ring();
         if moved {
+            self.bells.fill.ring();
             self.bells.flush.ring();
             self.bells.room.ring();
             self.bells.progress.ring();
@@ -239,6 +241,7 @@ impl<R: Runtime> Core<R> {
                     self.state.borrow_mut().on_prepared(Some(file));
                     self.bells.write.ring();
                     self.bells.footer.ring();
+                    self.bells.fill.ring();
                     self.bells.room.ring();
                 }
                 Err(cause) => {
@@ -258,7 +261,7 @@ impl<R: Runtime> Core<R> {
         let path = self.options.directory.join(segment_file_name(id));
         let file = self.runtime.create(&path, u64::from(bytes)).await?;
         self.runtime.sync_directory(&self.options.directory).await?;
-        Ok(SegmentFile { id, bytes, file })
+        Ok(SegmentFile { id, bytes, prepared: 0, file })
     }
 
     /// Waits until everything appended by now is durable, asking for a flush.
@@ -297,7 +300,13 @@ impl<R: Runtime> State<R> {
         if !self.flush_ends.is_empty() && in_flight > 0 && self.writer.in_flight_bytes() >= FLUSH_BYTES_AHEAD_MAX {
             return None;
         }
-        let file = self.segments.file(self.writer.next_write_segment()?)?;
+        let (number, range) = self.writer.next_write_range()?;
+        let file = self.segments.live.get(&number)?.file.as_ref()?;
+        let collides = self.preparation.touches(file.id, range.start, range.end);
+        if collides && !cfg!(corelane_defect = "prepared_under_writer") {
+            return None;
+        }
+        let file = file.file.clone();
         let write = self.writer.next_write(in_flight == 0, |bytes| core.runtime.allocate(bytes))?;
         assert!(write.buffer.bytes().is_multiple_of(IO_ALIGNMENT));
         Some(Step::Do((file, write)))
@@ -315,7 +324,12 @@ impl<R: Runtime> State<R> {
         }
         let footer = self.footers.front()?;
         let number = footer.trailer.number;
-        let file = self.segments.file(number)?;
+        let file = self.segments.live.get(&number)?.file.as_ref()?;
+        let end = footer.position + u32::try_from(footer.bytes.len()).expect("a footer fits its segment");
+        if self.preparation.touches(file.id, footer.position, end) {
+            return None;
+        }
+        let file = file.file.clone();
         let mut buffer = core.runtime.allocate(footer.bytes.len());
         buffer.as_mut_slice().copy_from_slice(&footer.bytes);
         let position = u64::from(footer.position);
@@ -383,8 +397,8 @@ impl<R: Runtime> State<R> {
         }
     }
 
-    /// Everything appended is durable and no footer is left to write.
+    /// Everything appended is durable, no footer is left to write, and no zeroes are in flight.
     pub(super) fn is_idle(&self) -> bool {
-        self.durable >= self.writer.appended() && self.footers.is_empty()
+        self.durable >= self.writer.appended() && self.footers.is_empty() && self.preparation.is_idle()
     }
 }

@@ -20,6 +20,7 @@ use crate::store::format::{
 use crate::store::index::{Index, IndexedEntry, TailBatch};
 use crate::store::notify::Bells;
 use crate::store::pace::Pace;
+use crate::store::preparation::Preparation;
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, Segments};
 use crate::store::tail::Tail;
@@ -94,6 +95,7 @@ pub(super) struct State<R: Runtime> {
     /// No more appends; tasks end when their work is done.
     pub(super) stopping: bool,
     pub(super) pace: Pace,
+    pub(super) preparation: Preparation,
     pub(super) stats: StoreStats,
 }
 

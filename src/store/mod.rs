@@ -32,6 +32,7 @@ mod lru;
 mod notify;
 pub mod open_segment;
 mod pace;
+mod preparation;
 mod reading;
 mod recovery;
 mod scan;
@@ -314,6 +315,8 @@ pub struct StoreStats {
     pub appended_bytes: u64,
     /// Bytes given to writes, with units that were written again.
     pub written_bytes: u64,
+    /// Bytes of zeroes written ahead of the log.
+    pub prepared_bytes: u64,
     /// Writes completed.
     pub writes: u64,
     /// Flushes completed.

@@ -57,6 +57,8 @@ pub(super) struct Bells {
     pub(super) flush: Bell,
     /// The task that prepares files: one was taken, or one became free.
     pub(super) prepare: Bell,
+    /// The task that prepares space: *written* moved, or a file is there.
+    pub(super) fill: Bell,
     /// The checkpoint task: a segment was sealed, time has passed, or space is wanted.
     pub(super) checkpoint: Bell,
     /// Appends that wait for room: *written* moved, or a file is there.
@@ -68,8 +70,8 @@ pub(super) struct Bells {
 impl Bells {
     /// Wakes everyone: the store failed or stops.
     pub(super) fn ring_all(&self) {
-        let Bells { write, footer, flush, prepare, checkpoint, room, progress } = self;
-        for bell in [write, footer, flush, prepare, checkpoint, room, progress] {
+        let Bells { write, footer, flush, prepare, fill, checkpoint, room, progress } = self;
+        for bell in [write, footer, flush, prepare, fill, checkpoint, room, progress] {
             bell.ring();
         }
     }

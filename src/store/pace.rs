@@ -21,6 +21,11 @@ impl Default for Pace {
 }
 
 impl Pace {
+    /// Reads that may be in flight.
+    pub(super) fn depth(&self) -> u32 {
+        self.depth
+    }
+
     /// A flush took `flush_us`. Returns the reads that may be in flight from now on.
     pub(super) fn on_flush(&mut self, flush_us: u64) -> u32 {
         let flush = flush_us.saturating_mul(256).max(256);

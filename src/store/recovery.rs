@@ -30,6 +30,7 @@ use crate::store::index::{Index, IndexedEntry};
 use crate::store::log::{Core, State, cold_bytes_max};
 use crate::store::notify::Bells;
 use crate::store::pace::Pace;
+use crate::store::preparation::Preparation;
 use crate::store::scan::Scanner;
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, SegmentFile, Segments};
@@ -216,9 +217,15 @@ async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<V
             Err(FormatError::Version(found)) => return Err(OpenError::NewerFormat { path, found }),
             Err(_) => None,
         };
-        found.push(FoundFile { file: SegmentFile { id, bytes, file }, header });
+        // One that never became a segment holds nothing but what was prepared, if that.
+        let prepared = if is_zero(block.as_slice()) { 0 } else { bytes };
+        found.push(FoundFile { file: SegmentFile { id, bytes, prepared, file }, header });
     }
     Ok(found)
+}
+
+fn is_zero(bytes: &[u8]) -> bool {
+    bytes.iter().all(|byte| *byte == 0)
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -585,8 +592,14 @@ impl<R: Runtime> Recovery<'_, R> {
         let block_bytes = u32::try_from(self.options.block_bytes).expect("a block is smaller than a segment");
         let block_start = end.byte / block_bytes * block_bytes;
         let content_bytes = usize_of(end.byte - block_start);
-        let file = open.file.as_ref().expect("a recovered segment has its file");
+        let file = open.file.as_mut().expect("a recovered segment has its file");
         let path = self.options.directory.join(segment_file_name(file.id));
+        // Without a footer from an earlier segment the file was hardly ever full: its rest may be unwritten space.
+        let last = u64::from(open.header.bytes - UNIT_BYTES);
+        let last_unit = file.file.read_at(last, usize_of(UNIT_BYTES)).await.map_err(failed("read", &path))?;
+        if is_zero(last_unit.as_slice()) {
+            file.prepared = end.byte;
+        }
         let mut content = Vec::new();
         if content_bytes > 0 {
             let bytes = content_bytes.next_multiple_of(usize_of(UNIT_BYTES));
@@ -625,7 +638,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 segments.next_file = FileId::new(id.value() + 1);
                 let path = directory.join(segment_file_name(id));
                 let file = self.runtime.create(&path, u64::from(bytes)).await.map_err(failed("create", &path))?;
-                SegmentFile { id, bytes, file }
+                SegmentFile { id, bytes, prepared: 0, file }
             }
         };
         // Also for a file that an earlier life created and whose name it did not live to make durable.
@@ -690,6 +703,7 @@ impl<R: Runtime> Recovery<'_, R> {
             checkpoint_sequence: checkpoints.durable_sequence(),
             stopping: false,
             pace: Pace::default(),
+            preparation: Preparation::default(),
             stats: StoreStats::default(),
         };
         Core {

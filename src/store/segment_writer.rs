@@ -10,6 +10,7 @@
 //! start at byte 3,600 and unit 0 would be written again with all three.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::rc::Rc;
 
 use crate::limits::{IO_ALIGNMENT, UNIT_ROOM_BYTES_MIN};
@@ -309,9 +310,12 @@ impl<B: Buffer> SegmentWriter<B> {
         Some(Write { id, position: start, buffer })
     }
 
-    /// Segment of the next write.
-    pub(super) fn next_write_segment(&self) -> Option<SegmentNumber> {
-        self.segments.iter().find(|segment| segment.submitted < segment.end).map(|segment| segment.number)
+    /// Segment of the next write, and the bytes of it that the write touches at most.
+    pub(super) fn next_write_range(&self) -> Option<(SegmentNumber, Range<u32>)> {
+        let segment = self.segments.iter().find(|segment| segment.submitted < segment.end)?;
+        let start = segment.submitted / UNIT * UNIT;
+        let block_end = (start / self.block_bytes + 1) * self.block_bytes;
+        Some((segment.number, start..segment.end.next_multiple_of(UNIT).min(block_end)))
     }
 
     /// A write ended well. Moves *written* over every write that completed without a gap; true when it moved.
@@ -455,7 +459,7 @@ mod tests {
             writer.open_segment(SegmentNumber::new(2), &[7; 4096], runtime.allocate(BLOCK));
             let last = writer.next_write(false, |bytes| runtime.allocate(bytes)).unwrap();
             assert_eq!(last.position, 4096);
-            assert_eq!(writer.next_write_segment(), Some(SegmentNumber::new(2)));
+            assert_eq!(writer.next_write_range(), Some((SegmentNumber::new(2), 0..4096)));
         });
     }
 }

@@ -18,6 +18,8 @@ pub(super) struct SegmentFile<F> {
     pub(super) id: FileId,
     /// Its size.
     pub(super) bytes: u32,
+    /// Up to here it was written at some time, by entries or with zeroes. All of it, once it was a segment.
+    pub(super) prepared: u32,
     /// Open for direct I/O.
     pub(super) file: F,
 }
