@@ -1,13 +1,4 @@
-//! Mutation fuzzing on stable Rust: every decoder of bytes that a peer or a disk wrote, fed with damaged good input and
-//! with noise. A target may answer with an error; it may not panic, and may not hold more memory than its bounds.
-//!
-//! `cargo test --test fuzz` runs a few rounds per target. `CORELANE_FUZZ_ROUNDS` runs more, `CORELANE_FUZZ_SEED` begins
-//! elsewhere; a failure names the seed that repeats it with one round.
-//!
-//! A target is a function from a [`Random`] to a check: it makes its own input, so that a new one is one more function
-//! and one more test that calls [`fuzz`].
-
-use std::panic::{AssertUnwindSafe, catch_unwind};
+//! Record batches, their codecs, and what a partition keeps of them.
 
 use corelane::limits::{DECOMPRESS_WINDOW_BYTES, LZ4_BLOCK_BYTES_MAX};
 use corelane::partition::PartitionState;
@@ -19,8 +10,11 @@ use corelane::protocol::record_batch::{
 };
 use corelane::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
-/// Rounds per target unless the environment says more: about a second in all.
-const ROUNDS_DEFAULT: u64 = 1000;
+use crate::fuzz;
+use crate::random::{Random, mutate};
+
+/// Rounds per target: about a second in all.
+const ROUNDS: u64 = 1000;
 /// What decompression of fuzzed input may produce in these tests, in bytes.
 const OUTPUT_BYTES_MAX: usize = 1024 * 1024;
 /// The clock of every round.
@@ -28,27 +22,27 @@ const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
 
 #[test]
 fn produced_batches_are_validated_without_a_panic() {
-    fuzz("produce", produced_batch);
+    fuzz("produce", ROUNDS, produced_batch);
 }
 
 #[test]
 fn stored_batches_are_read_without_a_panic() {
-    fuzz("stored", stored_batch);
+    fuzz("stored", ROUNDS, stored_batch);
 }
 
 #[test]
 fn compressed_rubbish_ends_within_bounds() {
-    fuzz("decompress", compressed_payload);
+    fuzz("decompress", ROUNDS, compressed_payload);
 }
 
 #[test]
 fn partition_snapshots_are_decoded_without_a_panic() {
-    fuzz("snapshot", partition_snapshot);
+    fuzz("snapshot", ROUNDS, partition_snapshot);
 }
 
 #[test]
 fn every_payload_survives_every_codec() {
-    fuzz("round trip", codec_round_trip);
+    fuzz("round trip", ROUNDS, codec_round_trip);
 }
 
 /// A produce request's records, damaged; half of them with a CRC that is right again, to get past it.
@@ -189,30 +183,13 @@ fn codec_round_trip(random: &mut Random) {
     assert!(out == payload);
 }
 
-/// Runs a target once per seed. The failing seed is in the panic's message.
-fn fuzz(name: &str, target: impl Fn(&mut Random)) {
-    let rounds = from_environment("CORELANE_FUZZ_ROUNDS").unwrap_or(ROUNDS_DEFAULT);
-    let first = from_environment("CORELANE_FUZZ_SEED").unwrap_or(1);
-    for seed in first..first + rounds {
-        let outcome = catch_unwind(AssertUnwindSafe(|| target(&mut Random::new(seed))));
-        if outcome.is_err() {
-            panic!("fuzz target {name:?} failed: CORELANE_FUZZ_ROUNDS=1 CORELANE_FUZZ_SEED={seed} repeats it");
-        }
-    }
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a number")))
-}
-
 fn assert_scratch_is_bounded(scratch: &Scratch) {
     let bound = (2 * LZ4_BLOCK_BYTES_MAX).max(4 * DECOMPRESS_WINDOW_BYTES);
     assert!(scratch.window_bytes() <= bound, "{} bytes of window", scratch.window_bytes());
 }
 
 /// A batch that a client might send: a few records of all shapes, any codec, with or without a producer.
-fn good_batch(random: &mut Random) -> Vec<u8> {
+pub(crate) fn good_batch(random: &mut Random) -> Vec<u8> {
     let mut builder = BatchBuilder::new(random.codec());
     for _ in 0..1 + random.below(20) {
         let key = random.one_in(2).then(|| random.compressible(40));
@@ -241,95 +218,5 @@ fn repair_crc(bytes: &mut [u8]) {
         fields.length = i32::try_from(size - 12).unwrap();
         fields.crc = crc(header, records);
         *header = fields.to_bytes();
-    }
-}
-
-/// Damages bytes the way wires, disks and enemies do: flips, edge values, cuts, insertions, repeats. Sometimes not at all.
-fn mutate(random: &mut Random, bytes: &mut Vec<u8>) {
-    const EDGES: [u32; 8] = [0, 1, 0x7f, 0x80, 0xff, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff];
-    for _ in 0..random.below(6) {
-        if bytes.is_empty() {
-            return;
-        }
-        // Half of the damage goes to the first bytes: headers hold the lengths.
-        let reach = if random.one_in(2) { bytes.len().min(80) } else { bytes.len() };
-        let at = random.below(reach);
-        match random.below(7) {
-            0 => bytes[at] ^= 1 << random.below(8),
-            1 => bytes[at] = random.bytes(1)[0],
-            2 => {
-                let edge = EDGES[random.below(EDGES.len())].to_be_bytes();
-                let end = bytes.len().min(at + edge.len());
-                bytes[at..end].copy_from_slice(&edge[..end - at]);
-            }
-            3 => bytes.truncate(at),
-            4 => {
-                let count = random.below(20);
-                let noise = random.bytes(count);
-                bytes.splice(at..at, noise);
-            }
-            5 => {
-                let end = bytes.len().min(at + random.below(300));
-                bytes.extend_from_within(at..end);
-            }
-            _ => {
-                let end = bytes.len().min(at + random.below(30));
-                bytes.drain(at..end);
-            }
-        }
-    }
-}
-
-/// A small generator of our own (SplitMix64), so that a seed means the same on every machine and version.
-struct Random {
-    state: u64,
-}
-
-impl Random {
-    fn new(seed: u64) -> Random {
-        Random { state: seed }
-    }
-
-    fn next(&mut self) -> u64 {
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.state ^ (self.state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ (mixed >> 31)
-    }
-
-    /// A number below `bound`, or 0 when that is 0.
-    fn below(&mut self, bound: usize) -> usize {
-        let bound = u64::try_from(bound).unwrap().max(1);
-        usize::try_from(self.next() % bound).unwrap()
-    }
-
-    fn one_in(&mut self, chances: usize) -> bool {
-        self.below(chances) == 0
-    }
-
-    fn bytes(&mut self, count: usize) -> Vec<u8> {
-        (0..count).map(|_| self.next().to_le_bytes()[0]).collect()
-    }
-
-    /// Up to `bytes_max` bytes in which some repeat.
-    fn compressible(&mut self, bytes_max: usize) -> Vec<u8> {
-        let target = self.below(bytes_max + 1);
-        let mut out = Vec::with_capacity(target);
-        while out.len() < target {
-            if out.len() > 8 && !self.one_in(4) {
-                let start = self.below(out.len());
-                let end = out.len().min(start + 1 + self.below(200));
-                out.extend_from_within(start..end);
-            } else {
-                let count = 1 + self.below(24);
-                out.extend(self.bytes(count));
-            }
-        }
-        out.truncate(target);
-        out
-    }
-
-    fn codec(&mut self) -> Codec {
-        Codec::ALL[self.below(Codec::ALL.len())]
     }
 }
