@@ -407,3 +407,6 @@ pub const FILL_REST_MS_MAX: u64 = 250;
 
 /// Longest that opening a file waits for the last writes of a process that was killed, in milliseconds.
 pub const FILE_LOCK_WAIT_MS_MAX: u64 = 10_000;
+/// Names of topics that one shard has created at a time because somebody asked for them. At most 2.5 MB of names: who asks
+/// gets an answer at once, so nothing else slows one who asks for ever new ones.
+pub const AUTO_CREATE_NAMES_MAX: usize = 10_000;

@@ -30,7 +30,6 @@ use crate::protocol::messages::metadata::{
 };
 use crate::protocol::wire::Reader;
 use crate::runtime::Runtime;
-use crate::shard::message::ControlRequest;
 use crate::types::{PartitionIndex, TopicId};
 
 /// An answer, and what is to be created because of it.
@@ -50,12 +49,7 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
     let image = broker.shard.image();
     let answer = respond(broker.view(&image), &broker.shard.config, &message, request.version);
     if !answer.create.is_empty() {
-        let names = answer.create;
-        let creating = Rc::clone(broker);
-        // The client asks again; an error shows then.
-        broker.shard.runtime.spawn(async move {
-            let _ = creating.control(ControlRequest::AutoCreate { names }).await;
-        });
+        broker.auto_create(answer.create);
     }
     Reply::Now(request.respond(&answer.response))
 }

@@ -8,7 +8,7 @@ pub mod fetch_session;
 pub mod inbox;
 pub mod metadata_log;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -16,6 +16,7 @@ use self::fetch_session::FetchSessions;
 use self::metadata_log::MetadataLog;
 use crate::cluster::image::MetadataImage;
 use crate::cluster::view::{Advertise, ClientView};
+use crate::limits::AUTO_CREATE_NAMES_MAX;
 use crate::runtime::Runtime;
 use crate::runtime::block::Slice;
 use crate::shard::mesh::{Lane, ReplyReceiver, ReplySender, reply_slot};
@@ -42,6 +43,8 @@ pub struct Broker<R: Runtime> {
     metadata_log: Option<Rc<MetadataLog<R>>>,
     /// Producer ids that this shard may give out.
     pub producer_ids: RefCell<Option<ProducerIdBlock>>,
+    /// Names of topics that are being created because somebody asked for them here.
+    auto_creating: Cell<usize>,
     first_image: RefCell<Option<ReplyReceiver<()>>>,
     on_first_image: RefCell<Option<ReplySender<()>>>,
 }
@@ -77,6 +80,7 @@ impl<R: Runtime> Broker<R> {
             lanes,
             metadata_log,
             producer_ids: RefCell::default(),
+            auto_creating: Cell::new(0),
             first_image: RefCell::new(Some(first_image)),
             on_first_image: RefCell::new(Some(on_first_image)),
         })
@@ -246,6 +250,24 @@ impl<R: Runtime> Broker<R> {
             None => self.send(ShardId::CONTROLLER, Message::Control(request, reply)).await?,
         }
         receiver.receive().await.ok_or(ShuttingDown)
+    }
+
+    /// Has topics created that somebody asked for, beside the answer. Who asks does not wait for it and may ask faster
+    /// than topics are made, so names beyond [`AUTO_CREATE_NAMES_MAX`] are passed over: clients ask again.
+    pub fn auto_create(self: &Rc<Self>, mut names: Vec<String>) {
+        let under_way = self.auto_creating.get();
+        names.truncate(AUTO_CREATE_NAMES_MAX - under_way);
+        if names.is_empty() {
+            return;
+        }
+        let count = names.len();
+        self.auto_creating.set(under_way + count);
+        let broker = Rc::clone(self);
+        self.shard.runtime.spawn(async move {
+            // An error shows when the client asks again.
+            let _ = broker.control(ControlRequest::AutoCreate { names }).await;
+            broker.auto_creating.set(broker.auto_creating.get() - count);
+        });
     }
 
     /// Gets a block of producer ids for this shard. False when the metadata log cannot be written.

@@ -10,8 +10,14 @@
 mod batches;
 #[cfg(debug_assertions)]
 mod frames;
+#[cfg(debug_assertions)]
+mod handlers;
+#[cfg(debug_assertions)]
+mod machine;
 mod memory;
 mod random;
+#[cfg(debug_assertions)]
+mod requests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
