@@ -410,3 +410,8 @@ pub const FILE_LOCK_WAIT_MS_MAX: u64 = 10_000;
 /// Names of topics that one shard has created at a time because somebody asked for them. At most 2.5 MB of names: who asks
 /// gets an answer at once, so nothing else slows one who asks for ever new ones.
 pub const AUTO_CREATE_NAMES_MAX: usize = 10_000;
+
+/// Partitions that one CreateTopics may make. Bounds the batch of records that it becomes, and its answer, which tells every
+/// configuration of every topic: about 60 MB. Kafka allows as many records.
+pub const NEW_PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+const _: () = assert!(NEW_PARTITIONS_PER_REQUEST_MAX <= PARTITIONS_MAX);

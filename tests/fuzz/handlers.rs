@@ -57,6 +57,11 @@ fn topics_asked_for_and_made_in_masses_do_not_pile_up() {
     fuzz("creation", 2, creation);
 }
 
+#[test]
+fn a_request_for_topics_in_masses_is_bounded() {
+    fuzz("mass creation", 1, mass_creation);
+}
+
 fn storm(random: &mut Random) {
     let seed = random.next();
     let shards = 1 + u16::try_from(random.below(2)).unwrap();
@@ -219,6 +224,31 @@ fn amplification(random: &mut Random) {
                 let bound = BYTES_BESIDE + frame.len() * BYTES_PER_FRAME_BYTE;
                 assert!(held <= bound, "{:?}: {held} bytes for a frame of {}", api.key, frame.len());
             }
+        })
+        .finished();
+}
+
+/// One request for topics in masses, each of which is answered with all its configurations: 227 MB for 600 KB, once.
+fn mass_creation(random: &mut Random) {
+    const TOPICS: usize = 40_000;
+    const BYTES_MAX: usize = 96 * 1024 * 1024;
+    let seed = random.next();
+    Simulation::new(seed)
+        .run(move |runtime| async move {
+            let machine = Machine::start(&runtime, 1, Advertise::PerCore).await;
+            let topics = (0..TOPICS).map(|topic| CreatableTopic {
+                name: format!("t{topic}").into(),
+                num_partitions: 1,
+                replication_factor: 1,
+                ..CreatableTopic::default()
+            });
+            let request = CreateTopicsRequest { topics: topics.collect(), validate_only: true, timeout_ms: 30_000 };
+            let frame = request_frame(1, None, 7, &request).bytes;
+            drop(request);
+            let peak = Peak::begin();
+            machine.ask(0, &frame[4..]).await;
+            let held = peak.bytes();
+            assert!(held <= BYTES_MAX, "{held} bytes held for a request of {} bytes", frame.len());
         })
         .finished();
 }
