@@ -36,7 +36,7 @@ use bytes::Bytes;
 use crate::limits::{CHECKPOINT_BYTES_MAX, CHECKPOINT_CHUNK_BYTES, IO_ALIGNMENT};
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::PartitionRecord;
-use crate::store::format::{Cursor, FormatError, usize_of};
+use crate::store::format::{Cursor, FormatError, NUMBER_MAX, usize_of};
 use crate::types::{FileId, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
 
 const MAGIC: [u8; 8] = *b"CORELCKP";
@@ -263,8 +263,7 @@ impl FileHeader {
         if version != VERSION {
             return Err(FormatError::Version(version));
         }
-        // Sequences rise by one: half the range is beyond any real one, and leaves room to go on from.
-        if header.sequence == 0 || header.sequence > u64::MAX / 2 {
+        if header.sequence == 0 || header.sequence > NUMBER_MAX {
             return Err(FormatError::Field { field: "sequence" });
         }
         if header.content_bytes > CHECKPOINT_BYTES_MAX || header.partitions_bytes > header.content_bytes {
@@ -298,7 +297,7 @@ fn decode_content(header: &FileHeader, content: &Bytes) -> Result<Checkpoint, Fo
 
 fn decode_partition(cursor: &mut Cursor<'_>, content: &Bytes) -> Result<CheckpointPartition, FormatError> {
     let record = PartitionRecord {
-        log: LogId::new(cursor.u64()?),
+        log: LogId::new(cursor.number("log id")?),
         topic: TopicId::new(cursor.array()?),
         partition: PartitionIndex::new(cursor.i32()?),
         log_start: Offset::new(cursor.i64()?),
@@ -338,7 +337,7 @@ fn encode_head(head: &CheckpointHead, out: &mut Vec<u8>) {
 
 fn decode_head(bytes: &[u8]) -> Result<CheckpointHead, FormatError> {
     let mut cursor = Cursor::new(bytes);
-    let incarnation = Incarnation::new(cursor.u32()?);
+    let incarnation = cursor.incarnation()?;
     let clean = match cursor.u8()? {
         0 => false,
         1 => true,
@@ -350,20 +349,20 @@ fn decode_head(bytes: &[u8]) -> Result<CheckpointHead, FormatError> {
         incarnation,
         covered,
         clean_end: clean.then_some(end),
-        next_log: LogId::new(cursor.u64()?),
-        next_file: FileId::new(cursor.u64()?),
-        next_segment: SegmentNumber::new(cursor.u64()?),
+        next_log: LogId::new(cursor.number("log id")?),
+        next_file: FileId::new(cursor.number("file id")?),
+        next_segment: cursor.segment_number()?,
         segments: Vec::new(),
         free: Vec::new(),
     };
     // Counts are not believed: the vectors grow by what is really there.
     for _ in 0..cursor.u32()? {
         let segment = LiveSegment {
-            file: FileId::new(cursor.u64()?),
-            number: SegmentNumber::new(cursor.u64()?),
+            file: FileId::new(cursor.number("file id")?),
+            number: cursor.segment_number()?,
             bytes: cursor.u32()?,
             data_end: Some(cursor.u32()?).filter(|end| *end != 0),
-            incarnation: Incarnation::new(cursor.u32()?),
+            incarnation: cursor.incarnation()?,
         };
         if head.segments.last().is_some_and(|last| last.number >= segment.number) {
             return Err(FormatError::Field { field: "segment order" });
@@ -371,7 +370,7 @@ fn decode_head(bytes: &[u8]) -> Result<CheckpointHead, FormatError> {
         head.segments.push(segment);
     }
     for _ in 0..cursor.u32()? {
-        head.free.push(FreeSegment { file: FileId::new(cursor.u64()?), bytes: cursor.u32()? });
+        head.free.push(FreeSegment { file: FileId::new(cursor.number("file id")?), bytes: cursor.u32()? });
     }
     if cursor.left() != 0 {
         return Err(FormatError::Field { field: "head length" });
@@ -568,7 +567,7 @@ mod tests {
             incarnation: Incarnation::new(7),
             covered: position(3, 4200),
             clean_end: random.chance(1, 2).then(|| position(5, 9000)),
-            next_log: LogId::new(random.next()),
+            next_log: LogId::new(random.next() / 2),
             next_file: FileId::new(20),
             next_segment: SegmentNumber::new(99),
             free: (0..random.below(5)).map(|file| FreeSegment { file: FileId::new(file), bytes: 1 << 20 }).collect(),

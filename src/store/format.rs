@@ -101,6 +101,13 @@ pub fn segment_file_name(file: FileId) -> String {
     format!("segment-{:016x}", file.value())
 }
 
+/// Greatest number that counts as one of ours: segment numbers, file and log ids and checkpoint sequences rise by one, so
+/// half the range is beyond any real one, and leaves room to go on from.
+pub const NUMBER_MAX: u64 = u64::MAX / 2;
+
+/// As [`NUMBER_MAX`], for incarnations.
+pub const INCARNATION_MAX: u32 = u32::MAX / 2;
+
 /// The file id in a segment file's name; `None` for every other file.
 pub fn parse_segment_file_name(name: &str) -> Option<FileId> {
     let digits = name.strip_prefix("segment-")?;
@@ -108,7 +115,7 @@ pub fn parse_segment_file_name(name: &str) -> Option<FileId> {
     if digits.len() != 16 || !digits.bytes().all(lower_hex) {
         return None;
     }
-    u64::from_str_radix(digits, 16).ok().map(FileId::new)
+    u64::from_str_radix(digits, 16).ok().filter(|id| *id <= NUMBER_MAX).map(FileId::new)
 }
 
 /// Why bytes from the disk are not what stands on this page.
@@ -225,15 +232,15 @@ impl SegmentHeader {
             _ => return Err(FormatError::Field { field: "stream" }),
         };
         cursor.u8()?;
-        let number = SegmentNumber::new(cursor.u64()?);
-        let incarnation = Incarnation::new(cursor.u32()?);
+        let number = cursor.segment_number()?;
+        let incarnation = cursor.incarnation()?;
         let segment_bytes = cursor.u32()?;
         if segment_bytes % UNIT_BYTES != 0 || segment_bytes < 2 * SEGMENT_HEADER_BYTES {
             return Err(FormatError::Field { field: "segment size" });
         }
         let predecessor = LogPosition { segment: SegmentNumber::new(cursor.u64()?), byte: cursor.u32()? };
         cursor.u32()?;
-        let checkpoint_sequence = cursor.u64()?;
+        let checkpoint_sequence = cursor.number("checkpoint sequence")?;
         let durable = LogPosition { segment: SegmentNumber::new(cursor.u64()?), byte: cursor.u32()? };
         Ok(SegmentHeader {
             shard,
@@ -340,9 +347,9 @@ impl EntryHeader {
             kind,
             payload_bytes,
             batch_count,
-            incarnation: Incarnation::new(cursor.u32()?),
-            log: LogId::new(cursor.u64()?),
-            segment: SegmentNumber::new(cursor.u64()?),
+            incarnation: cursor.incarnation()?,
+            log: LogId::new(cursor.number("log id")?),
+            segment: cursor.segment_number()?,
             durable: LogPosition { segment: SegmentNumber::new(cursor.u64()?), byte: cursor.u32()? },
             previous_end: cursor.u32()?,
         };
@@ -922,6 +929,26 @@ impl<'a> Cursor<'a> {
 
     pub(crate) fn u64(&mut self) -> Result<u64, FormatError> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number that rises by one from life to life or thing to thing.
+    ///
+    /// Errors: `Field` beyond [`NUMBER_MAX`].
+    pub(crate) fn number(&mut self, field: &'static str) -> Result<u64, FormatError> {
+        let number = self.u64()?;
+        if number <= NUMBER_MAX { Ok(number) } else { Err(FormatError::Field { field }) }
+    }
+
+    pub(crate) fn segment_number(&mut self) -> Result<SegmentNumber, FormatError> {
+        self.number("segment number").map(SegmentNumber::new)
+    }
+
+    pub(crate) fn incarnation(&mut self) -> Result<Incarnation, FormatError> {
+        let incarnation = self.u32()?;
+        if incarnation > INCARNATION_MAX {
+            return Err(FormatError::Field { field: "incarnation" });
+        }
+        Ok(Incarnation::new(incarnation))
     }
 
     pub(crate) fn i32(&mut self) -> Result<i32, FormatError> {

@@ -5,7 +5,10 @@ use crate::simulation::disk::Disk;
 use crate::simulation::random::Random;
 use crate::simulation::seeds::Seeds;
 use crate::simulation::{Crash, Simulation};
-use crate::store::format::{Entry, EntryKind, SEGMENT_HEADER_BYTES, SegmentHeader, entry_position, next_unit};
+use crate::store::format::{
+    Entry, EntryKind, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, entry_position, next_unit,
+};
+use crate::types::{Incarnation, SegmentNumber};
 
 /// An entry as it lies on the undamaged disk.
 #[derive(Clone, Debug)]
@@ -51,6 +54,11 @@ fn entries_of(disk: &Disk) -> (Vec<(SegmentHeader, PathBuf)>, Vec<OnDisk>) {
 
 /// A disk with three logs over several segments, left by a killed process; no checkpoint, so that every entry is read.
 fn fill(seed: u64) -> Simulation {
+    fill_and(seed, false)
+}
+
+/// As [`fill`], with a checkpoint of everything at the end if asked for.
+fn fill_and(seed: u64, with_checkpoint: bool) -> Simulation {
     let mut simulation = Simulation::new(seed);
     let ended = simulation.run(move |runtime| async move {
         let options = StoreOptions { checkpoint_interval_ms: 1_000_000_000, ..options() };
@@ -73,6 +81,9 @@ fn fill(seed: u64) -> Simulation {
         }
         // No torn tail: what is missing later was flipped.
         until_durable(&store, &runtime, appended).await;
+        if with_checkpoint {
+            store.checkpoint().await.unwrap();
+        }
         runtime.crash(Crash::Process);
         runtime.sleep(Duration::from_secs(1)).await;
     });
@@ -309,4 +320,33 @@ fn a_hole_below_a_checkpoint_names_what_is_gone_and_is_accepted_once() {
     // With its footer the segment would not be read, and only reads would meet the damage.
     flip_in(&simulation.disk(), &segments, LogPosition { segment: number, byte: SEGMENT_BYTES - 1 });
     check_lost_below_a_checkpoint(&mut simulation, log, (first, Offset::new(next.value() - 1)), next);
+}
+
+#[test]
+fn numbers_that_nobody_gave_are_damage() {
+    // Found by fuzzing: the file after the one named ffffffffffffffff, and the segment after the last of all numbers,
+    // overflowed.
+    let simulation = fill(1);
+    let (segments, entries) = entries_of(&simulation.disk());
+    let whole = ends_before(&entries, entries.len());
+    let disk = simulation.disk().fork();
+    let (header, path) = &segments[0];
+    let content = disk.content(path).unwrap();
+    disk.plant(&path.with_file_name("segment-ffffffffffffffff"), &content);
+    check_ends(&opened(disk, 1, false).expect("a strange name is another's file"), &whole);
+
+    let last = SegmentNumber::new(u64::MAX);
+    let most = Incarnation::new(u32::MAX);
+    let forged = [
+        SegmentHeader { number: last, ..*header },
+        SegmentHeader { incarnation: most, ..*header },
+        SegmentHeader { checkpoint_sequence: u64::MAX, ..*header },
+    ];
+    for header in forged {
+        assert!(matches!(SegmentHeader::decode(&header.encode()), Err(FormatError::Field { .. })));
+        let disk = simulation.disk().fork();
+        let stray = [&header.encode()[..], &[0; 4096]].concat();
+        disk.plant(&path.with_file_name("segment-00000000000000ff"), &stray);
+        check_ends(&opened(disk, 1, false).expect("a header that cannot be read is of no segment"), &whole);
+    }
 }
