@@ -276,6 +276,8 @@ impl<R: Runtime> Recovery<'_, R> {
                 self.incarnation = self.incarnation.max(header.incarnation);
             }
             match (listed.get(&file.id), header) {
+                // Cut to less than a segment can be: as good as missing.
+                (Some(_), None) if file.bytes < 2 * SEGMENT_HEADER_BYTES => chain.suspects.push(file),
                 (Some(segment), header) if header.is_none_or(|header| header.number == segment.number) => {
                     // The checkpoint knows all that matters of a header that cannot be read.
                     let header = header.unwrap_or(SegmentHeader {

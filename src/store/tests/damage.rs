@@ -350,3 +350,19 @@ fn numbers_that_nobody_gave_are_damage() {
         check_ends(&opened(disk, 1, false).expect("a header that cannot be read is of no segment"), &whole);
     }
 }
+
+#[test]
+fn a_segment_cut_to_nothing_is_missing() {
+    // Found by fuzzing: a file that a checkpoint names, too short for the unit that a footer ends with.
+    for bytes in [0, 512, 4096] {
+        let simulation = fill_and(1, true);
+        let (segments, _) = entries_of(&simulation.disk());
+        let disk = simulation.disk().fork();
+        let (header, path) = &segments[0];
+        disk.plant(path, &disk.content(path).unwrap()[..bytes]);
+        let Err(OpenError::Damage { position, .. }) = opened(disk, 1, false) else {
+            panic!("{bytes} bytes are enough")
+        };
+        assert_eq!(position.segment, header.number);
+    }
+}
