@@ -116,10 +116,18 @@ impl PartitionState {
     /// Notes a batch that recovery found after the state restored so far. What is in the log counts as acknowledged, so
     /// the high watermark follows; the store flushes what it found before it opens.
     ///
-    /// The header is covered by the CRC of its log entry and was validated when it was appended.
+    /// The header is covered by the CRC of its log entry and was validated when it was appended. Where the batches before
+    /// it are lost, their offsets are left out.
     pub fn replay(&mut self, header: &[u8; BATCH_HEADER_BYTES]) {
+        self.offsets.skip_to(BatchHeader::parse(header).base_offset);
         self.append(header);
         self.offsets.advance_high_watermark(self.offsets.log_end());
+    }
+
+    /// Notes a log start that recovery found. Where the batches before it are lost, their offsets are left out.
+    pub fn replay_log_start(&mut self, to: Offset) {
+        self.offsets.skip_to(to);
+        self.advance_log_start(to);
     }
 }
 
@@ -172,6 +180,25 @@ mod tests {
         }
         assert_eq!(restored, state);
         assert!(state.epochs.entries().len() > 3);
+    }
+
+    #[test]
+    fn replay_leaves_out_the_offsets_of_lost_batches() {
+        // Found by fuzzing: with a segment file gone, the first batch behind it stopped the process.
+        let mut written = PartitionState::new();
+        let headers: Vec<_> = (0..3)
+            .map(|batch| {
+                let header = header(&written, 7, batch * 4, 4);
+                written.append(&header);
+                header
+            })
+            .collect();
+        let mut state = PartitionState::new();
+        state.replay(&headers[0]);
+        state.replay(&headers[2]);
+        assert_eq!((state.offsets.high_watermark(), state.offsets.log_end()), (Offset::new(12), Offset::new(12)));
+        state.replay_log_start(Offset::new(20));
+        assert_eq!((state.offsets.log_start(), state.offsets.log_end()), (Offset::new(20), Offset::new(20)));
     }
 
     #[test]

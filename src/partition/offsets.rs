@@ -45,6 +45,13 @@ impl PartitionOffsets {
         base_offset
     }
 
+    /// The records before `to` are lost, those that were not appended yet included: nothing takes their offsets.
+    pub fn skip_to(&mut self, to: Offset) {
+        self.log_end = self.log_end.max(to);
+        self.high_watermark = self.high_watermark.max(to);
+        self.check();
+    }
+
     /// Everything before `to` has reached the level of the topic. Returns whether the high watermark moved.
     pub fn advance_high_watermark(&mut self, to: Offset) -> bool {
         assert!(to <= self.log_end);

@@ -43,7 +43,7 @@ impl Replay for Recovered {
 
     fn on_log_start(&mut self, log: LogId, log_start: Offset) {
         let (_, _, state) = self.partitions.get_mut(&log).expect("the store tells of a partition before its log start");
-        state.advance_log_start(log_start);
+        state.replay_log_start(log_start);
     }
 
     fn on_delete(&mut self, log: LogId) {

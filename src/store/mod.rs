@@ -85,10 +85,11 @@ pub trait Replay {
     /// empty, both offsets 0).
     fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]);
 
-    /// A batch follows the state told so far. Its header carries offsets, epoch, producer and sequences.
+    /// A batch follows the state told so far. Its header carries offsets, epoch, producer and sequences. It begins at the
+    /// log end, or above it where batches are lost: then that is accepted, or the store does not open.
     fn on_batch(&mut self, log: LogId, header: &[u8; BATCH_HEADER_BYTES]);
 
-    /// The log start moved.
+    /// The log start moved: up to the log end, or above it where batches are lost.
     fn on_log_start(&mut self, log: LogId, log_start: Offset);
 
     /// The partition was deleted; its log id never comes back.

@@ -58,6 +58,8 @@ struct Known {
     partition: PartitionIndex,
     /// Entries below are in its state already.
     position: LogPosition,
+    /// Offset after the last record that its state has taken in.
+    end: Offset,
 }
 
 struct Recovery<'a, R: Runtime> {
@@ -75,6 +77,10 @@ struct Recovery<'a, R: Runtime> {
     next_number: SegmentNumber,
     /// Greatest durable position that anything names.
     proof: LogPosition,
+    /// No segment opened since the checkpoint can have been reused: what does not continue its log then proves damage.
+    complete: bool,
+    /// Segments that the checkpoint names and no file holds, as far as the log was not read beyond them.
+    missing: BTreeSet<SegmentNumber>,
     /// Last offset known per log beyond where its log was cut.
     beyond: BTreeMap<LogId, Offset>,
     damage: Option<LogPosition>,
@@ -131,6 +137,8 @@ pub(super) async fn recover<R: Runtime>(
         next_number: next_number.max(head.next_segment),
         // A checkpoint is written when all that it covers is durable.
         proof: head.covered,
+        complete,
+        missing: BTreeSet::new(),
         beyond: BTreeMap::new(),
         damage: None,
         interrupted: HashMap::new(),
@@ -159,9 +167,7 @@ pub(super) async fn recover<R: Runtime>(
         recovery.damage.get_or_insert(end);
     }
     recovery.judge_damage(&records)?;
-    for partition in &records {
-        recovery.index.raise_end(partition.record.log, partition.record.log_end);
-    }
+    recovery.end_logs(end)?;
 
     let stale = cfg!(corelane_defect = "stale_incarnation_accepted");
     let clean = (is_clean_end || stale) && recovery.damage.is_none() && !links.is_empty();
@@ -252,13 +258,14 @@ struct ReadLink<F> {
 
 impl<R: Runtime> Recovery<'_, R> {
     fn know(&mut self, partition: &CheckpointPartition) {
-        let PartitionRecord { log, topic, partition: number, log_start, .. } = partition.record;
+        let PartitionRecord { log, topic, partition: number, log_start, log_end } = partition.record;
         if self.index.contains(log) {
             return;
         }
         self.index.create(log, log_start);
         self.proof = self.proof.max(partition.position);
-        self.partitions.insert(log, Known { topic, partition: number, position: partition.position });
+        let known = Known { topic, partition: number, position: partition.position, end: log_end };
+        self.partitions.insert(log, known);
         self.replay.on_partition(&partition.record, &partition.state);
         self.next_log = self.next_log.max(LogId::new(log.value() + 1));
     }
@@ -305,6 +312,7 @@ impl<R: Runtime> Recovery<'_, R> {
         for segment in &head.segments {
             if !links.iter().any(|link| link.header.number == segment.number) {
                 self.damage.get_or_insert(LogPosition { segment: segment.number, byte: SEGMENT_HEADER_BYTES });
+                self.missing.insert(segment.number);
             }
         }
         let path = path_back(&later, head.next_segment, complete);
@@ -341,6 +349,10 @@ impl<R: Runtime> Recovery<'_, R> {
             }
             let number = link.header.number;
             let is_last = links.peek().is_none();
+            let behind = self.missing.split_off(&number);
+            if !std::mem::replace(&mut self.missing, behind).is_empty() {
+                self.interrupt();
+            }
             let below_covered = number < self.covered.segment;
             if below_covered
                 && !is_last
@@ -453,10 +465,15 @@ impl<R: Runtime> Recovery<'_, R> {
 
     fn apply_batches(&mut self, position: LogPosition, entry: &Entry<'_>) -> bool {
         let log = entry.header.log;
-        let Some(known) = self.partitions.get(&log) else { return true };
-        let replayed = position >= known.position;
+        let Some(Known { position: known_from, end: known_end, .. }) = self.partitions.get(&log) else { return true };
+        let (replayed, known_end) = (position >= *known_from, *known_end);
         let Some(indexed) = indexed_entry(position.byte, entry) else { return false };
-        self.resume(log, indexed.base_offset, indexed.last_offset.advance(1));
+        let continues = if replayed { indexed.base_offset >= known_end } else { indexed.last_offset < known_end };
+        if !continues {
+            return false;
+        }
+        let end = indexed.last_offset.advance(1);
+        self.resume(log, indexed.base_offset, end);
         if self.index.add(log, &indexed).is_err() {
             return false;
         }
@@ -464,8 +481,23 @@ impl<R: Runtime> Recovery<'_, R> {
             for batch in entry.batches() {
                 self.replay.on_batch(log, batch.header());
             }
+            self.come_to(position, log, indexed.base_offset, end);
         }
         true
+    }
+
+    /// What stands at `position` says that its log had come to `base`, and takes it to `end`. If its state had not come
+    /// so far, batches are missing.
+    fn come_to(&mut self, position: LogPosition, log: LogId, base: Offset, end: Offset) {
+        let known = self.partitions.get_mut(&log).expect("only entries of known logs are taken in");
+        if known.end < base && self.complete {
+            self.damage.get_or_insert(position);
+            let last = Offset::new(base.value() - 1);
+            if self.lost.last().is_none_or(|lost| lost.log != log || lost.last < last) {
+                self.lost.push(LostOffsets { log, first: known.end, last });
+            }
+        }
+        known.end = known.end.max(end);
     }
 
     fn apply_control(&mut self, position: LogPosition, log: LogId, control: Control) {
@@ -476,7 +508,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 let (log_start, log_end) = (Offset::ZERO, Offset::ZERO);
                 let record = PartitionRecord { log, topic, partition, log_start, log_end };
                 self.index.create(log, log_start);
-                self.partitions.insert(log, Known { topic, partition, position });
+                self.partitions.insert(log, Known { topic, partition, position, end: log_end });
                 self.replay.on_partition(&record, &[]);
             }
             Control::Delete if cfg!(corelane_defect = "delete_forgotten") => {}
@@ -488,6 +520,7 @@ impl<R: Runtime> Recovery<'_, R> {
             Control::LogStart { offset } if known.is_some_and(|known| position >= known) => {
                 self.index.set_log_start(log, offset);
                 self.replay.on_log_start(log, offset);
+                self.come_to(position, log, offset, offset);
             }
             Control::Create { .. } | Control::Delete | Control::LogStart { .. } => {}
         }
@@ -540,6 +573,18 @@ impl<R: Runtime> Recovery<'_, R> {
         if base > interrupted_at {
             self.lost.push(LostOffsets { log, first: interrupted_at, last: Offset::new(base.value() - 1) });
         }
+    }
+
+    /// Every log ends where its state does, also when its last batches are gone: an offset is never given twice.
+    fn end_logs(&mut self, end: LogPosition) -> Result<(), OpenError> {
+        for (log, known) in &self.partitions {
+            if self.index.log_end(*log).is_some_and(|found| found > known.end) {
+                // A footer that says more than the checkpoint above it.
+                return Err(self.damaged_at(end.segment));
+            }
+            self.index.raise_end(*log, known.end);
+        }
+        Ok(())
     }
 
     /// Ends recovery when something that was durable is gone, unless that is accepted.
@@ -759,7 +804,9 @@ fn indexed_entry(position: u32, entry: &Entry<'_>) -> Option<IndexedEntry> {
     for batch in entry.batches() {
         let (base_offset, last_offset) = (batch.base_offset(), batch.last_offset());
         let follows = indexed.is_none_or(|indexed| indexed.last_offset < base_offset);
-        if last_offset < base_offset || base_offset < Offset::ZERO || !follows {
+        // The offset after the last must be one, too.
+        let is_last_of_all = last_offset == Offset::new(i64::MAX);
+        if last_offset < base_offset || base_offset < Offset::ZERO || is_last_of_all || !follows {
             return None;
         }
         let bytes = u32::try_from(entry.header.entry_bytes()).ok()?;

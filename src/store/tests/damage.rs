@@ -54,11 +54,11 @@ fn entries_of(disk: &Disk) -> (Vec<(SegmentHeader, PathBuf)>, Vec<OnDisk>) {
 
 /// A disk with three logs over several segments, left by a killed process; no checkpoint, so that every entry is read.
 fn fill(seed: u64) -> Simulation {
-    fill_and(seed, false)
+    fill_with_checkpoint(seed, None)
 }
 
-/// As [`fill`], with a checkpoint of everything at the end if asked for.
-fn fill_and(seed: u64, with_checkpoint: bool) -> Simulation {
+/// As [`fill`], with a checkpoint after so many of the 200 batches.
+fn fill_with_checkpoint(seed: u64, after: Option<u64>) -> Simulation {
     let mut simulation = Simulation::new(seed);
     let ended = simulation.run(move |runtime| async move {
         let options = StoreOptions { checkpoint_interval_ms: 1_000_000_000, ..options() };
@@ -75,15 +75,15 @@ fn fill_and(seed: u64, with_checkpoint: bool) -> Simulation {
             *end += 2;
             store.reserve(bytes.len()).await.unwrap();
             appended = append(&store, *log, &bytes, Durability::Flushed).unwrap();
+            if after == Some(batch + 1) {
+                store.checkpoint().await.unwrap();
+            }
             if random.chance(1, 10) {
                 runtime.sleep(Duration::from_micros(random.below(3000))).await;
             }
         }
         // No torn tail: what is missing later was flipped.
         until_durable(&store, &runtime, appended).await;
-        if with_checkpoint {
-            store.checkpoint().await.unwrap();
-        }
         runtime.crash(Crash::Process);
         runtime.sleep(Duration::from_secs(1)).await;
     });
@@ -355,7 +355,7 @@ fn numbers_that_nobody_gave_are_damage() {
 fn a_segment_cut_to_nothing_is_missing() {
     // Found by fuzzing: a file that a checkpoint names, too short for the unit that a footer ends with.
     for bytes in [0, 512, 4096] {
-        let simulation = fill_and(1, true);
+        let simulation = fill_with_checkpoint(1, Some(200));
         let (segments, _) = entries_of(&simulation.disk());
         let disk = simulation.disk().fork();
         let (header, path) = &segments[0];
@@ -365,4 +365,58 @@ fn a_segment_cut_to_nothing_is_missing() {
         };
         assert_eq!(position.segment, header.number);
     }
+}
+
+#[test]
+fn a_segment_gone_behind_a_checkpoint_leaves_a_hole_and_no_contradiction() {
+    // Found by fuzzing: the log goes on in segments that the checkpoint does not know, so their batches were replayed
+    // onto a state that had not seen the ones before them, which stopped the process.
+    let simulation = fill_with_checkpoint(1, Some(60));
+    let (segments, entries) = entries_of(&simulation.disk());
+    let whole = ends_before(&entries, entries.len());
+    // Three creations stand before the batches.
+    let open_then = entries[3 + 60].start.segment;
+    let (_, path) = segments.iter().find(|(header, _)| header.number == open_then).unwrap();
+    let disk = simulation.disk().fork();
+    disk.uproot(path);
+    let Err(OpenError::Damage { lost, .. }) = opened(disk.fork(), 1, false) else { panic!("a segment is not missed") };
+    assert_eq!(lost.len(), 3);
+    for lost in &lost {
+        let gone = |entry: &&OnDisk| entry.start.segment == open_then;
+        let batches = entries.iter().filter(gone).filter_map(|entry| entry.batch).filter(|batch| batch.0 == lost.log);
+        let (first, last) = (batches.clone().next().unwrap().1, batches.max().unwrap().2);
+        assert!(lost.first <= first && lost.last >= last, "{lost:?} of {first}..={last}");
+    }
+    check_ends(&opened(disk, 1, true).expect("loss is accepted"), &whole);
+}
+
+#[test]
+fn an_offset_whose_batch_was_lost_is_not_given_again() {
+    // Found by fuzzing: with the last batches below a checkpoint gone, the log ended before the state that the checkpoint
+    // holds of it, and the first append stopped the process. And what was accepted once was refused at the next start,
+    // because the header of the next segment still told the old end.
+    let simulation = fill_with_checkpoint(1, Some(200));
+    let (segments, entries) = entries_of(&simulation.disk());
+    let whole = ends_before(&entries, entries.len());
+    let disk = simulation.disk().fork();
+    let (_, last) = segments.last().unwrap();
+    disk.uproot(last);
+    let (_, other) = &segments[1];
+    disk.plant(other, &disk.content(other).unwrap()[..32 * 1024]);
+    assert!(matches!(opened(disk.fork(), 1, false), Err(OpenError::Damage { .. })));
+    let mut simulation = Simulation::with_disk(1, disk);
+    let options = || StoreOptions { checkpoint_interval_ms: 1_000_000_000, ..options() };
+    simulation
+        .run(move |runtime| async move {
+            let (store, heard) = open(&runtime, StoreOptions { accept_loss: true, ..options() }).await;
+            check_ends(&store.partitions(), &whole);
+            for (log, (_, end)) in heard.ends {
+                append(&store, log, &batch_bytes(end.value(), 1, 100, 1), Durability::Flushed).unwrap();
+            }
+            store.close().await.unwrap();
+            whole
+        })
+        .finished();
+    let partitions = opened(simulation.disk(), 1, false).expect("what was accepted once is behind us");
+    assert_eq!(partitions.len(), 3);
 }
