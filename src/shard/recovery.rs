@@ -2,7 +2,7 @@
 
 use super::partition::Partition;
 use crate::partition::PartitionState;
-use crate::store::{BATCH_HEADER_BYTES, PartitionRecord, Replay};
+use crate::store::{BATCH_HEADER_BYTES, PartitionRecord, Replay, StateError};
 use crate::types::{LogId, Offset, PartitionIndex, StableMap, TopicId};
 
 /// Collects the partitions of a store that is being opened.
@@ -29,11 +29,11 @@ impl Recovered {
 }
 
 impl Replay for Recovered {
-    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]) {
-        // A snapshot is covered by the checkpoint's CRC, so one that cannot be read was written by a broken program.
+    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]) -> Result<(), StateError> {
         let restored = PartitionState::restore(state, partition.log_start, partition.log_end)
-            .expect("the checkpoint's CRC covers the snapshot");
+            .map_err(|error| StateError(error.to_string()))?;
         self.partitions.insert(partition.log, (partition.topic, partition.partition, restored));
+        Ok(())
     }
 
     fn on_batch(&mut self, log: LogId, header: &[u8; BATCH_HEADER_BYTES]) {
@@ -48,5 +48,24 @@ impl Replay for Recovered {
 
     fn on_delete(&mut self, log: LogId) {
         self.partitions.remove(&log);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_of_a_newer_program_is_refused() {
+        let record = PartitionRecord {
+            log: LogId::new(1),
+            topic: TopicId::ZERO,
+            partition: PartitionIndex::new(0),
+            log_start: Offset::ZERO,
+            log_end: Offset::ZERO,
+        };
+        let error = Recovered::default().on_partition(&record, &[9, 0]).unwrap_err();
+        assert_eq!(error.to_string(), "state has version 9, newer than this program");
+        assert_eq!(Recovered::default().on_partition(&record, &[]), Ok(()));
     }
 }

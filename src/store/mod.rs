@@ -83,7 +83,9 @@ pub trait Owner {
 pub trait Replay {
     /// A partition exists: from a checkpoint (`state` as written by [`Owner::snapshot`]) or from a create entry (`state`
     /// empty, both offsets 0).
-    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]);
+    ///
+    /// Errors: a state that cannot be understood; the store does not open then, and nothing was changed on disk.
+    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]) -> Result<(), StateError>;
 
     /// A batch follows the state told so far. Its header carries offsets, epoch, producer and sequences. It begins at the
     /// log end, or above it where batches are lost: then that is accepted, or the store does not open.
@@ -95,6 +97,11 @@ pub trait Replay {
     /// The partition was deleted; its log id never comes back.
     fn on_delete(&mut self, log: LogId);
 }
+
+/// Why the state of a partition in a checkpoint cannot be restored: a newer program wrote it, or a broken one.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{0}")]
+pub struct StateError(pub String);
 
 /// What the store itself knows of a partition.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -252,6 +259,14 @@ pub enum OpenError {
     /// No checkpoint that may be trusted can be read.
     #[error("{0}")]
     Checkpoint(#[from] checkpoint::CheckpointError),
+    /// A partition's state in the checkpoint cannot be restored.
+    #[error("checkpoint: the state of log {log} cannot be restored: {cause}: use the newer program that wrote it")]
+    State {
+        /// The partition's log.
+        log: LogId,
+        /// What is wrong with it.
+        cause: StateError,
+    },
     /// The directory belongs to another shard.
     #[error("{path} belongs to shard {found}, not {expected}")]
     WrongShard {

@@ -150,7 +150,7 @@ pub(super) async fn recover<R: Runtime>(
         replay,
     };
     for partition in &records {
-        recovery.know(partition);
+        recovery.know(partition)?;
     }
     let chain = recovery.chain(found, &head, complete);
     let had_later_segments = chain.links.iter().any(|link| link.header.number >= head.next_segment);
@@ -257,17 +257,20 @@ struct ReadLink<F> {
 }
 
 impl<R: Runtime> Recovery<'_, R> {
-    fn know(&mut self, partition: &CheckpointPartition) {
+    fn know(&mut self, partition: &CheckpointPartition) -> Result<(), OpenError> {
         let PartitionRecord { log, topic, partition: number, log_start, log_end } = partition.record;
         if self.index.contains(log) {
-            return;
+            return Ok(());
         }
         self.index.create(log, log_start);
         self.proof = self.proof.max(partition.position);
         let known = Known { topic, partition: number, position: partition.position, end: log_end };
         self.partitions.insert(log, known);
-        self.replay.on_partition(&partition.record, &partition.state);
+        self.replay
+            .on_partition(&partition.record, &partition.state)
+            .map_err(|cause| OpenError::State { log, cause })?;
         self.next_log = self.next_log.max(LogId::new(log.value() + 1));
+        Ok(())
     }
 
     /// Orders the files: those that the checkpoint names, then those opened after it, found by going back from the
@@ -509,7 +512,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 let record = PartitionRecord { log, topic, partition, log_start, log_end };
                 self.index.create(log, log_start);
                 self.partitions.insert(log, Known { topic, partition, position, end: log_end });
-                self.replay.on_partition(&record, &[]);
+                self.replay.on_partition(&record, &[]).expect("an empty state is that of a new partition");
             }
             Control::Delete if cfg!(corelane_defect = "delete_forgotten") => {}
             Control::Delete if known.is_some_and(|known| position >= known) => {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use corelane::simulation::Crash;
-use corelane::store::{BATCH_HEADER_BYTES, PartitionRecord, Progress, Replay};
+use corelane::store::{BATCH_HEADER_BYTES, PartitionRecord, Progress, Replay, StateError};
 use corelane::types::{LogId, LogPosition, Offset, PartitionIndex, TopicId};
 
 use crate::batches::Content;
@@ -296,10 +296,11 @@ impl Replayed {
 }
 
 impl Replay for Replayed {
-    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]) {
+    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]) -> Result<(), StateError> {
         let told = self.shadows.insert(partition.log, (Shadow::decode(state), partition.log_end));
         assert!(told.is_none(), "partition {} was told twice", partition.log);
         self.log_starts.insert(partition.log, partition.log_start);
+        Ok(())
     }
 
     fn on_batch(&mut self, log: LogId, header: &[u8; BATCH_HEADER_BYTES]) {

@@ -420,3 +420,20 @@ fn an_offset_whose_batch_was_lost_is_not_given_again() {
     let partitions = opened(simulation.disk(), 1, false).expect("what was accepted once is behind us");
     assert_eq!(partitions.len(), 3);
 }
+
+#[test]
+fn a_state_that_nobody_understands_is_refused_before_anything_is_changed() {
+    // Found by fuzzing: the shard took it for a broken promise of the checksum and stopped; a newer program's would do.
+    let simulation = fill_with_checkpoint(1, Some(200));
+    let disk = simulation.disk();
+    let content = |disk: &Disk| disk.paths().iter().map(|path| disk.content(path)).collect::<Vec<_>>();
+    let before = content(&disk);
+    let mut simulation = Simulation::with_disk(1, disk.fork());
+    let refused = StateError("version 9".to_owned());
+    let mut heard = Heard { refuses: Some(refused.clone()), ..Heard::default() };
+    let opened = simulation.run(move |runtime| async move {
+        Store::open(runtime, options(), &mut heard).await.map(|store| store.partitions())
+    });
+    assert!(matches!(opened.finished(), Err(OpenError::State { cause, .. }) if cause == refused));
+    assert_eq!(content(&simulation.disk()), before);
+}

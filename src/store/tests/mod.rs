@@ -86,16 +86,22 @@ struct Heard {
     batches: usize,
     /// Batches before which others are missing.
     gaps: usize,
+    /// Understands no state.
+    refuses: Option<StateError>,
 }
 
 impl Replay for Heard {
-    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]) {
+    fn on_partition(&mut self, partition: &PartitionRecord, state: &[u8]) -> Result<(), StateError> {
+        if let Some(refused) = &self.refuses {
+            return Err(refused.clone());
+        }
         // The state that the owner below writes is the log end, so it must agree with the record.
         if !state.is_empty() {
             assert_eq!(state, partition.log_end.value().to_le_bytes());
         }
         let twice = self.ends.insert(partition.log, (partition.log_start, partition.log_end));
         assert!(twice.is_none());
+        Ok(())
     }
 
     fn on_batch(&mut self, log: LogId, header: &[u8; BATCH_HEADER_BYTES]) {
