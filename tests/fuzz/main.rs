@@ -16,6 +16,7 @@ mod handlers;
 mod machine;
 mod memory;
 mod random;
+mod recovery;
 #[cfg(debug_assertions)]
 mod requests;
 
