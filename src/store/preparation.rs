@@ -192,7 +192,7 @@ mod tests {
     use super::*;
     use crate::simulation::disk::{Latency, Operation};
     use crate::simulation::{SimulatedRuntime, Simulation};
-    use crate::store::{Batch, PartitionRecord, Replay, Store};
+    use crate::store::{Batch, PartitionRecord, Replay, StateError, Store};
     use crate::types::{Durability, LogId, LogPosition, Offset, PartitionIndex, ShardId, TimestampMs, TopicId};
 
     const BLOCK: u32 = 16 * 1024;
@@ -200,7 +200,9 @@ mod tests {
     struct Ignored;
 
     impl Replay for Ignored {
-        fn on_partition(&mut self, _: &PartitionRecord, _: &[u8]) {}
+        fn on_partition(&mut self, _: &PartitionRecord, _: &[u8]) -> Result<(), StateError> {
+            Ok(())
+        }
         fn on_batch(&mut self, _: LogId, _: &[u8; 61]) {}
         fn on_log_start(&mut self, _: LogId, _: Offset) {}
         fn on_delete(&mut self, _: LogId) {}
