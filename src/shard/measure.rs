@@ -19,11 +19,11 @@ pub(super) struct Measured {
 impl<R: Runtime> Shard<R> {
     /// Records a flush that ended since the last progress. Flushes come one after the other, so none is missed.
     pub(super) fn measure_on_progress(&self) {
-        let stats = self.store.stats();
+        let (flushes, flush_us) = self.store.flushes();
         let mut measured = self.measured.get();
-        if stats.flushes > measured.flushes {
-            self.metrics.flush_time.record(stats.flush_us);
-            measured.flushes = stats.flushes;
+        if flushes > measured.flushes {
+            self.metrics.flush_time.record(flush_us);
+            measured.flushes = flushes;
             self.measured.set(measured);
         }
     }

@@ -287,6 +287,13 @@ impl<R: Runtime> Store<R> {
         self.core.options.memory_bytes
     }
 
+    /// Flushes completed since the store was opened, and how long the last one took in microseconds. Cheap, unlike
+    /// [`Store::stats`], which looks at every partition.
+    pub fn flushes(&self) -> (u64, u64) {
+        let state = self.core.state.borrow();
+        (state.stats.flushes, state.stats.flush_us)
+    }
+
     /// Counters since the store was opened.
     pub fn stats(&self) -> StoreStats {
         let state = self.core.state.borrow();
