@@ -63,6 +63,7 @@ impl<R: Runtime> Shard<R> {
             special::TIMESTAMP_MAX => {
                 self.log_end_visible(&partition).await?;
                 let batch = self.store.batch_with_timestamp_max(partition.log).await;
+                check_served(&partition)?;
                 self.look_up(batch, |batch, scratch| lookup::record_with_max_timestamp(batch, scratch).map(Some))?
             }
             timestamp if timestamp >= 0 => {
@@ -70,6 +71,7 @@ impl<R: Runtime> Shard<R> {
                 let log_start = partition.state().offsets.log_start();
                 let timestamp = TimestampMs::new(timestamp);
                 let batch = self.store.batch_at_timestamp(partition.log, timestamp).await;
+                check_served(&partition)?;
                 self.look_up(batch, |batch, scratch| {
                     lookup::first_record_at_or_after(batch, log_start, timestamp, scratch)
                 })?
@@ -138,11 +140,19 @@ impl<R: Runtime> Shard<R> {
             return Ok(());
         }
         let deadline = self.runtime.now().plus_ms(LOG_END_WAIT_MS);
-        self.levels.wait(partition.durability(), partition.last_append(), deadline).await.map_err(|error| match error {
-            super::levels::WaitError::Storage(_) => ErrorCode::KafkaStorageError,
-            super::levels::WaitError::TimedOut => ErrorCode::OffsetNotAvailable,
-        })
+        self.levels.wait(partition.durability(), partition.last_append(), deadline).await.map_err(
+            |error| match error {
+                super::levels::WaitError::Storage(_) => ErrorCode::KafkaStorageError,
+                super::levels::WaitError::TimedOut => ErrorCode::OffsetNotAvailable,
+            },
+        )?;
+        check_served(partition)
     }
+}
+
+/// Whether the partition still exists after a wait.
+fn check_served(partition: &Partition) -> Result<(), ErrorCode> {
+    if partition.is_served() { Ok(()) } else { Err(ErrorCode::UnknownTopicOrPartition) }
 }
 
 fn answer(offset: Offset, timestamp: i64, epoch: LeaderEpoch) -> ListOffsetOutcome {

@@ -20,12 +20,14 @@ pub struct Partition {
     /// Its index within the topic.
     pub index: PartitionIndex,
     state: RefCell<PartitionState>,
+    /// What the metadata said last; stays when the partition is deleted, for those who waited for something meanwhile.
     served: RefCell<Option<Served>>,
+    is_deleted: Cell<bool>,
     last_append: Cell<LogPosition>,
     watchers: Watchers,
 }
 
-/// What the metadata says of a partition: it is served as long as it says anything.
+/// What the metadata says of a partition: it is served from then on.
 struct Served {
     name: Rc<str>,
     leader_epoch: LeaderEpoch,
@@ -58,6 +60,7 @@ impl Partition {
             index,
             state: RefCell::new(state),
             served: RefCell::new(None),
+            is_deleted: Cell::new(false),
             last_append: Cell::new(LogPosition::default()),
             watchers: Watchers::default(),
         }
@@ -78,13 +81,13 @@ impl Partition {
 
     /// The topic is gone: nothing is served any more, and whoever waits learns it.
     pub fn on_deleted(&self) {
-        *self.served.borrow_mut() = None;
+        self.is_deleted.set(true);
         self.watchers.on_event();
     }
 
     /// True between the first image that names the partition and its deletion.
     pub fn is_served(&self) -> bool {
-        self.served.borrow().is_some()
+        self.served.borrow().is_some() && !self.is_deleted.get()
     }
 
     fn served(&self) -> Ref<'_, Served> {
@@ -165,5 +168,25 @@ impl Partition {
     /// The state for a checkpoint.
     pub fn snapshot(&self, out: &mut Vec<u8>) {
         self.state.borrow().snapshot(out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::topic::Dynamic;
+
+    #[test]
+    fn a_deleted_partition_is_not_served_and_still_knows_what_it_was() {
+        // Found by fuzzing: a ListOffsets that waited for a flush while the topic was deleted asked for its leader epoch,
+        // which stopped the process.
+        let partition = Partition::new(LogId::new(1), TopicId::new([1; 16]), PartitionIndex::new(0));
+        assert!(!partition.is_served());
+        let config = Rc::new(TopicConfig::resolve(&BrokerConfig::default(), Dynamic::NONE));
+        partition.serve("t".into(), LeaderEpoch::new(3), config);
+        assert!(partition.is_served());
+        partition.on_deleted();
+        assert!(!partition.is_served());
+        assert_eq!((partition.leader_epoch(), &*partition.name()), (LeaderEpoch::new(3), "t"));
     }
 }
