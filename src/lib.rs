@@ -10,6 +10,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod limits;
+pub mod log_limiter;
 pub mod metrics;
 pub mod partition;
 pub mod protocol;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("limits", &[]),
+    ("log_limiter", &["types", "limits"]),
     ("metrics", &["types", "limits"]),
     ("runtime", &["types", "limits"]),
     ("protocol", &["types", "limits"]),
@@ -16,7 +17,21 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("partition", &["types", "limits", "protocol"]),
     ("cluster", &["types", "limits", "protocol", "config"]),
     ("store", &["types", "limits", "runtime", "metrics"]),
-    ("shard", &["types", "limits", "metrics", "protocol", "config", "runtime", "partition", "cluster", "store"]),
+    (
+        "shard",
+        &[
+            "types",
+            "limits",
+            "log_limiter",
+            "metrics",
+            "protocol",
+            "config",
+            "runtime",
+            "partition",
+            "cluster",
+            "store",
+        ],
+    ),
     (
         "broker",
         &["types", "limits", "metrics", "protocol", "config", "runtime", "partition", "cluster", "store", "shard"],
@@ -42,6 +57,7 @@ const ARROWS: &[(&str, &[&str])] = &[
         &[
             "types",
             "limits",
+            "log_limiter",
             "metrics",
             "protocol",
             "config",

@@ -75,17 +75,9 @@ pub(super) fn take_in<R: Runtime>(shard: &Rc<Shard<R>>, published: &crate::shard
 
 /// Blocks cannot leave their core, so the records are copied.
 fn to_cross<R: Runtime>(outcome: ReadOutcome<RecordSlice<R>>) -> ReadOutcome<Bytes> {
-    let mut copy = Vec::with_capacity(outcome.records.iter().map(RecordSlice::<R>::len).sum());
-    for slice in &outcome.records {
-        copy.extend_from_slice(slice.as_slice());
-    }
-    ReadOutcome {
-        error: outcome.error,
-        high_watermark: outcome.high_watermark,
-        last_stable_offset: outcome.last_stable_offset,
-        log_start_offset: outcome.log_start_offset,
-        diverging: outcome.diverging,
-        records: if copy.is_empty() { Vec::new() } else { vec![Bytes::from(copy)] },
-        bytes: outcome.bytes,
-    }
+    outcome.map_records(|records| {
+        let mut copy = Vec::with_capacity(records.iter().map(RecordSlice::<R>::len).sum());
+        records.iter().for_each(|slice| copy.extend_from_slice(slice.as_slice()));
+        if copy.is_empty() { Vec::new() } else { vec![Bytes::from(copy)] }
+    })
 }

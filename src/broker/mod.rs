@@ -290,15 +290,7 @@ fn leader(image: &MetadataImage, topic: TopicId, partition: i32) -> Option<NodeI
 
 /// Records that crossed are bytes of their own here.
 fn at_home<B>(outcome: ReadOutcome<bytes::Bytes>) -> ReadOutcome<Slice<B>> {
-    ReadOutcome {
-        error: outcome.error,
-        high_watermark: outcome.high_watermark,
-        last_stable_offset: outcome.last_stable_offset,
-        log_start_offset: outcome.log_start_offset,
-        diverging: outcome.diverging,
-        records: outcome.records.into_iter().map(Slice::Bytes).collect(),
-        bytes: outcome.bytes,
-    }
+    outcome.map_records(|records| records.into_iter().map(Slice::Bytes).collect())
 }
 
 fn place<T>(outcomes: &mut [Option<T>], places: Vec<usize>, values: Vec<T>) {

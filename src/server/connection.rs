@@ -15,7 +15,6 @@ use std::task::{Context, Poll};
 
 use super::Server;
 use super::byte_budget::{Claim, Grant};
-use super::log_limiter::LogLimiter;
 use super::receive::{BadLength, ReceiveBuffer};
 use super::registry::{Order, Watch};
 use super::send::Outgoing;
@@ -24,6 +23,7 @@ use crate::limits::{
     RECEIVE_CONTENDED_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX, SEND_BYTES_EAGER, SEND_PIECES_MAX, TURN_BYTES_MAX,
     TURN_REQUESTS_MAX,
 };
+use crate::log_limiter::LogLimiter;
 use crate::runtime::{Network, Runtime, Socket};
 use crate::types::MonotonicUs;
 

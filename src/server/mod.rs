@@ -15,7 +15,6 @@ pub mod data_directory;
 mod frame_memory;
 mod http;
 mod listener;
-mod log_limiter;
 mod receive;
 mod registry;
 mod send;
@@ -41,7 +40,6 @@ use crate::runtime::Network;
 pub use byte_budget::{ByteBudget, Claim, Grant};
 pub use http::serve_http;
 pub use listener::{BindError, bind, check_free};
-pub use log_limiter::LogLimiter;
 pub use shutdown::{Shutdown, ShutdownRequested, watch_signals};
 
 use connection::Endings;

@@ -81,7 +81,7 @@ impl<R: Runtime> Shard<R> {
             ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             ReadError::UnknownLog { .. } => ErrorCode::UnknownTopicOrPartition,
             ReadError::Damaged { .. } | ReadError::Io { .. } => {
-                tracing::error!("shard {}: {}-{}: {error}", self.id, partition.name(), partition.index);
+                self.log_read_failure(&partition, &error);
                 ErrorCode::KafkaStorageError
             }
         })?;
@@ -105,11 +105,25 @@ impl<R: Runtime> Shard<R> {
             self.partition(*topic, *index)
                 .is_none_or(|partition| partition.state().offsets.high_watermark().value() > *offset)
         });
-        if has_news && part.needed_bytes <= 1 {
+        // However much is missing: the sender reads again and knows better.
+        if has_news {
             return;
         }
         let keys: Vec<(TopicId, i32)> = part.partitions.iter().map(|(topic, index, _)| (*topic, *index)).collect();
         self.watch(part.needed_bytes, deadline, &keys).satisfied().await;
+    }
+}
+
+impl<R: Runtime> Shard<R> {
+    /// Tells of a failed read, at most once a second: a consumer asks again and again.
+    pub(super) fn log_read_failure(&self, partition: &Partition, error: &ReadError) {
+        if let Some(kept_back) = self.read_failures.allow(self.runtime.now()) {
+            let (topic, index) = (partition.topic, partition.index);
+            tracing::error!(
+                "shard {}: partition {index} of topic {topic}: {error} ({kept_back} like it kept back)",
+                self.id
+            );
+        }
     }
 }
 

@@ -150,6 +150,19 @@ pub struct ReadOutcome<S> {
 }
 
 impl<S> ReadOutcome<S> {
+    /// The same outcome with its records in another form.
+    pub fn map_records<T>(self, map: impl FnOnce(Vec<S>) -> Vec<T>) -> ReadOutcome<T> {
+        ReadOutcome {
+            error: self.error,
+            high_watermark: self.high_watermark,
+            last_stable_offset: self.last_stable_offset,
+            log_start_offset: self.log_start_offset,
+            diverging: self.diverging,
+            records: map(self.records),
+            bytes: self.bytes,
+        }
+    }
+
     /// A partition that could not be read.
     pub fn failed(error: ErrorCode) -> ReadOutcome<S> {
         ReadOutcome {

@@ -29,6 +29,7 @@ use crate::cluster::image::MetadataImage;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::TICK_MS;
+use crate::log_limiter::LogLimiter;
 use crate::metrics::ShardMetrics;
 use crate::protocol::compression::Scratch;
 use crate::runtime::Runtime;
@@ -80,6 +81,7 @@ pub struct Shard<R: Runtime> {
     levels: Levels<Mark>,
     purgatory: Rc<Purgatory>,
     scratch: RefCell<Scratch>,
+    read_failures: LogLimiter,
     stopping: Cell<bool>,
     measured: Cell<Measured>,
 }
@@ -118,6 +120,7 @@ impl<R: Runtime> Shard<R> {
             levels,
             purgatory: Rc::default(),
             scratch: RefCell::new(Scratch::new()),
+            read_failures: LogLimiter::default(),
             stopping: Cell::new(false),
             measured: Cell::default(),
         });

@@ -64,7 +64,9 @@ impl<R: Runtime> Shard<R> {
                 self.log_end_visible(&partition).await?;
                 let batch = self.store.batch_with_timestamp_max(partition.log).await;
                 check_served(&partition)?;
-                self.look_up(batch, |batch, scratch| lookup::record_with_max_timestamp(batch, scratch).map(Some))?
+                self.look_up(&partition, batch, |batch, scratch| {
+                    lookup::record_with_max_timestamp(batch, scratch).map(Some)
+                })?
             }
             timestamp if timestamp >= 0 => {
                 self.log_end_visible(&partition).await?;
@@ -72,7 +74,7 @@ impl<R: Runtime> Shard<R> {
                 let timestamp = TimestampMs::new(timestamp);
                 let batch = self.store.batch_at_timestamp(partition.log, timestamp).await;
                 check_served(&partition)?;
-                self.look_up(batch, |batch, scratch| {
+                self.look_up(&partition, batch, |batch, scratch| {
                     lookup::first_record_at_or_after(batch, log_start, timestamp, scratch)
                 })?
             }
@@ -93,11 +95,12 @@ impl<R: Runtime> Shard<R> {
     /// `validation = header`.
     fn look_up(
         &self,
+        partition: &Partition,
         batch: Result<Option<Vec<u8>>, ReadError>,
         find: impl FnOnce(&BatchView<'_>, &mut Scratch) -> Result<Option<(Offset, TimestampMs)>, RecordsError>,
     ) -> Result<Option<(Offset, TimestampMs)>, ErrorCode> {
         let found = batch.map_err(|error| {
-            tracing::error!("shard {}: lookup by time: {error}", self.id);
+            self.log_read_failure(partition, &error);
             ErrorCode::KafkaStorageError
         })?;
         let Some(bytes) = found else { return Ok(None) };

@@ -6,12 +6,13 @@ use super::levels::WaitError;
 use super::message::{ProduceOutcome, ProducePart, ProducePartition};
 use super::partition::Partition;
 use super::{Mark, Shard};
+use crate::partition::PartitionState;
 use crate::partition::producer_state::ProducerCheck;
 use crate::partition::validate::{InvalidBatch, ValidBatch, validate};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{BatchHeader, stamp};
 use crate::runtime::Runtime;
-use crate::store::{Batch, StorageError};
+use crate::store::{BATCH_HEADER_BYTES, Batch, StorageError};
 use crate::types::{Durability, LogPosition, MonotonicUs, Offset, TimestampMs};
 
 /// A produce request after its batches were appended: what to answer, and what to wait for first.
@@ -139,25 +140,10 @@ impl<R: Runtime> Shard<R> {
         let mut header = *header;
         let mut state = partition.state_mut();
         let base_offset = state.offsets.log_end();
-        let leader_epoch = partition.leader_epoch();
-        stamp(&mut header, base_offset, leader_epoch);
+        stamp(&mut header, base_offset, partition.leader_epoch());
         let record_count = u32::try_from(parsed.record_count).expect("the batch builder counts from one");
-        let entry = Batch {
-            header: &header,
-            records,
-            base_offset,
-            last_offset: base_offset.advance(record_count - 1),
-            timestamp_max: parsed.max_timestamp,
-        };
-        let durability = partition.durability();
-        let position = self.store.append(partition.log, entry, durability)?;
-        partition.on_append(position);
-        state.append(&header);
-        let log_end = state.offsets.log_end();
-        drop(state);
-        let bytes = u32::try_from(batch.len()).expect("a batch is below BATCH_BYTES_MAX");
-        self.levels.mark(durability, position, Mark { partition: Rc::clone(partition), log_end, bytes });
-        Ok(position)
+        let entry = entry(&header, records, base_offset, record_count, parsed.max_timestamp);
+        self.append_entry(partition, &mut state, entry, partition.durability())
     }
 
     fn append(
@@ -187,30 +173,47 @@ impl<R: Runtime> Shard<R> {
             }
         }
         let base_offset = state.offsets.log_end();
-        let last_offset = base_offset.advance(batch.record_count - 1);
-        let leader_epoch = partition.leader_epoch();
-        batch.stamp(base_offset, leader_epoch);
-        let entry = Batch {
-            header: &batch.header,
-            records: batch.records,
-            base_offset,
-            last_offset,
-            timestamp_max: batch.timestamp_max,
-        };
-        let position = self.store.append(partition.log, entry, durability).map_err(storage_failure)?;
+        batch.stamp(base_offset, partition.leader_epoch());
+        let entry = entry(&batch.header, batch.records, base_offset, batch.record_count, batch.timestamp_max);
+        let position = self.append_entry(partition, &mut state, entry, durability).map_err(storage_failure)?;
+        let bytes = batch.bytes();
+        self.metrics.produce_batches.add(1);
+        self.metrics.produce_records.add(u64::from(batch.record_count));
+        self.metrics.produce_bytes.add(u64::try_from(bytes).expect("a size fits 64 bits"));
+        Ok(Appended { base_offset, log_append_time: batch.log_append_time, log_start, position })
+    }
+
+    /// The one way into the log: copies a stamped batch, notes it in the partition's state, and leaves the mark that moves
+    /// the high watermark when the batch is at its level.
+    fn append_entry(
+        &self,
+        partition: &Rc<Partition>,
+        state: &mut PartitionState,
+        entry: Batch<'_>,
+        durability: Durability,
+    ) -> Result<LogPosition, StorageError> {
+        let position = self.store.append(partition.log, entry, durability)?;
         partition.on_append(position);
-        state.append(&batch.header);
+        state.append(entry.header);
         let log_end = state.offsets.log_end();
         #[cfg(corelane_defect = "high_watermark_at_append")]
         state.offsets.advance_high_watermark(log_end);
-        let bytes = u32::try_from(batch.bytes()).expect("a batch is below BATCH_BYTES_MAX");
-        drop(state);
+        let bytes = entry.header.len() + entry.records.len();
+        let bytes = u32::try_from(bytes).expect("a batch is below BATCH_BYTES_MAX");
         self.levels.mark(durability, position, Mark { partition: Rc::clone(partition), log_end, bytes });
-        self.metrics.produce_batches.add(1);
-        self.metrics.produce_records.add(u64::from(batch.record_count));
-        self.metrics.produce_bytes.add(u64::from(bytes));
-        Ok(Appended { base_offset, log_append_time: batch.log_append_time, log_start, position })
+        Ok(position)
     }
+}
+
+fn entry<'a>(
+    header: &'a [u8; BATCH_HEADER_BYTES],
+    records: &'a [u8],
+    base_offset: Offset,
+    record_count: u32,
+    timestamp_max: TimestampMs,
+) -> Batch<'a> {
+    let last_offset = base_offset.advance(record_count - 1);
+    Batch { header, records, base_offset, last_offset, timestamp_max }
 }
 
 fn refused(invalid: InvalidBatch) -> ProduceOutcome {
