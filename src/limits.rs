@@ -415,3 +415,9 @@ pub const AUTO_CREATE_NAMES_MAX: usize = 10_000;
 /// configuration of every topic: about 60 MB. Kafka allows as many records.
 pub const NEW_PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 const _: () = assert!(NEW_PARTITIONS_PER_REQUEST_MAX <= PARTITIONS_MAX);
+
+/// Address space that blocks of the log are cut from at a time, in bytes.
+pub const BLOCK_REGION_BYTES: usize = 64 * 1024 * 1024;
+/// Fresh blocks that are kept ready while the tail of some shard grows: 32 MiB, some ten milliseconds of a shard at full
+/// speed, in which the thread that prepares gets its turn.
+pub const BLOCKS_READY: usize = 32;

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use corelane::runtime::block_memory::BlockMemory;
+
+#[global_allocator]
+static ALLOCATOR: BlockMemory = BlockMemory;
+
 fn main() -> ExitCode {
     corelane::cli::run()
 }

@@ -8,6 +8,7 @@
 //! change until the write completes; a completed write is durable only after a flush that began after it has ended.
 
 pub mod block;
+pub mod block_memory;
 pub mod glommio;
 pub mod signals;
 

@@ -33,11 +33,11 @@ use crate::limits::{
     IO_MEMORY_BYTES, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN, SHARDS_DEFAULT_MAX, SHARDS_MAX, STOP_POLL_MS,
 };
 use crate::metrics::{self, ShardMetrics};
-use crate::runtime::Network;
 use crate::runtime::glommio::{
     self as machine, Cores, ShardPlan, abort_on_panic, device_bytes, machine_memory_bytes, polled_devices,
     raise_file_limit, run_shards,
 };
+use crate::runtime::{Network, block_memory};
 use crate::shard::Shard;
 use crate::shard::mesh::Lane;
 use crate::shard::recovery::Recovered;
@@ -227,6 +227,7 @@ pub fn run(options: ServeOptions) -> Result<(), StartError> {
         options,
     });
     let plan = ShardPlan { count: shard_count, cpus: cores.cpus, io_memory_bytes: IO_MEMORY_BYTES };
+    block_memory::start_preparing();
     let outcomes = run_shards(&plan, move |shard, runtime| shard_main(shard, runtime, Arc::clone(&process)))?;
     // The error that is somebody's own comes before those that followed from it.
     let mut errors: Vec<StartError> = outcomes.into_iter().filter_map(Result::err).collect();
