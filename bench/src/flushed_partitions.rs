@@ -17,6 +17,8 @@ use crate::server::{BrokerArguments, Server, metric, raise_locked_memory};
 
 /// Partitions of one topic at most.
 const TOPIC_PARTITIONS: i32 = 1000;
+/// Time for all connections to be ready.
+const START_DELAY: Duration = Duration::from_millis(50);
 
 /// Options of `flushed-partitions`.
 #[derive(Args)]
@@ -114,15 +116,22 @@ fn measure(arguments: &Arguments, side: &Side) -> Result<Sample, Box<dyn Error>>
     let connections = usize::try_from(arguments.connections)?;
     let interval = Duration::from_secs(1) * arguments.connections / arguments.rate;
     let count = arguments.rate * arguments.seconds / arguments.connections;
+    // Each connection has its own share of the partitions.
+    let shares: Vec<Vec<Vec<u8>>> = (0..connections)
+        .map(|connection| {
+            side.frames.iter().skip(connection % side.frames.len()).step_by(connections).cloned().collect()
+        })
+        .collect();
     let (began, cpu) = (Instant::now(), side.server.cpu()?);
     let flushes = metric(side.broker.http(), "corelane_flush_seconds_count")?;
-    let loops: Result<Vec<OpenLoop>, _> = (0..connections)
-        .map(|connection| {
-            // Each connection has its own share of the partitions.
-            let frames =
-                side.frames.iter().skip(connection % side.frames.len()).step_by(connections).cloned().collect();
-            let cpu = Some(side.broker.load_cpu);
-            OpenLoop::start(side.broker.address(), frames, interval, count, count / 10, cpu)
+    // Requests are due at even distances over all connections. Were each connection's time to start its own, what it does
+    // before would decide how many requests come together, and so how many share a flush.
+    let first = began + START_DELAY;
+    let loops: Result<Vec<OpenLoop>, _> = (0..arguments.connections)
+        .zip(shares)
+        .map(|(connection, frames)| {
+            let due = first + interval * connection / arguments.connections;
+            OpenLoop::start(side.broker.address(), frames, due, interval, count, count / 10, Some(side.broker.load_cpu))
         })
         .collect();
     let mut latency = latencies();

@@ -180,11 +180,12 @@ pub(crate) struct OpenLoop {
 }
 
 impl OpenLoop {
-    /// Sends `count` of `frames`, in turn; latencies count from the moment a request was due, the first `warm_up` of
-    /// them not at all.
+    /// Sends `count` of `frames`, in turn, the first at `began`; latencies count from the moment a request was due, the
+    /// first `warm_up` of them not at all.
     pub(crate) fn start(
         address: SocketAddr,
         frames: Vec<Vec<u8>>,
+        began: Instant,
         interval: Duration,
         count: u32,
         warm_up: u32,
@@ -194,7 +195,6 @@ impl OpenLoop {
         socket.set_nodelay(true)?;
         let mut answers = socket.try_clone()?;
         answers.set_read_timeout(Some(Duration::from_secs(30)))?;
-        let began = Instant::now() + Duration::from_millis(50);
         let writer = move || -> Result<(), String> {
             pin(cpu);
             for (index, frame) in (0..count).zip(frames.iter().cycle()) {

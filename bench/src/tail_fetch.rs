@@ -1,13 +1,20 @@
-//! `tail-fetch`: consumers read what a producer just wrote, beside a server that sends the same bytes from one buffer.
+//! `tail-fetch`: consumers read what is in memory, beside a server that sends the same bytes from one buffer.
 //!
-//! The producer writes at a fixed rate. Its cost to the broker is measured first without consumers and subtracted; with
-//! many consumers it is the smaller part. The floor (`floor-send`, on glommio) answers as many requests per second with
-//! as many bytes each as the broker did. Cold reads are shown: there should be none.
+//! Two measurements. *Full speed*: what was written before is read over and over, each consumer asking again at once; the
+//! floor (`floor-send`, on glommio) is asked for answers of the same size in the same way: from one buffer, which then
+//! is in the processor's cache, and once more from as much memory as the broker reads, which is not. *Live*: consumers follow a
+//! producer that writes at a fixed rate, whose cost to the broker is measured first without consumers and subtracted; the
+//! floor answers as many requests per second. There the kernel's wake-ups of the clients weigh as much as the bytes, and
+//! they differ: all consumers wait for the same batch, while the floor's readers come when their time is due.
+//!
+//! Cold reads are shown: there should be none.
 
+use std::cell::Cell;
 use std::error::Error;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,8 +41,16 @@ use crate::server::{BrokerArguments, Server, metric, raise_locked_memory};
 const FETCH_VERSION: i16 = 12;
 /// Bytes of a fetch answer at most, headers aside, so that all answers are of one order.
 const ANSWER_BYTES_MAX: i32 = 1024 * 1024;
-/// Bytes of the floor's one buffer.
+/// Bytes written before they are read at full speed: well within the tail of a shard with its default memory.
+const REREAD_BYTES: usize = 128 * 1024 * 1024;
+/// An answer with fewer bytes has reached the end.
+const REREAD_SHORT_BYTES: u64 = 512 * 1024;
+/// Set in a request to the floor: the answer comes from the next bytes of all its memory, not from its beginning.
+const SPREAD: u32 = 1 << 31;
+/// Bytes of one answer of the floor at most.
 const SEND_BYTES_MAX: usize = 2 * 1024 * 1024;
+/// What a consumer that follows a producer waits for.
+const LIVE_BYTES_MIN: i32 = 512 * 1024;
 const TOPIC: &str = "tail";
 
 /// Options of `tail-fetch`.
@@ -61,9 +76,9 @@ pub(crate) struct Arguments {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 4)]
     seconds: u32,
-    /// Write a profile of the broker with consumers in the last round, with `perf record`
+    /// Write profiles of the last rounds to FILE.live, FILE.full-speed and so on, with `perf record`
     #[arg(long, value_name = "FILE")]
-    perf: Option<std::path::PathBuf>,
+    perf: Option<PathBuf>,
 }
 
 /// Options of `floor-send`.
@@ -101,20 +116,114 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     floor.arg("--cpu").arg(broker.server_cpu.to_string());
     let floor = Server::start(floor, Some(broker.server_cpu))?;
     println!(
-        "{} consumers of {} partitions, {} requests/s of a {} byte batch each, acks=1, written, 1 shard, {} rounds of {} s",
-        arguments.consumers,
-        arguments.partitions,
-        arguments.rate,
-        arguments.batch_bytes,
-        arguments.rounds,
-        arguments.seconds
+        "{} consumers of {} partitions, batches of {} bytes, 1 shard, {} rounds of {} s",
+        arguments.consumers, arguments.partitions, arguments.batch_bytes, arguments.rounds, arguments.seconds
     );
+    full_speed(arguments, &server, &floor, floor_broker.address())?;
+    live(arguments, &server, &floor, floor_broker.address())
+}
+
+/// Reads the same bytes again and again, which costs the broker nothing but fetches.
+fn full_speed(
+    arguments: &Arguments,
+    server: &Server,
+    floor: &Server,
+    floor_address: SocketAddr,
+) -> Result<(), Box<dyn Error>> {
+    let broker = &arguments.broker;
+    let request_bytes = usize::try_from(arguments.partitions)? * arguments.batch_bytes;
+    let count = u32::try_from(REREAD_BYTES / request_bytes)?.max(1);
+    let began = Instant::now() + Duration::from_millis(50);
+    let frames = vec![produced_frame(arguments)];
+    let interval = Duration::from_millis(5);
+    OpenLoop::start(broker.address(), frames, began, interval, count, 0, Some(broker.load_cpu))?.finish()?;
+    println!("full speed");
+    let (mut costs, mut hot, mut spread) = (Vec::new(), Vec::new(), Vec::new());
+    let misses = || metric(broker.http(), "corelane_cache_misses_total");
+    let before = misses()?;
+    for round in 1..=arguments.rounds {
+        let is_last = round == arguments.rounds;
+        let readers = (0..arguments.consumers)
+            .map(|_| Reading::again(broker.address(), Some(broker.load_cpu), arguments.partitions))
+            .collect::<Result<Vec<_>, _>>()?;
+        let fetched = measure_readers(arguments, server, readers, is_last.then_some("full-speed"))?;
+        let bytes = u32::try_from(fetched.bytes / fetched.answers.max(1))?;
+        let of_floor = |request: u32, name: &'static str| -> Result<f64, Box<dyn Error>> {
+            let readers = (0..arguments.consumers)
+                .map(|_| Reading::of_floor(floor_address, Some(broker.load_cpu), request, Duration::ZERO))
+                .collect::<Result<Vec<_>, _>>()?;
+            let sent = measure_readers(arguments, floor, readers, is_last.then_some(name))?;
+            Ok(ns_per_kib(sent.cpu, sent.bytes))
+        };
+        costs.push(ns_per_kib(fetched.cpu, fetched.bytes));
+        hot.push(of_floor(bytes, "full-speed-floor")?);
+        spread.push(of_floor(bytes | SPREAD, "full-speed-floor-spread")?);
+        println!(
+            "round {round} fetched {:>5.0} MB/s in answers of {:.0} KiB: {:>5.1} ns CPU/KiB; floor {:>5.1}, from {} MiB {:>5.1}",
+            mb_per_second(fetched.bytes, fetched.time),
+            f64::from(bytes) / 1024.0,
+            costs[round - 1],
+            hot[round - 1],
+            REREAD_BYTES >> 20,
+            spread[round - 1]
+        );
+    }
+    let ratio = |floor: &[f64]| median(costs.iter().zip(floor).map(|(cost, floor)| cost / floor));
+    println!(
+        "medians: {:.1} ns CPU/KiB; {:.2} x the floor from one buffer, {:.2} x from {} MiB; reads that went to the disk: {:.0}",
+        median(costs.iter().copied()),
+        ratio(&hot),
+        ratio(&spread),
+        REREAD_BYTES >> 20,
+        misses()? - before
+    );
+    Ok(())
+}
+
+/// Measures readers from a second after they began until they are stopped.
+fn measure_readers(
+    arguments: &Arguments,
+    server: &Server,
+    readers: Vec<Reading>,
+    profile: Option<&str>,
+) -> Result<Sample, Box<dyn Error>> {
+    std::thread::sleep(Duration::from_secs(1));
+    let perf = match (&arguments.perf, profile) {
+        (Some(file), Some(name)) => {
+            Some(server.profile(&PathBuf::from(format!("{}.{name}", file.display())), arguments.seconds)?)
+        }
+        _ => None,
+    };
+    let sample = measure(server, &readers, arguments.seconds)?;
+    for reader in readers {
+        reader.stop()?;
+    }
+    if let Some(mut perf) = perf {
+        perf.wait()?;
+    }
+    Ok(sample)
+}
+
+/// A request of the producer: a batch to each partition.
+fn produced_frame(arguments: &Arguments) -> Vec<u8> {
+    let partitions: Vec<i32> = (0..arguments.partitions).collect();
+    produce_frame(TOPIC, &partitions, &batch(arguments.batch_bytes, 1024), 1)
+}
+
+/// Follows a producer.
+fn live(
+    arguments: &Arguments,
+    server: &Server,
+    floor: &Server,
+    floor_address: SocketAddr,
+) -> Result<(), Box<dyn Error>> {
+    println!("live, {} requests/s of a batch to each partition, acks=1, written", arguments.rate);
     let (mut ratios, mut costs, mut floors) = (Vec::new(), Vec::new(), Vec::new());
     let mut misses = 0.0;
     for round in 1..=arguments.rounds {
-        let alone = produce(arguments, &server, None)?;
-        let fetched = produce(arguments, &server, Some(round == arguments.rounds))?;
-        let sent = send(arguments, &floor, floor_broker.address(), &fetched)?;
+        let alone = produce(arguments, server, None)?;
+        let fetched = produce(arguments, server, Some(round == arguments.rounds))?;
+        let sent = send(arguments, floor, floor_address, &fetched, round == arguments.rounds)?;
         // Both ran for nearly the same time at the same rate.
         let produce_cpu = alone.cpu.mul_f64(fetched.time.as_secs_f64() / alone.time.as_secs_f64());
         let cost = ns_per_kib(fetched.cpu.saturating_sub(produce_cpu), fetched.bytes);
@@ -144,11 +253,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 /// Produces for a while, with consumers or without.
 fn produce(arguments: &Arguments, server: &Server, consume: Option<bool>) -> Result<Sample, Box<dyn Error>> {
     let broker = &arguments.broker;
-    let partitions: Vec<i32> = (0..arguments.partitions).collect();
-    let frame = produce_frame(TOPIC, &partitions, &batch(arguments.batch_bytes, 1024), 1);
+    let frame = produced_frame(arguments);
     let interval = Duration::from_secs(1) / arguments.rate;
     let count = arguments.rate * (arguments.seconds + 2);
-    let load = OpenLoop::start(broker.address(), vec![frame], interval, count, 0, Some(broker.load_cpu))?;
+    let began = Instant::now() + Duration::from_millis(50);
+    let load = OpenLoop::start(broker.address(), vec![frame], began, interval, count, 0, Some(broker.load_cpu))?;
     let consumers = match consume {
         None => Vec::new(),
         Some(_) => (0..arguments.consumers)
@@ -157,7 +266,9 @@ fn produce(arguments: &Arguments, server: &Server, consume: Option<bool>) -> Res
     };
     std::thread::sleep(Duration::from_secs(1));
     let perf = match (&arguments.perf, consume) {
-        (Some(file), Some(true)) => Some(server.profile(file, arguments.seconds)?),
+        (Some(file), Some(true)) => {
+            Some(server.profile(&PathBuf::from(format!("{}.live", file.display())), arguments.seconds)?)
+        }
         _ => None,
     };
     let misses = || metric(broker.http(), "corelane_cache_misses_total");
@@ -175,19 +286,20 @@ fn produce(arguments: &Arguments, server: &Server, consume: Option<bool>) -> Res
 }
 
 /// Asks the floor for as many bytes as the consumers got.
-fn send(arguments: &Arguments, floor: &Server, address: SocketAddr, like: &Sample) -> Result<Sample, Box<dyn Error>> {
+fn send(
+    arguments: &Arguments,
+    floor: &Server,
+    address: SocketAddr,
+    like: &Sample,
+    is_last: bool,
+) -> Result<Sample, Box<dyn Error>> {
     let bytes = u32::try_from(like.bytes / like.answers.max(1))?;
     let interval = like.time.mul_f64(f64::from(arguments.consumers) / float(like.answers.max(1)));
     let cpu = Some(arguments.broker.load_cpu);
     let readers = (0..arguments.consumers)
         .map(|_| Reading::of_floor(address, cpu, bytes, interval))
         .collect::<Result<Vec<_>, _>>()?;
-    std::thread::sleep(Duration::from_secs(1));
-    let sample = measure(floor, &readers, arguments.seconds)?;
-    for reader in readers {
-        reader.stop()?;
-    }
-    Ok(sample)
+    measure_readers(arguments, floor, readers, is_last.then_some("live-floor"))
 }
 
 fn measure(server: &Server, readers: &[Reading], seconds: u32) -> Result<Sample, Box<dyn Error>> {
@@ -218,27 +330,37 @@ impl Reading {
         let mut offsets: Vec<Option<i64>> = vec![None; usize::try_from(partitions).unwrap_or(0)];
         let mut frame = Vec::new();
         Reading::spawn(address, cpu, move |socket| {
-            socket.write_all(&fetch_frame(&offsets)).map_err(|error| error.to_string())?;
+            socket.write_all(&fetch_frame(&offsets, LIVE_BYTES_MIN)).map_err(|error| error.to_string())?;
             read_frame(socket, &mut frame).map_err(|error| error.to_string())?;
             follow(&frame, &mut offsets).map_err(|error| error.to_string())
         })
     }
 
-    /// Asks for `answer_bytes` every `interval`.
-    fn of_floor(
-        address: SocketAddr,
-        cpu: Option<usize>,
-        answer_bytes: u32,
-        interval: Duration,
-    ) -> std::io::Result<Reading> {
+    /// Consumes all partitions from their beginnings to their ends, again and again.
+    fn again(address: SocketAddr, cpu: Option<usize>, partitions: i32) -> std::io::Result<Reading> {
+        let mut offsets: Vec<Option<i64>> = vec![Some(0); usize::try_from(partitions).unwrap_or(0)];
+        let mut frame = Vec::new();
+        Reading::spawn(address, cpu, move |socket| {
+            socket.write_all(&fetch_frame(&offsets, 0)).map_err(|error| error.to_string())?;
+            read_frame(socket, &mut frame).map_err(|error| error.to_string())?;
+            let bytes = follow(&frame, &mut offsets).map_err(|error| error.to_string())?;
+            if bytes < REREAD_SHORT_BYTES {
+                offsets.fill(Some(0));
+            }
+            Ok(bytes)
+        })
+    }
+
+    /// Asks every `interval` for so many bytes, with or without `SPREAD`.
+    fn of_floor(address: SocketAddr, cpu: Option<usize>, request: u32, interval: Duration) -> std::io::Result<Reading> {
         let mut frame = Vec::new();
         let mut due = Instant::now();
         Reading::spawn(address, cpu, move |socket| {
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
             due += interval;
-            socket.write_all(&answer_bytes.to_be_bytes()).map_err(|error| error.to_string())?;
+            socket.write_all(&request.to_be_bytes()).map_err(|error| error.to_string())?;
             read_frame(socket, &mut frame).map_err(|error| error.to_string())?;
-            Ok(u64::from(answer_bytes))
+            Ok(u64::from(request & !SPREAD))
         })
     }
 
@@ -280,7 +402,7 @@ impl Reading {
 }
 
 /// A fetch of all partitions from where the consumer is; one that does not know yet asks for as little as it can get.
-fn fetch_frame(offsets: &[Option<i64>]) -> Vec<u8> {
+fn fetch_frame(offsets: &[Option<i64>], min_bytes: i32) -> Vec<u8> {
     let partition = |(index, offset): (i32, &Option<i64>)| FetchPartition {
         partition: index,
         fetch_offset: offset.unwrap_or(0),
@@ -291,7 +413,7 @@ fn fetch_frame(offsets: &[Option<i64>]) -> Vec<u8> {
     let knows = offsets.iter().all(Option::is_some);
     let request = FetchRequest {
         max_wait_ms: 500,
-        min_bytes: if knows { 512 * 1024 } else { 0 },
+        min_bytes: if knows { min_bytes } else { 0 },
         max_bytes: if knows { ANSWER_BYTES_MAX } else { 1 },
         topics: vec![FetchTopic {
             topic: TOPIC.into(),
@@ -341,17 +463,18 @@ pub(crate) fn run_floor(arguments: &FloorArguments) -> Result<(), Box<dyn Error>
         .make()?;
     executor.run(async {
         let listener = TcpListener::bind(arguments.listen)?;
-        let buffer = Rc::new(vec![0x5a; SEND_BYTES_MAX]);
+        let buffer = Rc::new(vec![0x5a; REREAD_BYTES]);
+        let next = Rc::new(Cell::new(0));
         let mut out = std::io::stdout();
         writeln!(out, "ready {}", arguments.listen)?;
         out.flush()?;
         loop {
             let socket = listener.accept().await?;
             socket.set_nodelay(true)?;
-            let buffer = Rc::clone(&buffer);
+            let (buffer, next) = (Rc::clone(&buffer), Rc::clone(&next));
             glommio::spawn_local(async move {
                 // A reader that stops hangs up within an answer.
-                match answer_all(socket, &buffer).await {
+                match answer_all(socket, &buffer, &next).await {
                     Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
                         eprintln!("corelane-bench: floor-send: {error}");
                     }
@@ -363,7 +486,7 @@ pub(crate) fn run_floor(arguments: &FloorArguments) -> Result<(), Box<dyn Error>
     })
 }
 
-async fn answer_all(mut socket: GlommioStream, buffer: &[u8]) -> std::io::Result<()> {
+async fn answer_all(mut socket: GlommioStream, buffer: &[u8], next: &Cell<usize>) -> std::io::Result<()> {
     loop {
         let mut request = [0; 4];
         let mut filled = 0;
@@ -373,8 +496,15 @@ async fn answer_all(mut socket: GlommioStream, buffer: &[u8]) -> std::io::Result
                 count => filled += count,
             }
         }
-        let bytes = usize::try_from(u32::from_be_bytes(request)).map_err(std::io::Error::other)?;
-        let Some(body) = buffer.get(..bytes) else { return Err(std::io::Error::other("too much is asked for")) };
+        let wanted = u32::from_be_bytes(request);
+        let bytes = usize::try_from(wanted & !SPREAD).map_err(std::io::Error::other)?;
+        if bytes > SEND_BYTES_MAX {
+            return Err(std::io::Error::other("too much is asked for"));
+        }
+        let start = if wanted & SPREAD == 0 { 0 } else { next.get() };
+        next.set((start + bytes) % (buffer.len() - SEND_BYTES_MAX));
+        let body = &buffer[start..start + bytes];
+        let request = (wanted & !SPREAD).to_be_bytes();
         let mut sent = 0;
         while sent < 4 + bytes {
             let pieces = [IoSlice::new(&request[sent.min(4)..]), IoSlice::new(&body[sent.saturating_sub(4)..])];
