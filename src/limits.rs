@@ -325,6 +325,9 @@ const _: () = assert!(5 * PARTITIONS_MAX <= ARRAY_ELEMENTS_PER_MESSAGE_MAX);
 /// A segment that was sealed makes a checkpoint due, but not sooner than this part of the interval after the last one:
 /// at full speed segments are sealed faster than checkpoints are worth.
 pub const CHECKPOINT_PAUSE_DIVISOR: u64 = 10;
+/// But after so many bytes at once, in whole segments: what a start after a crash reads again. A disk gives them back in half
+/// a second; a checkpoint of 10,000 partitions takes some 15 ms, a few percent of the time that a core takes to fill them.
+pub const CHECKPOINT_APPENDED_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// How often a shard publishes the numbers of its store, in milliseconds.
 pub const METRICS_INTERVAL_MS: u64 = 1000;

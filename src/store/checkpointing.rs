@@ -158,7 +158,8 @@ impl<R: Runtime> State<R> {
         let since_us = core.runtime.now().since_us(self.checkpointed_at);
         let pause_us = core.options.checkpoint_interval_ms * 1000 / CHECKPOINT_PAUSE_DIVISOR;
         let space = self.space_wanted && !self.dead().is_empty();
-        let due = self.checkpoint_wanted || space || (self.sealed > 0 && since_us >= pause_us);
+        let much = self.stats.appended_bytes - self.appended_at_checkpoint >= core.options.checkpoint_appended_bytes;
+        let due = self.checkpoint_wanted || space || (self.sealed > 0 && (much || since_us >= pause_us));
         due.then_some(true)
     }
 
@@ -173,6 +174,7 @@ impl<R: Runtime> State<R> {
             return Err(failure.clone());
         }
         (self.checkpoint_wanted, self.space_wanted, self.sealed) = (false, false, 0);
+        self.appended_at_checkpoint = self.stats.appended_bytes;
         let covered = self.writer.appended();
         let dead = self.dead();
         let named = self.segments.live.iter().filter(|(number, _)| !dead.contains(number));

@@ -86,6 +86,8 @@ pub(super) struct State<R: Runtime> {
     pub(super) space_wanted: bool,
     /// Segments sealed since the last checkpoint began.
     pub(super) sealed: u32,
+    /// Bytes appended when the last checkpoint began.
+    pub(super) appended_at_checkpoint: u64,
     /// When the last checkpoint ended.
     pub(super) checkpointed_at: MonotonicUs,
     pub(super) next_log: LogId,

@@ -196,6 +196,8 @@ pub struct StoreOptions {
     pub written_flush_interval_ms: u64,
     /// How often a checkpoint is written while the log moves, in milliseconds.
     pub checkpoint_interval_ms: u64,
+    /// After how many bytes one is written sooner, in whole segments: `limits::CHECKPOINT_APPENDED_BYTES`, smaller in tests.
+    pub checkpoint_appended_bytes: u64,
     /// Serve although bytes that were durable are gone: the log is cut where the damage begins.
     pub accept_loss: bool,
     /// Ignore checkpoints and footers and read every entry: the oracle of recovery, for tests.
@@ -214,6 +216,7 @@ impl StoreOptions {
             budget_bytes,
             written_flush_interval_ms: 50,
             checkpoint_interval_ms: 10_000,
+            checkpoint_appended_bytes: crate::limits::CHECKPOINT_APPENDED_BYTES,
             accept_loss: false,
             rebuild: false,
         }

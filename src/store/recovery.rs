@@ -747,6 +747,7 @@ impl<R: Runtime> Recovery<'_, R> {
             checkpoint_wanted: false,
             space_wanted: false,
             sealed: 0,
+            appended_at_checkpoint: 0,
             checkpointed_at: runtime.now(),
             next_log,
             incarnation,

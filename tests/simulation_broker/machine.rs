@@ -76,6 +76,7 @@ impl Plan {
             segment_bytes: self.segment_bytes,
             block_bytes: self.block_bytes,
             checkpoint_interval_ms: self.checkpoint_interval_ms,
+            checkpoint_appended_bytes: 4 * u64::from(self.segment_bytes),
             written_flush_interval_ms: self.written_flush_interval_ms,
             ..StoreOptions::new(shard, directory, self.memory_bytes, 1 << 40)
         }

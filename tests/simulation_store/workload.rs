@@ -79,6 +79,7 @@ impl Plan {
         options.segment_bytes = self.segment_bytes;
         options.block_bytes = self.block_bytes;
         options.checkpoint_interval_ms = self.checkpoint_interval_ms;
+        options.checkpoint_appended_bytes = 4 * u64::from(self.segment_bytes);
         options.written_flush_interval_ms = self.written_flush_interval_ms;
         options.rebuild = rebuild;
         options

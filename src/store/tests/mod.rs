@@ -29,6 +29,7 @@ fn options() -> StoreOptions {
         budget_bytes: 64 * u64::from(SEGMENT_BYTES),
         written_flush_interval_ms: 50,
         checkpoint_interval_ms: 100,
+        checkpoint_appended_bytes: 4 * u64::from(SEGMENT_BYTES),
         accept_loss: false,
         rebuild: false,
     }
@@ -203,4 +204,26 @@ fn batch_is_readable_at_once_and_after_a_clean_stop() {
             assert_eq!((partition.topic, partition.partition), (TopicId::new([7; 16]), PartitionIndex::new(2)));
         })
         .finished();
+}
+
+#[test]
+fn a_checkpoint_does_not_wait_for_its_interval_when_much_was_appended() {
+    let checkpoints = |appended_segments: u64| {
+        let mut simulation = Simulation::new(1);
+        simulation
+            .run(move |runtime| async move {
+                let options = StoreOptions { checkpoint_interval_ms: 1_000_000, ..options() };
+                let (store, _) = open(&runtime, options).await;
+                let (log, _) = store.create(TopicId::new([9; 16]), PartitionIndex::new(0)).unwrap();
+                for base in 0..i64::try_from(appended_segments * u64::from(SEGMENT_BYTES) / 3000).unwrap() {
+                    let bytes = batch_bytes(base, 1, 3000, 7);
+                    store.reserve(bytes.len()).await.unwrap();
+                    append(&store, log, &bytes, Durability::Written).unwrap();
+                }
+                runtime.sleep(Duration::from_millis(1000)).await;
+                store.stats().checkpoints
+            })
+            .finished()
+    };
+    assert_eq!((checkpoints(3), checkpoints(7)), (0, 1));
 }
