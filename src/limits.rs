@@ -417,6 +417,14 @@ pub const AUTO_CREATE_NAMES_MAX: usize = 10_000;
 /// Partitions that one CreateTopics may make. Bounds the batch of records that it becomes, and its answer, which tells every
 /// configuration of every topic: about 60 MB. Kafka allows as many records.
 pub const NEW_PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
+
+/// Partitions of one page of DescribeTopicPartitions. Kafka's default for `max.request.partition.size.limit`.
+pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
+
+/// Producers that one shard tells in one answer to DescribeProducers: about 4 MB. One partition may remember
+/// [`PRODUCERS_PER_PARTITION_MAX`], and a request may name every partition there is.
+pub const DESCRIBED_PRODUCERS_MAX: usize = 100_000;
+const _: () = assert!(DESCRIBED_PRODUCERS_MAX >= PRODUCERS_PER_PARTITION_MAX);
 const _: () = assert!(NEW_PARTITIONS_PER_REQUEST_MAX <= PARTITIONS_MAX);
 
 /// Address space that blocks of the log are cut from at a time, in bytes.

@@ -18,7 +18,9 @@ use std::rc::Rc;
 use super::Request;
 use super::reply::Reply;
 use crate::broker::Broker;
-use crate::cluster::image::{BROKER_RESOURCE, MetadataImage, TOPIC_RESOURCE};
+use crate::cluster::image::{
+    BROKER_LOGGER_RESOURCE, BROKER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE, MetadataImage, TOPIC_RESOURCE,
+};
 use crate::cluster::topic_name;
 use crate::config::broker::{BROKER_KEYS, BrokerKey};
 use crate::config::topic::{Dynamic, TOPIC_KEYS, TopicKey};
@@ -31,10 +33,6 @@ use crate::protocol::messages::describe_configs::{
 use crate::protocol::wire::Reader;
 use crate::runtime::Runtime;
 use crate::types::NodeId;
-
-const BROKER_LOGGER_RESOURCE: i8 = 8;
-const CLIENT_METRICS_RESOURCE: i8 = 16;
-const GROUP_RESOURCE: i8 = 32;
 
 /// Handles one request.
 pub(super) fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: &Request) -> Reply<R::Buffer> {

@@ -8,12 +8,21 @@ pub mod reply;
 
 mod api_versions;
 mod create_topics;
+mod delete_records;
 mod delete_topics;
+mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
+mod describe_log_dirs;
+mod describe_producers;
+mod describe_quorum;
+mod describe_topic_partitions;
+mod elect_leaders;
 mod fetch;
 mod init_producer_id;
+mod list_config_resources;
 mod list_offsets;
+mod list_partition_reassignments;
 mod metadata;
 mod offset_for_leader_epoch;
 mod operations;
@@ -115,6 +124,15 @@ async fn dispatch<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply
         ApiKey::DescribeConfigs => describe_configs::handle(broker, &request),
         ApiKey::DescribeCluster => describe_cluster::handle(broker, &request),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(broker, request).await,
+        ApiKey::DeleteRecords => delete_records::handle(broker, request).await,
+        ApiKey::DescribeLogDirs => describe_log_dirs::handle(broker, request).await,
+        ApiKey::DescribeQuorum => describe_quorum::handle(broker, request).await,
+        ApiKey::DescribeProducers => describe_producers::handle(broker, request).await,
+        ApiKey::ElectLeaders => elect_leaders::handle(broker, &request),
+        ApiKey::ListPartitionReassignments => list_partition_reassignments::handle(&request),
+        ApiKey::DescribeClientQuotas => describe_client_quotas::handle(&request),
+        ApiKey::ListConfigResources => list_config_resources::handle(broker, &request),
+        ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(broker, &request),
         _ => Reply::Close,
     }
 }

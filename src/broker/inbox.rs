@@ -51,6 +51,11 @@ async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, message: Message) {
         Message::EpochEnds(wanted, reply) => runtime.spawn(async move {
             reply.send(shard.epoch_ends(&wanted).await);
         }),
+        Message::DeleteRecords(wanted, reply) => runtime.spawn(async move {
+            reply.send(shard.delete_records(&wanted).await);
+        }),
+        Message::DescribeProducers(wanted, reply) => reply.send(shard.describe_producers(&wanted)),
+        Message::LogDirectory(wanted, reply) => reply.send(shard.log_directory(wanted.as_deref())),
         Message::Control(request, reply) => {
             let log = broker.metadata_log.as_ref().expect("control messages go to the controller's shard");
             // Only a controller that is shutting down refuses; the dropped reply says so.

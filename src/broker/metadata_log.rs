@@ -147,6 +147,10 @@ impl<R: Runtime> MetadataLog<R> {
                 let records = controller::auto_create_topics(&image, config, &names, &mut random);
                 Some((records, ControlReply::Done))
             }
+            ControlRequest::MetadataEnd => {
+                let end = self.partition.state().offsets.high_watermark();
+                Some((Vec::new(), ControlReply::MetadataEnd(end)))
+            }
             ControlRequest::ProducerIds => {
                 let node = NodeId::of_shard(ShardId::CONTROLLER);
                 let (record, block) = controller::allocate_producer_ids(&image, node).ok()?;

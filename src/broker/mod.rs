@@ -9,6 +9,7 @@ pub mod inbox;
 pub mod metadata_log;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -21,8 +22,9 @@ use crate::runtime::Runtime;
 use crate::runtime::block::Slice;
 use crate::shard::mesh::{Lane, ReplyReceiver, ReplySender, reply_slot};
 use crate::shard::message::{
-    ControlReply, ControlRequest, EpochEnd, EpochEndOutcome, ListOffset, ListOffsetOutcome, Message, ProduceOutcome,
-    ProducePart, ProducerIdBlock, ReadOutcome, ReadPart, WatchPart,
+    ControlReply, ControlRequest, DeleteRecords, DeleteRecordsOutcome, DescribedProducers, EpochEnd, EpochEndOutcome,
+    ListOffset, ListOffsetOutcome, LogDirectory, Message, ProduceOutcome, ProducePart, ProducerIdBlock, ReadOutcome,
+    ReadPart, WatchPart,
 };
 use crate::shard::{Applied, RecordSlice, Shard};
 use crate::types::{NodeId, PartitionIndex, ShardId, TopicId};
@@ -240,6 +242,62 @@ impl<R: Runtime> Broker<R> {
             place(&mut outcomes, places, answers);
         }
         Ok(filled(outcomes))
+    }
+
+    /// DeleteRecords, wherever the partitions live.
+    pub async fn delete_records(&self, wanted: Vec<DeleteRecords>) -> Result<Vec<DeleteRecordsOutcome>, ShuttingDown> {
+        let mut outcomes = vec![None; wanted.len()];
+        for (shard, places, part) in self.split(wanted, |one| (one.topic, one.partition)) {
+            let answers = if shard == self.shard.id {
+                self.shard.delete_records(&part).await
+            } else {
+                let (reply, receiver) = reply_slot();
+                self.send(shard, Message::DeleteRecords(part, reply)).await?;
+                receiver.receive().await.ok_or(ShuttingDown)?
+            };
+            place(&mut outcomes, places, answers);
+        }
+        Ok(filled(outcomes))
+    }
+
+    /// DescribeProducers, wherever the partitions live.
+    pub async fn describe_producers(
+        &self,
+        wanted: Vec<(TopicId, i32)>,
+    ) -> Result<Vec<DescribedProducers>, ShuttingDown> {
+        let mut outcomes = vec![None; wanted.len()];
+        for (shard, places, part) in self.split(wanted, |one| *one) {
+            let answers = if shard == self.shard.id {
+                self.shard.describe_producers(&part)
+            } else {
+                let (reply, receiver) = reply_slot();
+                self.send(shard, Message::DescribeProducers(part, reply)).await?;
+                receiver.receive().await.ok_or(ShuttingDown)?
+            };
+            place(&mut outcomes, places, answers);
+        }
+        Ok(filled(outcomes))
+    }
+
+    /// The log directories of the node that was asked: its own, or those of all shards when one speaks for all.
+    pub async fn log_directories(
+        &self,
+        wanted: Option<Arc<BTreeSet<(TopicId, i32)>>>,
+    ) -> Result<Vec<LogDirectory>, ShuttingDown> {
+        if self.advertise == Advertise::PerCore {
+            return Ok(vec![self.shard.log_directory(wanted.as_deref())]);
+        }
+        let mut directories = Vec::with_capacity(self.lanes.len());
+        for shard in (0..).take(self.lanes.len()).map(ShardId::new) {
+            directories.push(if shard == self.shard.id {
+                self.shard.log_directory(wanted.as_deref())
+            } else {
+                let (reply, receiver) = reply_slot();
+                self.send(shard, Message::LogDirectory(wanted.clone(), reply)).await?;
+                receiver.receive().await.ok_or(ShuttingDown)?
+            });
+        }
+        Ok(directories)
     }
 
     /// Asks the controller, on whichever core it lives.

@@ -37,6 +37,12 @@ pub const METADATA_VERSION_LEVEL: i16 = 27;
 pub const TOPIC_RESOURCE: i8 = 2;
 /// Kafka's `ConfigResource.Type` of nodes, and of all nodes under an empty name.
 pub const BROKER_RESOURCE: i8 = 4;
+/// Kafka's `ConfigResource.Type` of the loggers of a node.
+pub const BROKER_LOGGER_RESOURCE: i8 = 8;
+/// Kafka's `ConfigResource.Type` of telemetry subscriptions.
+pub const CLIENT_METRICS_RESOURCE: i8 = 16;
+/// Kafka's `ConfigResource.Type` of consumer groups.
+pub const GROUP_RESOURCE: i8 = 32;
 
 static NO_CONFIGS: Configs = Configs::new();
 

@@ -202,10 +202,19 @@ pub const SUPPORTED: &[Supported] = &[
     supported(ApiKey::ApiVersions, 0, 4),
     supported(ApiKey::CreateTopics, 2, 7),
     supported(ApiKey::DeleteTopics, 1, 6),
+    supported(ApiKey::DeleteRecords, 0, 2),
     supported(ApiKey::InitProducerId, 0, 5),
     supported(ApiKey::OffsetForLeaderEpoch, 2, 4),
     supported(ApiKey::DescribeConfigs, 1, 4),
+    supported(ApiKey::DescribeLogDirs, 1, 4),
+    supported(ApiKey::ElectLeaders, 0, 2),
+    supported(ApiKey::ListPartitionReassignments, 0, 0),
+    supported(ApiKey::DescribeClientQuotas, 0, 1),
+    supported(ApiKey::DescribeQuorum, 0, 2),
     supported(ApiKey::DescribeCluster, 0, 2),
+    supported(ApiKey::DescribeProducers, 0, 0),
+    supported(ApiKey::ListConfigResources, 0, 1),
+    supported(ApiKey::DescribeTopicPartitions, 0, 0),
 ];
 
 #[cfg(test)]

@@ -69,6 +69,20 @@ pub trait Runtime: Clone + 'static {
 
     /// Makes creations and removals in a directory durable.
     fn sync_directory(&self, directory: &Path) -> impl Future<Output = io::Result<()>>;
+
+    /// The volume that holds a directory; `None` when the system does not say.
+    fn volume(&self, _directory: &Path) -> Option<Volume> {
+        None
+    }
+}
+
+/// Room on a volume, in bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Volume {
+    /// All of it.
+    pub total_bytes: u64,
+    /// What this process may still use.
+    pub usable_bytes: u64,
 }
 
 /// A file open for direct I/O. Cheap to clone: every clone is the same file.

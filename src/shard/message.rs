@@ -4,7 +4,7 @@
 //! the connection that waited. No handler of a message waits on another crossing, but for the controller's own task,
 //! which waits until every shard has taken in a new image; taking it in waits for nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use bytes::Bytes;
 use super::mesh::ReplySender;
 use crate::cluster::image::MetadataImage;
 use crate::protocol::error_code::ErrorCode;
-use crate::types::{ProducerId, TopicId};
+use crate::runtime::Volume;
+use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId};
 
 /// What a shard's lane carries.
 #[derive(Debug)]
@@ -30,6 +31,14 @@ pub enum Message {
     ListOffsets(Vec<ListOffset>, ReplySender<Vec<ListOffsetOutcome>>),
     /// Sent by the shard that took an OffsetForLeaderEpoch, handled by the owner. Lost: the connection closes.
     EpochEnds(Vec<EpochEnd>, ReplySender<Vec<EpochEndOutcome>>),
+    /// Sent by the shard that took a DeleteRecords, handled by the owner. Lost: the connection closes; the log starts may
+    /// or may not have moved.
+    DeleteRecords(Vec<DeleteRecords>, ReplySender<Vec<DeleteRecordsOutcome>>),
+    /// Sent by the shard that took a DescribeProducers, handled by the owner. Lost: the connection closes.
+    DescribeProducers(Vec<(TopicId, i32)>, ReplySender<Vec<DescribedProducers>>),
+    /// Sent by the shard that took a DescribeLogDirs and speaks for all, handled by every other; `None` is all
+    /// partitions. Lost: the connection closes.
+    LogDirectory(Option<Arc<BTreeSet<(TopicId, i32)>>>, ReplySender<LogDirectory>),
     /// Sent by any shard, handled by shard 0, the one metadata writer. Lost: the connection closes; the change may or
     /// may not have happened, as with any request that is not answered.
     Control(ControlRequest, ReplySender<ControlReply>),
@@ -238,6 +247,55 @@ pub struct EpochEndOutcome {
     pub end_offset: i64,
 }
 
+/// One partition of a DeleteRecords request.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteRecords {
+    /// The topic.
+    pub topic: TopicId,
+    /// Index within the topic.
+    pub partition: i32,
+    /// First offset to keep, -1 for the high watermark.
+    pub offset: i64,
+}
+
+/// The answer for one partition.
+#[derive(Clone, Copy, Debug)]
+pub struct DeleteRecordsOutcome {
+    /// None, or why not.
+    pub error: ErrorCode,
+    /// The log start offset, durable; -1 with an error.
+    pub low_watermark: i64,
+}
+
+/// The idempotent producers of one partition, or why they are not told.
+pub type DescribedProducers = Result<Vec<DescribedProducer>, ErrorCode>;
+
+/// One idempotent producer of a partition.
+#[derive(Clone, Copy, Debug)]
+pub struct DescribedProducer {
+    /// Its id.
+    pub id: ProducerId,
+    /// Its epoch.
+    pub epoch: ProducerEpoch,
+    /// Sequence of its last record.
+    pub last_sequence: Sequence,
+    /// Greatest timestamp of its last batch.
+    pub last_timestamp: TimestampMs,
+}
+
+/// What lies in the directory of one shard.
+#[derive(Clone, Debug)]
+pub struct LogDirectory {
+    /// Where it is.
+    pub path: String,
+    /// True when its store is read-only after a failure.
+    pub failed: bool,
+    /// The volume it lies on, where this shard is the one to tell.
+    pub volume: Option<Volume>,
+    /// Bytes of each partition.
+    pub partitions: BTreeMap<(TopicId, i32), u64>,
+}
+
 /// What only the controller may do.
 #[derive(Debug)]
 pub enum ControlRequest {
@@ -262,6 +320,8 @@ pub enum ControlRequest {
     },
     /// A shard has given out its producer ids.
     ProducerIds,
+    /// How far the metadata log is.
+    MetadataEnd,
 }
 
 /// Producer ids that one shard may give out: recorded durably before it gets them, so none is ever given twice.
@@ -289,6 +349,8 @@ pub enum ControlReply {
     Body(Vec<u8>),
     /// A block of producer ids.
     ProducerIds(ProducerIdBlock),
+    /// The metadata log's end: all before it is durable and published.
+    MetadataEnd(Offset),
     /// Done, as far as possible.
     Done,
     /// The metadata log cannot be written.

@@ -15,6 +15,8 @@ pub mod purgatory;
 pub mod recovery;
 pub mod retention;
 
+mod delete_records;
+mod describe;
 mod fetch;
 mod measure;
 mod offsets;

@@ -132,7 +132,7 @@ impl<R: Runtime> Shard<R> {
     ///
     /// Errors: KAFKA_STORAGE_ERROR when the store failed, OFFSET_NOT_AVAILABLE when a flush takes longer than it ever should;
     /// clients ask again.
-    async fn log_end_visible(&self, partition: &Partition) -> Result<(), ErrorCode> {
+    pub(super) async fn log_end_visible(&self, partition: &Partition) -> Result<(), ErrorCode> {
         let pending = {
             let state = partition.state();
             state.offsets.log_end() > state.offsets.high_watermark()

@@ -11,7 +11,7 @@ use super::Shard;
 use super::partition::Partition;
 use crate::runtime::Runtime;
 use crate::store::StorageError;
-use crate::types::{Offset, TimestampMs};
+use crate::types::{LogPosition, Offset, TimestampMs};
 
 /// Starts the shard's retention task, with Kafka's `log.retention.check.interval.ms`.
 pub fn start<R: Runtime>(shard: &Rc<Shard<R>>) {
@@ -83,17 +83,12 @@ fn outlived(timestamp_max: TimestampMs, now: TimestampMs, limit_ms: i64) -> bool
 }
 
 impl<R: Runtime> Shard<R> {
-    /// Moves the log start of a partition up to `log_start`, durably with the next flush.
-    pub fn move_log_start(&self, partition: &Partition, log_start: Offset) -> Result<(), StorageError> {
-        {
-            let mut state = partition.state_mut();
-            assert!(log_start <= state.offsets.high_watermark());
-            if log_start <= state.offsets.log_start() {
-                return Ok(());
-            }
-            state.advance_log_start(log_start);
-        }
-        self.store.set_log_start(partition.log, log_start)?;
-        Ok(())
+    /// Moves the log start of a partition up to `log_start`, durably with the next flush. Gives the position whose flush
+    /// makes it so, also where the log start was there already.
+    pub fn move_log_start(&self, partition: &Partition, log_start: Offset) -> Result<LogPosition, StorageError> {
+        assert!(log_start <= partition.state().offsets.high_watermark());
+        let position = self.store.set_log_start(partition.log, log_start)?;
+        partition.state_mut().advance_log_start(log_start);
+        Ok(position)
     }
 }

@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::path::Path;
 use std::rc::Rc;
 
 use crate::limits::{SEGMENTS_RESERVED, TAIL_MEMORY_QUARTERS};
@@ -282,6 +283,11 @@ impl<R: Runtime> Store<R> {
     /// Errors: `ReadOnly`.
     pub async fn checkpoint(&self) -> Result<(), StorageError> {
         self.core.checkpoint(false).await
+    }
+
+    /// Where the files of this store lie.
+    pub fn directory(&self) -> &Path {
+        &self.core.options.directory
     }
 
     /// Memory for the tail cache and the windows of cold reads, in bytes.

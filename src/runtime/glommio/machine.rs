@@ -9,6 +9,8 @@ use std::path::Path;
 
 use rlimit::Resource;
 
+use crate::runtime::Volume;
+
 /// The cores that this process may use, in the order in which shards should take them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Cores {
@@ -67,6 +69,13 @@ pub fn machine_memory_bytes() -> u64 {
 /// Size of the device that holds `path`, in bytes; 0 when the system does not say.
 pub fn device_bytes(path: &Path) -> u64 {
     rustix::fs::statvfs(path).map_or(0, |device| device.f_frsize * device.f_blocks)
+}
+
+/// The volume that holds `path`.
+pub(super) fn volume(path: &Path) -> Option<Volume> {
+    let device = rustix::fs::statvfs(path).ok()?;
+    let total_bytes = device.f_frsize.saturating_mul(device.f_blocks);
+    Some(Volume { total_bytes, usable_bytes: device.f_frsize.saturating_mul(device.f_bavail) })
 }
 
 /// Names of block devices with poll queues. glommio polls those and burns a core while I/O is in flight.

@@ -26,7 +26,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use glommio::timer::Timer;
 
 use crate::limits::{TICK_IDLE_MS, TICK_IDLE_TASKS_MAX, TICK_MS};
-use crate::runtime::{Network, Runtime};
+use crate::runtime::{Network, Runtime, Volume};
 use crate::types::{MonotonicUs, TimestampMs};
 
 pub use buffer::GlommioBuffer;
@@ -166,6 +166,10 @@ impl Runtime for GlommioRuntime {
 
     async fn sync_directory(&self, directory: &Path) -> io::Result<()> {
         blocking("sync directory", directory, |path| std::fs::File::open(path)?.sync_all()).await
+    }
+
+    fn volume(&self, directory: &Path) -> Option<Volume> {
+        machine::volume(directory)
     }
 }
 
