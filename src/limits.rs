@@ -418,6 +418,16 @@ pub const AUTO_CREATE_NAMES_MAX: usize = 10_000;
 /// configuration of every topic: about 60 MB. Kafka allows as many records.
 pub const NEW_PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 
+/// Records of changed configurations that one request may make, as many as Kafka allows.
+pub const CONFIG_RECORDS_PER_REQUEST_MAX: usize = 10_000;
+
+/// Bytes of their values: they become one batch.
+pub const CONFIG_BYTES_PER_REQUEST_MAX: usize = 16 * 1024 * 1024;
+
+/// Longest value of a configuration, in bytes: what Kafka's strings could carry before they became compact. No list of
+/// throttled replicas comes near it where a partition has one replica.
+pub const CONFIG_VALUE_BYTES_MAX: usize = 32_767;
+
 /// Partitions of one page of DescribeTopicPartitions. Kafka's default for `max.request.partition.size.limit`.
 pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;
 

@@ -4,8 +4,8 @@
 //!   keys of that meaning. Kafka lists the synonyms only from the topic's first broker key on: with `log.retention.hours`
 //!   alone there are none, and the source reads as default although the value is the hours'. The same here.
 //! - **Broker** (4): an empty name is what is set for all nodes; a node id is everything of that node. All nodes are cores
-//!   of one process with one set of settings, so any of them answers for any other. All keys are read-only: nothing
-//!   changes them while the broker runs.
+//!   of one process with one set of settings, so any of them answers for any other. Read-only is what does not change
+//!   while the broker runs.
 //! - **Broker logger** (8): checked as in Kafka, then INVALID_REQUEST: no logger is configured through the protocol. The
 //!   same for client metrics (16) and groups (32), which are not there yet.
 //! - A type that Kafka does not know fails the whole request. A resource that stands twice is described once.
@@ -188,14 +188,15 @@ impl<'a> Describer<'a, '_> {
         let cluster = self.image.cluster_configs();
         let (value, _) = key.effective(self.config, node, cluster);
         let synonyms = self.broker_synonyms(key.name, family(key.name), node, cluster);
-        self.row(key.name, value, key.kind.id(), synonyms, true, || key.documentation())
+        self.row(key.name, value, key.kind.id(), synonyms, !key.is_dynamic(), || key.documentation())
     }
 
     /// What is set for all nodes; nothing of what is not.
     fn cluster_row(&self, key: &'static BrokerKey, cluster: &Configs) -> Option<DescribeConfigsResourceResult<'a>> {
         let value = cluster.get(key.name)?;
         let synonyms = vec![synonym(key.name, value.clone(), Source::DynamicDefaultBroker)];
-        Some(self.row(key.name, Some(value.clone()), key.kind.id(), synonyms, true, || key.documentation()))
+        let (value, read_only) = (Some(value.clone()), !key.is_dynamic());
+        Some(self.row(key.name, value, key.kind.id(), synonyms, read_only, || key.documentation()))
     }
 
     fn broker_logger(
@@ -420,6 +421,8 @@ mod tests {
         let row = result.configs.iter().find(|row| row.name == "num.partitions").unwrap();
         assert_eq!((row.value.as_deref(), row.config_source, row.read_only), (Some("4"), 4, true));
         assert_eq!(sources(row), [("num.partitions".to_owned(), 4), ("num.partitions".to_owned(), 5)]);
+        let changeable = result.configs.iter().find(|row| row.name == "log.retention.ms").unwrap();
+        assert!(!changeable.read_only);
     }
 
     /// What Apache Kafka 4.1.1 answered with the same two settings.

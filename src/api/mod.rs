@@ -6,7 +6,9 @@
 
 pub mod reply;
 
+mod alter_configs;
 mod api_versions;
+mod create_partitions;
 mod create_topics;
 mod delete_records;
 mod delete_topics;
@@ -19,6 +21,7 @@ mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
+mod incremental_alter_configs;
 mod init_producer_id;
 mod list_config_resources;
 mod list_offsets;
@@ -124,6 +127,9 @@ async fn dispatch<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply
         ApiKey::DescribeConfigs => describe_configs::handle(broker, &request),
         ApiKey::DescribeCluster => describe_cluster::handle(broker, &request),
         ApiKey::OffsetForLeaderEpoch => offset_for_leader_epoch::handle(broker, request).await,
+        ApiKey::CreatePartitions => create_partitions::handle(broker, request).await,
+        ApiKey::AlterConfigs => alter_configs::handle(broker, request).await,
+        ApiKey::IncrementalAlterConfigs => incremental_alter_configs::handle(broker, request).await,
         ApiKey::DeleteRecords => delete_records::handle(broker, request).await,
         ApiKey::DescribeLogDirs => describe_log_dirs::handle(broker, request).await,
         ApiKey::DescribeQuorum => describe_quorum::handle(broker, request).await,

@@ -8,6 +8,9 @@
 //! factor above 1 is refused, unless `allow.same.machine.replicas` says that some tool insists; then one replica is kept
 //! all the same, and reported.
 
+pub mod configs;
+pub mod partitions;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -80,6 +83,9 @@ pub fn register_nodes(image: &MetadataImage, nodes: &[NodeStart], random: Random
             ..RegisterBrokerRecord::default()
         };
         records.push(registration.into());
+        if image.broker(node.node).is_none() {
+            records.extend(configs::inherited(image, NodeId::of_shard(ShardId::CONTROLLER), node.node));
+        }
     }
     records
 }
@@ -221,7 +227,17 @@ impl<'a> Placement<'a> {
     /// Leaders for the partitions of a new topic. A topic spreads over all nodes first, whatever else they lead; among
     /// nodes that hold as much of it, the one that leads the least is next. Empty: no node is alive.
     fn spread(&mut self, partitions: usize) -> Vec<NodeId> {
+        self.spread_beside(std::iter::empty(), partitions)
+    }
+
+    /// The same for a topic that has partitions already, led by `present`.
+    fn spread_beside(&mut self, present: impl Iterator<Item = NodeId>, partitions: usize) -> Vec<NodeId> {
         let mut own = vec![0_usize; self.loads.len()];
+        for leader in present {
+            if let Some(index) = self.loads.iter().position(|(node, _)| *node == leader) {
+                own[index] += 1;
+            }
+        }
         let mut leaders = Vec::new();
         for _ in 0..partitions {
             let least = (0..self.loads.len()).min_by_key(|index| (own[*index], self.loads[*index].1));
@@ -231,6 +247,15 @@ impl<'a> Placement<'a> {
             leaders.push(self.loads[index].0);
         }
         leaders
+    }
+
+    /// Counts partitions that the request placed itself.
+    fn count(&mut self, leaders: &[NodeId]) {
+        for leader in leaders {
+            if let Some((_, load)) = self.loads.iter_mut().find(|(node, _)| node == leader) {
+                *load += 1;
+            }
+        }
     }
 
     /// Counts partitions against what the cluster and what one request may have. Kafka refuses a request of too many
@@ -387,11 +412,7 @@ fn place_as_told(
     check_replicas(config, i64::try_from(replicas).unwrap_or(i64::MAX))?;
     placement.take_room(leaders.len())?;
     let leaders: Vec<NodeId> = leaders.into_values().collect();
-    for leader in &leaders {
-        if let Some((_, load)) = placement.loads.iter_mut().find(|(node, _)| node == leader) {
-            *load += 1;
-        }
-    }
+    placement.count(&leaders);
     Ok(leaders)
 }
 
@@ -664,7 +685,7 @@ mod tests {
     const CLUSTER: &str = "AAAAAAAAAAAAAAAAAAAAAQ";
 
     /// A small random stream (SplitMix64): the same seed, the same stream.
-    fn stream(seed: u64) -> impl FnMut() -> u64 {
+    pub(super) fn stream(seed: u64) -> impl FnMut() -> u64 {
         let mut state = seed;
         move || {
             state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -675,7 +696,7 @@ mod tests {
         }
     }
 
-    fn starts(nodes: u16) -> Vec<NodeStart> {
+    pub(super) fn starts(nodes: u16) -> Vec<NodeStart> {
         let start = |shard| NodeStart {
             node: NodeId::of_shard(ShardId::new(shard)),
             host: "localhost".to_owned(),
@@ -685,13 +706,13 @@ mod tests {
         (0..nodes).map(start).collect()
     }
 
-    fn cluster(nodes: u16) -> MetadataImage {
+    pub(super) fn cluster(nodes: u16) -> MetadataImage {
         let empty = MetadataImage::empty(CLUSTER);
         let records = register_nodes(&empty, &starts(nodes), &mut stream(1));
         empty.apply(&records).unwrap()
     }
 
-    fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic<'static> {
+    pub(super) fn topic(name: &str, num_partitions: i32, replication_factor: i16) -> CreatableTopic<'static> {
         CreatableTopic {
             name: Cow::Owned(name.to_owned()),
             num_partitions,
@@ -700,7 +721,7 @@ mod tests {
         }
     }
 
-    fn assigned(name: &str, rows: &[(i32, &[i32])]) -> CreatableTopic<'static> {
+    pub(super) fn assigned(name: &str, rows: &[(i32, &[i32])]) -> CreatableTopic<'static> {
         let row = |(index, nodes): &(i32, &[i32])| CreatableReplicaAssignment {
             partition_index: *index,
             broker_ids: nodes.to_vec(),
@@ -708,7 +729,7 @@ mod tests {
         CreatableTopic { assignments: rows.iter().map(row).collect(), ..topic(name, -1, -1) }
     }
 
-    fn create(
+    pub(super) fn create(
         image: &MetadataImage,
         config: &BrokerConfig,
         topics: Vec<CreatableTopic<'static>>,
@@ -726,7 +747,7 @@ mod tests {
         (error, result.error_message.as_deref().unwrap_or_default().to_owned())
     }
 
-    fn leaders(image: &MetadataImage, name: &str) -> Vec<i32> {
+    pub(super) fn leaders(image: &MetadataImage, name: &str) -> Vec<i32> {
         image.topic(name).unwrap().partitions().map(|(_, it)| it.leader.unwrap().value()).collect()
     }
 

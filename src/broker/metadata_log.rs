@@ -13,13 +13,16 @@ use std::sync::Arc;
 
 use super::controller;
 use super::{Lanes, ShuttingDown, inbox};
-use crate::cluster::image::{ApplyError, MetadataImage};
+use crate::cluster::image::{ApplyError, BROKER_RESOURCE, MetadataImage};
 use crate::cluster::records::{Record, RecordError};
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::{LOG_END_WAIT_MS, METADATA_READ_BYTES};
 use crate::protocol::compression::Codec;
+use crate::protocol::messages::alter_configs::AlterConfigsRequest;
+use crate::protocol::messages::create_partitions::CreatePartitionsRequest;
 use crate::protocol::messages::create_topics::CreateTopicsRequest;
 use crate::protocol::messages::delete_topics::DeleteTopicsRequest;
+use crate::protocol::messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
 use crate::protocol::record_batch::{BatchBuilder, RecordsIter, batches};
 use crate::protocol::wire::{self, Reader, Writer};
 use crate::runtime::Runtime;
@@ -143,6 +146,25 @@ impl<R: Runtime> MetadataLog<R> {
                 let (records, response) = controller::delete_topics(&image, config, &request, version);
                 Some((records, body_of(&response, version)))
             }
+            ControlRequest::CreatePartitions { version, body } => {
+                let request = CreatePartitionsRequest::decode(&mut Reader::new(&body), version)
+                    .expect("the API decoded it before it was sent here");
+                let (records, response) =
+                    controller::partitions::create_partitions(&image, config, &request, &mut random);
+                Some((records, body_of(&response, version)))
+            }
+            ControlRequest::AlterConfigs { version, body } => {
+                let request = AlterConfigsRequest::decode(&mut Reader::new(&body), version)
+                    .expect("the API decoded it before it was sent here");
+                let (records, response) = controller::configs::alter_configs(&image, config, &request);
+                Some((records, body_of(&response, version)))
+            }
+            ControlRequest::IncrementalAlterConfigs { version, body } => {
+                let request = IncrementalAlterConfigsRequest::decode(&mut Reader::new(&body), version)
+                    .expect("the API decoded it before it was sent here");
+                let (records, response) = controller::configs::incremental_alter_configs(&image, config, &request);
+                Some((records, body_of(&response, version)))
+            }
             ControlRequest::AutoCreate { names } => {
                 let records = controller::auto_create_topics(&image, config, &names, &mut random);
                 Some((records, ControlReply::Done))
@@ -169,6 +191,7 @@ impl<R: Runtime> MetadataLog<R> {
             return Ok(());
         }
         self.append(&records).await?;
+        log_node_configs(&records);
         self.publish(removed_topics(&records)).await;
         Ok(())
     }
@@ -247,6 +270,21 @@ fn body_of<M: wire::Message>(response: &M, version: i16) -> ControlReply {
     let mut writer = Writer::new();
     response.encode_field(&mut writer, M::dialect(version));
     ControlReply::Body(writer.bytes)
+}
+
+/// Says what was set for nodes: it is set for all nodes of the machine, whichever was named.
+fn log_node_configs(records: &[Record]) {
+    for record in records {
+        if let Record::Config(set) = record
+            && set.resource_type == BROKER_RESOURCE
+        {
+            let value = set.value.as_deref().unwrap_or("nothing of its own");
+            match &*set.resource_name {
+                "" => tracing::info!("all nodes: {} is now {value}", set.name),
+                node => tracing::info!("node {node}: {} is now {value}", set.name),
+            }
+        }
+    }
 }
 
 fn removed_topics(records: &[Record]) -> BTreeSet<TopicId> {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::topic::COMPRESSION_TYPES;
+use super::topic::{COMPRESSION_TYPES, TOPIC_KEYS};
 use super::value::{self, BadValue, Kind, Rule};
 use super::{Configs, Source, file};
 use crate::limits;
@@ -47,6 +47,13 @@ impl BrokerKey {
     /// The setting of that name.
     pub fn named(name: &str) -> Option<&'static BrokerKey> {
         BROKER_KEYS.binary_search_by_key(&name, |key| key.name).ok().map(|index| &BROKER_KEYS[index])
+    }
+
+    /// Whether the key may change while the broker runs: those of Kafka's `DynamicBrokerConfig` that are known here. All of
+    /// them give topics their defaults, but for `producer.id.expiration.ms`.
+    pub fn is_dynamic(&self) -> bool {
+        self.name == PRODUCER_ID_EXPIRATION_MS
+            || FIXED_SYNONYMS.binary_search(&self.name).is_err() && is_synonym(self.name)
     }
 
     /// The same key with less effect.
@@ -291,6 +298,23 @@ impl BrokerConfig {
             warnings,
         }
     }
+}
+
+/// How long a silent producer is remembered, in milliseconds.
+pub const PRODUCER_ID_EXPIRATION_MS: &str = "producer.id.expiration.ms";
+
+/// Keys that give topics a default and do not change while the broker runs, in Kafka as here.
+const FIXED_SYNONYMS: &[&str] = &[
+    "log.flush.scheduler.interval.ms",
+    "log.retention.hours",
+    "log.retention.minutes",
+    "log.roll.hours",
+    "log.roll.jitter.hours",
+];
+
+/// Whether a key gives topics a default.
+fn is_synonym(name: &str) -> bool {
+    TOPIC_KEYS.iter().any(|key| key.synonyms.iter().any(|synonym| synonym.name == name))
 }
 
 /// Reads the settings of a file.
@@ -756,6 +780,44 @@ mod tests {
         BrokerConfig::from_settings([(name, value)]).unwrap_err().to_string()
     }
 
+    /// What Apache Kafka 4.1.1 tells to be changeable, of the keys that are known here.
+    #[test]
+    fn keys_that_change_at_run_time_are_kafkas() {
+        let dynamic = BROKER_KEYS.iter().filter(|key| key.is_dynamic()).map(|key| key.name).collect::<Vec<_>>();
+        let expected = [
+            "compression.gzip.level",
+            "compression.lz4.level",
+            "compression.type",
+            "compression.zstd.level",
+            "log.cleaner.delete.retention.ms",
+            "log.cleaner.max.compaction.lag.ms",
+            "log.cleaner.min.cleanable.ratio",
+            "log.cleaner.min.compaction.lag.ms",
+            "log.cleanup.policy",
+            "log.flush.interval.messages",
+            "log.flush.interval.ms",
+            "log.index.interval.bytes",
+            "log.index.size.max.bytes",
+            "log.local.retention.bytes",
+            "log.local.retention.ms",
+            "log.message.timestamp.after.max.ms",
+            "log.message.timestamp.before.max.ms",
+            "log.message.timestamp.type",
+            "log.preallocate",
+            "log.retention.bytes",
+            "log.retention.ms",
+            "log.roll.jitter.ms",
+            "log.roll.ms",
+            "log.segment.bytes",
+            "log.segment.delete.delay.ms",
+            "message.max.bytes",
+            "min.insync.replicas",
+            "producer.id.expiration.ms",
+            "unclean.leader.election.enable",
+        ];
+        assert_eq!(dynamic, expected);
+    }
+
     #[test]
     fn keys_are_sorted_and_their_defaults_pass_their_own_check() {
         for pair in BROKER_KEYS.windows(2) {
@@ -825,7 +887,7 @@ mod tests {
     fn bad_values_are_refused_with_their_reason() {
         assert_eq!(
             refusal("num.partitions", "0"),
-            "invalid value 0 for configuration num.partitions: must be at least 1"
+            "invalid value 0 for configuration num.partitions: Value must be at least 1"
         );
         assert!(refusal("message.max.bytes", "100000000").contains("at most"));
         assert!(refusal("compression.type", "zstd").contains("recompress"));

@@ -702,7 +702,7 @@ mod tests {
         );
         assert_eq!(
             refuse("retention.ms", "-2"),
-            "Invalid value -2 for configuration retention.ms: must be at least -1"
+            "Invalid value -2 for configuration retention.ms: Value must be at least -1"
         );
         assert!(refuse("compression.type", "lz4").contains("does not recompress"));
         assert!(refuse("max.message.bytes", "2147483647").contains("at most"));

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::limits::CONFIG_VALUE_BYTES_MAX;
+
 /// The type of a configuration value. The discriminants are the `config_type` of DescribeConfigs v3+.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(i8)]
@@ -88,15 +90,18 @@ impl BadValue {
 /// Checks `text` and returns its canonical form: `" TRUE"` is `true`, `"a, b"` is `a,b`, `"007"` is `7`.
 pub fn check(kind: Kind, rule: Rule, text: &str) -> Result<String, BadValue> {
     let text = text.trim();
+    if text.len() > CONFIG_VALUE_BYTES_MAX {
+        return Err(BadValue::new(format!("must not be longer than {CONFIG_VALUE_BYTES_MAX} bytes")));
+    }
     match kind {
         Kind::Boolean if text.eq_ignore_ascii_case("true") => Ok("true".to_owned()),
         Kind::Boolean if text.eq_ignore_ascii_case("false") => Ok("false".to_owned()),
-        Kind::Boolean => Err(BadValue::new("expected true or false")),
+        Kind::Boolean => Err(BadValue::new("Expected value to be either true or false")),
         Kind::Short => integer(kind, rule, text, i64::from(i16::MIN), i64::from(i16::MAX)),
         Kind::Int => integer(kind, rule, text, i64::from(i32::MIN), i64::from(i32::MAX)),
         Kind::Long => integer(kind, rule, text, i64::MIN, i64::MAX),
         Kind::Double => {
-            let number: f64 = text.parse().map_err(|_| BadValue::new("not a number of type DOUBLE"))?;
+            let number: f64 = text.parse().map_err(|_| BadValue::new("Not a number of type DOUBLE"))?;
             if rule == Rule::Fraction && !(0.0..=1.0).contains(&number) {
                 return Err(BadValue::new("must be between 0 and 1"));
             }
@@ -121,12 +126,12 @@ pub fn check(kind: Kind, rule: Rule, text: &str) -> Result<String, BadValue> {
 
 /// Parses and bounds an integer of the range of its type.
 fn integer(kind: Kind, rule: Rule, text: &str, type_min: i64, type_max: i64) -> Result<String, BadValue> {
-    let number: i64 = text.parse().map_err(|_| BadValue::new(format!("not a number of type {kind}")))?;
+    let number: i64 = text.parse().map_err(|_| BadValue::new(format!("Not a number of type {kind}")))?;
     if !(type_min..=type_max).contains(&number) {
-        return Err(BadValue::new(format!("not a number of type {kind}")));
+        return Err(BadValue::new(format!("Not a number of type {kind}")));
     }
     match rule {
-        Rule::AtLeast(min) if number < min => Err(BadValue::new(format!("must be at least {min}"))),
+        Rule::AtLeast(min) if number < min => Err(BadValue::new(format!("Value must be at least {min}"))),
         Rule::Between(min, max) if !(min..=max).contains(&number) => {
             Err(BadValue::new(format!("must be between {min} and {max}")))
         }
@@ -141,7 +146,7 @@ fn integer(kind: Kind, rule: Rule, text: &str, type_min: i64, type_max: i64) -> 
 fn allowed(rule: Rule, text: &str) -> Result<(), BadValue> {
     match rule {
         Rule::OneOf(values) if !values.contains(&text) => {
-            Err(BadValue::new(format!("must be one of {}", values.join(", "))))
+            Err(BadValue::new(format!("String must be one of: {}", values.join(", "))))
         }
         Rule::ThrottledReplicas if text != "*" && !is_replica(text) => {
             Err(BadValue::new("must be '*' or a list of partition:broker pairs"))
@@ -184,5 +189,7 @@ mod tests {
         assert!(check(Kind::List, Rule::OneOf(&["compact", "delete"]), "compact,forget").is_err());
         assert!(check(Kind::List, Rule::ThrottledReplicas, "1:2,3:4").is_ok());
         assert!(check(Kind::List, Rule::ThrottledReplicas, "1:").is_err());
+        assert!(check(Kind::String, Rule::Any, &"x".repeat(CONFIG_VALUE_BYTES_MAX)).is_ok());
+        assert!(check(Kind::String, Rule::Any, &"x".repeat(CONFIG_VALUE_BYTES_MAX + 1)).is_err());
     }
 }

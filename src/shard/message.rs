@@ -313,6 +313,27 @@ pub enum ControlRequest {
         /// The body.
         body: Bytes,
     },
+    /// The body of a CreatePartitions request, answered by the body of its response.
+    CreatePartitions {
+        /// Version of both.
+        version: i16,
+        /// The body.
+        body: Bytes,
+    },
+    /// The body of an AlterConfigs request, answered by the body of its response.
+    AlterConfigs {
+        /// Version of both.
+        version: i16,
+        /// The body.
+        body: Bytes,
+    },
+    /// The body of an IncrementalAlterConfigs request, answered by the body of its response.
+    IncrementalAlterConfigs {
+        /// Version of both.
+        version: i16,
+        /// The body.
+        body: Bytes,
+    },
     /// Topics that a Metadata request missed. Errors show when the client asks again.
     AutoCreate {
         /// Their names.

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::Shard;
 use super::partition::Partition;
+use crate::config::broker::PRODUCER_ID_EXPIRATION_MS;
 use crate::runtime::Runtime;
 use crate::store::StorageError;
-use crate::types::{LogPosition, Offset, TimestampMs};
+use crate::types::{LogPosition, NodeId, Offset, TimestampMs};
 
 /// Starts the shard's retention task, with Kafka's `log.retention.check.interval.ms`.
 pub fn start<R: Runtime>(shard: &Rc<Shard<R>>) {
@@ -38,9 +39,10 @@ pub fn start_producer_expiry<R: Runtime>(shard: &Rc<Shard<R>>) {
         let interval = Duration::from_millis(shard.config.producer_id_expiration_check_interval_ms.unsigned_abs());
         while !shard.is_stopping() {
             shard.runtime.sleep(interval).await;
+            let expiration_ms = shard.producer_id_expiration_ms();
             for partition in shard.all_partitions() {
                 let now = shard.runtime.wall_clock();
-                partition.state_mut().producers.expire(now, shard.config.producer_id_expiration_ms);
+                partition.state_mut().producers.expire(now, expiration_ms);
                 shard.runtime.yield_now().await;
             }
         }
@@ -83,6 +85,14 @@ fn outlived(timestamp_max: TimestampMs, now: TimestampMs, limit_ms: i64) -> bool
 }
 
 impl<R: Runtime> Shard<R> {
+    /// How long a silent producer is remembered: as set while the broker runs, else as it was started.
+    fn producer_id_expiration_ms(&self) -> i64 {
+        let (image, node) = (self.image(), NodeId::of_shard(self.id));
+        let layers = [image.broker_configs(node), image.cluster_configs()];
+        let set = layers.into_iter().find_map(|layer| layer.get(PRODUCER_ID_EXPIRATION_MS));
+        set.and_then(|text| text.parse().ok()).unwrap_or(self.config.producer_id_expiration_ms)
+    }
+
     /// Moves the log start of a partition up to `log_start`, durably with the next flush. Gives the position whose flush
     /// makes it so, also where the log start was there already.
     pub fn move_log_start(&self, partition: &Partition, log_start: Offset) -> Result<LogPosition, StorageError> {
