@@ -68,6 +68,27 @@ fn topics_are_created_described_and_deleted() {
 }
 
 #[test]
+fn topics_are_altered_while_they_are_used() {
+    let broker = Broker::start(&Settings { shards: 2, ..Settings::default() });
+    stdout(&corelane(&broker, &["topic", "create", "orders", "--config", "segment.ms=1000000"], ""));
+    let alter = ["topic", "alter", "orders", "--partitions", "4", "--set", "retention.ms=-1", "--delete", "segment.ms"];
+    let told = stdout(&corelane(&broker, &alter, ""));
+    assert_eq!(told, "topic orders altered: retention.ms=-1, segment.ms deleted\ntopic orders has 4 partitions\n");
+    let described = stdout(&corelane(&broker, &["topic", "describe", "orders"], ""));
+    assert!(described.contains("partitions 4") && described.contains("retention.ms=-1"), "{described}");
+    assert!(!described.contains("segment.ms"), "{described}");
+    let refused = |arguments: &[&str], reason: &str| {
+        let output = corelane(&broker, arguments, "");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && words.contains(reason), "{words}");
+    };
+    refused(&["topic", "alter", "orders", "--partitions", "4"], "INVALID_PARTITIONS");
+    refused(&["topic", "alter", "orders", "--set", "retention.ms=soon"], "INVALID_CONFIG");
+    refused(&["topic", "alter", "nowhere", "--partitions", "4"], "nowhere");
+    refused(&["topic", "alter", "orders"], "--partitions");
+}
+
+#[test]
 fn an_unknown_config_and_a_second_replica_are_refused_with_a_reason() {
     let broker = Broker::start(&Settings::default());
     let unknown = corelane(&broker, &["topic", "create", "t", "--config", "no.such.key=1"], "");

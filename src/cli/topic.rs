@@ -1,4 +1,6 @@
-//! `corelane topic create|list|describe|delete`: topics of any Kafka-compatible cluster.
+//! `corelane topic create|list|describe|alter|delete`: topics of any Kafka-compatible cluster.
+
+mod alter;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -39,6 +41,8 @@ enum TopicCommand {
     List(FormatArguments),
     /// Print partitions, leaders, offsets, durability and configuration
     Describe(DescribeArguments),
+    /// Add partitions, change settings
+    Alter(alter::AlterArguments),
     /// Delete topics and their records
     Delete(DeleteArguments),
 }
@@ -119,6 +123,7 @@ pub(super) fn run(arguments: &TopicArguments) -> Result<(), TopicError> {
         TopicCommand::Create(options) => create(&mut client, options),
         TopicCommand::List(options) => list(&mut client, options.format),
         TopicCommand::Describe(options) => describe(&mut client, options),
+        TopicCommand::Alter(options) => alter::run(&mut client, options),
         TopicCommand::Delete(options) => delete(&mut client, &options.names),
     };
     match outcome {
