@@ -307,6 +307,152 @@ def kafka_get_offsets(s):
         expect_equal(out.split(), [f"offsets:0:{wanted}"], name)
 
 
+def configs(s, *arguments, status=0):
+    servers = ["--bootstrap-server", s.broker.bootstrap]
+    command = brokers.java_command("kafka.admin.ConfigCommand", *servers, *arguments)
+    return execute(command, status=status)
+
+
+def await_config(s, wanted, present, *entity):
+    """A real Kafka shows what was changed a moment later."""
+    deadline = time.monotonic() + 15
+    while True:
+        out, _ = configs(s, "--describe", *entity)
+        if (wanted in out) == present:
+            return out
+        expect(time.monotonic() < deadline, f"{wanted} {'never' if present else 'still'} shown: {out}")
+
+
+def kafka_configs_topic(s):
+    s.topics("--create", "--topic", "tuned", "--partitions", "1")
+    entity = ["--entity-type", "topics", "--entity-name", "tuned"]
+    configs(s, "--alter", *entity, "--add-config", "retention.ms=123456,cleanup.policy=[compact,delete]")
+    out = await_config(s, "retention.ms=123456", True, *entity)
+    expect("cleanup.policy=compact,delete" in out, out)
+    configs(s, "--alter", *entity, "--delete-config", "retention.ms")
+    await_config(s, "retention.ms=123456", False, *entity)
+    out, err = configs(s, "--alter", *entity, "--add-config", "retention.ms=soon", status=1)
+    expect("Invalid value soon for configuration retention.ms" in out + err, out + err)
+    out, err = configs(s, "--alter", *entity, "--add-config", "no.such.config=1", status=1)
+    expect("Unknown topic config name: no.such.config" in out + err, out + err)
+    # A size that counts at once.
+    configs(s, "--alter", *entity, "--add-config", "max.message.bytes=1000")
+    out, err = s.kcat("-P", "-t", "tuned", "-k", "k", "-X", "message.timeout.ms=20000", stdin=b"x" * 5000, status=None)
+    expect("Message size too large" in out + err, out + err)
+
+
+def kafka_configs_broker(s):
+    connection = wire.Connection(s.broker.address)
+    node = str(connection.call("Metadata", 1, {"Topics": []})["Brokers"][0]["NodeId"])
+    connection.close()
+    s.topics("--create", "--topic", "following", "--partitions", "1")
+    for entity in (["--entity-name", node], ["--entity-default"]):
+        entity = ["--entity-type", "brokers", *entity]
+        configs(s, "--alter", *entity, "--add-config", "log.retention.ms=7654321,message.max.bytes=2000000")
+        await_config(s, "log.retention.ms=7654321", True, *entity)
+        # Topics that say nothing follow.
+        await_config(s, "retention.ms=7654321", True, "--entity-type", "topics", "--entity-name", "following", "--all")
+        configs(s, "--alter", *entity, "--delete-config", "log.retention.ms,message.max.bytes")
+        await_config(s, "log.retention.ms=7654321", False, *entity)
+        out, err = configs(s, "--alter", *entity, "--add-config", "num.partitions=3", status=1)
+        expect("Cannot update these configs dynamically" in out + err, out + err)
+
+
+def kafka_topics_alter(s):
+    s.topics("--create", "--topic", "growing", "--partitions", "2")
+    s.topics("--alter", "--topic", "growing", "--partitions", "5")
+    out, _ = s.topics("--describe", "--topic", "growing")
+    expect("PartitionCount: 5" in out, out)
+    s.produce("growing", ["on the new one"], "-p", "4")
+    expect_equal(s.consume("growing", "-p", "4"), ["on the new one"], "messages of the new partition")
+    out, err = s.topics("--alter", "--topic", "growing", "--partitions", "3", status=1)
+    expect("would not be an increase" in out + err, out + err)
+
+
+def kafka_delete_records(s):
+    s.produce("deleted-from", [f"m{i}" for i in range(10)], "-p", "0")
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+
+        def delete(offset):
+            partitions = [{"topic": "deleted-from", "partition": 0, "offset": offset}]
+            file.seek(0)
+            file.truncate()
+            json.dump({"partitions": partitions, "version": 1}, file)
+            file.flush()
+            servers = ["--bootstrap-server", s.broker.bootstrap]
+            return s.tool("DeleteRecordsCommand", *servers, "--offset-json-file", file.name, status=None)[0]
+
+        expect("low_watermark: 4" in delete(4), "the new log start")
+        expect_equal(s.offset("deleted-from", 0, -2), 4, "earliest")
+        expect_equal(s.consume("deleted-from", "-p", "0", "-o", "beginning"), [f"m{i}" for i in range(4, 10)], "the rest")
+        expect("OffsetOutOfRange" in delete(11), "beyond the end")
+        expect("low_watermark: 10" in delete(-1), "all of it")
+        expect_equal(s.offset("deleted-from", 0, -2), 10, "earliest of nothing")
+    # It counts across a kill -9.
+    if s.broker.name == "corelane":
+        s.broker.kill()
+        s.broker.start()
+        expect_equal(s.offset("deleted-from", 0, -2), 10, "earliest after kill -9")
+    s.produce("deleted-from", ["after"], "-p", "0")
+    expect_equal(s.consume("deleted-from", "-p", "0", "-o", "beginning"), ["after"], "after all was deleted")
+
+
+def kafka_log_dirs(s):
+    s.topics("--create", "--topic", "lying", "--partitions", "2")
+    s.produce("lying", ["x" * 5000] * 10, "-p", "1")
+    servers = ["--bootstrap-server", s.broker.bootstrap]
+    out, _ = s.tool("LogDirsCommand", *servers, "--describe", "--topic-list", "lying")
+    told = json.loads(next(line for line in out.splitlines() if line.startswith("{")))
+    dirs = [d for broker in told["brokers"] for d in broker["logDirs"]]
+    expect(all(d["error"] is None and d["logDir"].startswith("/") for d in dirs), out)
+    sizes = {p["partition"]: p["size"] for d in dirs for p in d["partitions"]}
+    expect_equal(sorted(sizes), ["lying-0", "lying-1"], "partitions")
+    expect(sizes["lying-0"] == 0 and 50_000 <= sizes["lying-1"] < 60_000, f"sizes {sizes}")
+
+
+def kafka_cluster(s):
+    out, _ = s.tool("ClusterTool", "cluster-id", "--bootstrap-server", s.broker.bootstrap)
+    expect(re.search(r"Cluster ID: \S{22}\b", out), out)
+
+
+def kafka_broker_api_versions(s):
+    out, _ = s.tool("BrokerApiVersionsCommand", "--bootstrap-server", s.broker.bootstrap)
+    for api in ("Produce(0): 0 to 13", "DeleteRecords(21): 0 to 2", "IncrementalAlterConfigs(44): 0 to 1"):
+        expect(api in out, out)
+
+
+def kafka_features(s):
+    out, _ = s.tool("FeatureCommand", "--bootstrap-server", s.broker.bootstrap, "describe")
+    expect(re.search(r"Feature: metadata.version\s+SupportedMinVersion: \S+\s+SupportedMaxVersion: 4.1-IV1", out), out)
+
+
+def kafka_metadata_quorum(s):
+    servers = ["--bootstrap-server", s.broker.bootstrap]
+    out, _ = s.tool("MetadataQuorumCommand", *servers, "describe", "--status")
+    told = dict(re.findall(r"^(\w+):\s+(.*)$", out, re.MULTILINE))
+    expect(told["LeaderId"] == "1" and int(told["HighWatermark"]) > 0 and told["MaxFollowerLag"] == "0", out)
+    expect(re.search(r'\[{"id": 1, .*"endpoints": \[.*\]}\]', told["CurrentVoters"]), out)
+    expect_equal(told["CurrentObservers"], "[]", "observers")
+    out, _ = s.tool("MetadataQuorumCommand", *servers, "describe", "--replication")
+    rows = [line.split() for line in out.splitlines() if line.strip()]
+    expect_equal([(r[0], r[3], r[-1]) for r in rows[1:]], [("1", "0", "Leader")], "replicas")
+
+
+def kafka_leader_election(s):
+    servers = ["--bootstrap-server", s.broker.bootstrap, "--election-type", "preferred"]
+    s.topics("--create", "--topic", "led", "--partitions", "1")
+    out, _ = s.tool("LeaderElectionCommand", *servers, "--topic", "led", "--partition", "0")
+    expect("Valid replica already elected for partitions led-0" in out, out)
+    s.tool("LeaderElectionCommand", *servers, "--all-topic-partitions")
+    out, err = s.tool("LeaderElectionCommand", *servers, "--topic", "nobody-leads", "--partition", "0", status=None)
+    expect("does not exist" in out + err or "No such topic" in out + err, out + err)
+
+
+def kafka_reassign_partitions(s):
+    out, _ = s.tool("reassign.ReassignPartitionsCommand", "--bootstrap-server", s.broker.bootstrap, "--list")
+    expect("No partition reassignments found." in out, out)
+
+
 def restart(s):
     lines = [f"before {i}" for i in range(1000)]
     s.produce("kept", lines, "-p", "0", "-z", "zstd")
@@ -419,6 +565,17 @@ ONE_NODE = [
     console_clients,
     kafka_producer_perf_test,
     kafka_get_offsets,
+    kafka_configs_topic,
+    kafka_configs_broker,
+    kafka_topics_alter,
+    kafka_delete_records,
+    kafka_log_dirs,
+    kafka_cluster,
+    kafka_broker_api_versions,
+    kafka_features,
+    kafka_metadata_quorum,
+    kafka_leader_election,
+    kafka_reassign_partitions,
     restart,
     kill_nine,
 ]
@@ -432,18 +589,19 @@ def plans(target):
     """(prefix, how to make the broker, checks)."""
     if target == "kafka":
         return [("", brokers.Kafka, named(ONE_NODE))]
+    administration = named([kafka_configs_broker, kafka_delete_records, kafka_log_dirs])
     two = named([kcat_round_trip, spread, java_round_trip, restart, kill_nine])
     return [
         ("", brokers.Corelane, named(ONE_NODE)),
         (
             "two-shards ",
             lambda: brokers.Corelane(shards=2),
-            [("nodes", nodes_listed(2)), *two[:3], *named([no_crossings, misrouted]), *two[3:]],
+            [("nodes", nodes_listed(2)), *two[:3], *named([no_crossings, misrouted]), *administration, *two[3:]],
         ),
         (
             "single ",
             lambda: brokers.Corelane(shards=2, advertise="single"),
-            [("nodes", nodes_listed(1)), *two[:3], *named([crossings]), *two[3:]],
+            [("nodes", nodes_listed(1)), *two[:3], *named([crossings]), *administration, *two[3:]],
         ),
     ]
 

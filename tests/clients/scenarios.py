@@ -824,6 +824,344 @@ def framing(t):
     t.call("still serving", "Metadata", 1, {"Topics": []})
 
 
+# The requests of admin tools.
+
+
+def admin_topic(t, name, partitions=1, **configs):
+    """A topic whose configuration the scenario changes: nothing is set that it does not name."""
+    topic = {
+        "Name": name,
+        "NumPartitions": partitions,
+        "ReplicationFactor": 1,
+        "Configs": [{"Name": k.replace("_", "."), "Value": str(v)} for k, v in configs.items()],
+    }
+    answer = t.ask("CreateTopics", 7, {"Topics": [topic], "timeoutMs": 10_000})
+    assert answer["Topics"][0]["ErrorCode"] == 0, (t.name, name, answer)
+    await_leaders(t, name, partitions)
+
+
+def set_on(t, kind, name, wanted):
+    """What is set on a resource itself, of the keys of `wanted`. Kafka shows a change a moment after it answered: when it
+    is not what is wanted yet, this waits a little."""
+    resource = {"ResourceType": kind, "ResourceName": name, "ConfigurationKeys": list(wanted)}
+    wanted = {key: value for key, value in wanted.items() if value is not None}
+    deadline = time.monotonic() + 5
+    while True:
+        rows = t.ask("DescribeConfigs", 4, {"Resources": [resource]})["Results"][0]["Configs"]
+        found = {row["Name"]: row["Value"] for row in rows if row["ConfigSource"] in (1, 2, 3)}
+        if found == wanted or time.monotonic() > deadline:
+            return found
+        time.sleep(0.05)
+
+
+SET, DELETE, APPEND, SUBTRACT = range(4)
+
+
+def incremental_alter_configs(t):
+    admin_topic(t, "alter", 2)
+    node = str(t.node_id())
+
+    def alter(label, kind, name, *configs, v=1, **more):
+        configs = [{"Name": n, "ConfigOperation": o, "Value": value} for n, o, value in configs]
+        resource = {"ResourceType": kind, "ResourceName": name, "Configs": configs}
+        t.call(label, "IncrementalAlterConfigs", v, {"Resources": [resource], "ValidateOnly": False, **more})
+
+    def topic_has(label, **wanted):
+        t.note(label, set_on(t, 2, "alter", {key.replace("_", "."): value for key, value in wanted.items()}))
+
+    for v in versions("IncrementalAlterConfigs"):
+        alter(f"v{v}", 2, "alter", ("retention.ms", SET, "777"), v=v)
+    alter("two at once", 2, "alter", ("retention.ms", SET, "778"), ("segment.ms", SET, "9999"))
+    topic_has("after two", retention_ms="778", segment_ms="9999")
+    alter("delete one", 2, "alter", ("segment.ms", DELETE, None))
+    alter("delete what is not set", 2, "alter", ("flush.ms", DELETE, None))
+    alter("delete what nobody knows", 2, "alter", ("no.such.config", DELETE, None))
+    topic_has("after delete", retention_ms="778", segment_ms=None)
+    alter("append", 2, "alter", ("cleanup.policy", APPEND, "compact"))
+    topic_has("after append", cleanup_policy="delete,compact")
+    alter("append again", 2, "alter", ("cleanup.policy", APPEND, "compact,delete"))
+    topic_has("after append again", cleanup_policy="delete,compact")
+    alter("subtract", 2, "alter", ("cleanup.policy", SUBTRACT, "delete"))
+    topic_has("after subtract", cleanup_policy="compact")
+    alter("append to what is no list", 2, "alter", ("retention.ms", APPEND, "1"))
+    alter("subtract from what is no list", 2, "alter", ("retention.ms", SUBTRACT, "1"))
+    alter("append to what nobody knows", 2, "alter", ("no.such.config", APPEND, "1"))
+    alter("unknown config", 2, "alter", ("no.such.config", SET, "1"))
+    alter("bad value", 2, "alter", ("retention.ms", SET, "soon"))
+    alter("out of range", 2, "alter", ("max.message.bytes", SET, "-1"))
+    alter("bad policy", 2, "alter", ("cleanup.policy", SET, "shrink"))
+    alter("lags cross", 2, "alter", ("min.compaction.lag.ms", SET, "9"), ("max.compaction.lag.ms", SET, "8"))
+    alter("good and bad", 2, "alter", ("retention.ms", SET, "1"), ("segment.ms", SET, "x"))
+    topic_has("good and bad change nothing", retention_ms="778", segment_ms=None)
+    alter("null value", 2, "alter", ("retention.ms", SET, None))
+    alter("key twice", 2, "alter", ("retention.ms", SET, "1"), ("retention.ms", SET, "2"))
+    alter("validate only", 2, "alter", ("retention.ms", SET, "4242"), ValidateOnly=True)
+    alter("validate only, bad", 2, "alter", ("retention.ms", SET, "x"), ValidateOnly=True)
+    topic_has("after validation", retention_ms="778")
+    alter("nothing", 2, "alter")
+    alter("absent topic", 2, "alter-absent", ("retention.ms", SET, "1"))
+    alter("absent topic, bad value", 2, "alter-absent", ("retention.ms", SET, "x"))
+    alter("invalid topic", 2, "bad/name", ("retention.ms", SET, "1"))
+    alter("no topic", 2, "", ("retention.ms", SET, "1"))
+    for name in (node, ""):
+        label = "broker" if name else "all brokers"
+        keys = {"log.retention.ms": "98765432", "log.cleanup.policy": None, "message.max.bytes": "2000000"}
+        alter(f"{label}, set", 4, name, ("log.retention.ms", SET, "98765432"), ("message.max.bytes", SET, "2000000"))
+        t.note(f"{label}, after set", set_on(t, 4, name, keys))
+        alter(f"{label}, append", 4, name, ("log.cleanup.policy", APPEND, "compact"))
+        keys["log.cleanup.policy"] = "delete,compact"
+        t.note(f"{label}, after append", set_on(t, 4, name, keys))
+        resource = {"ResourceType": 2, "ResourceName": "alter", "ConfigurationKeys": ["max.message.bytes"]}
+        t.call(f"{label}, topics follow", "DescribeConfigs", 4, {"Resources": [resource], "IncludeSynonyms": True})
+        alter(f"{label}, delete", 4, name, *((key, DELETE, None) for key in keys))
+        keys = dict.fromkeys(keys)
+        t.note(f"{label}, after delete", set_on(t, 4, name, keys))
+        alter(f"{label}, read-only", 4, name, ("num.partitions", SET, "3"))
+        alter(f"{label}, delete read-only", 4, name, ("num.partitions", DELETE, None))
+        alter(f"{label}, bad value", 4, name, ("log.retention.ms", SET, "x"))
+        alter(f"{label}, bad policy", 4, name, ("log.cleanup.policy", SET, "shrink"))
+        alter(f"{label}, append to no list", 4, name, ("log.retention.ms", APPEND, "1"))
+        alter(f"{label}, validate only", 4, name, ("log.retention.ms", SET, "1"), ValidateOnly=True)
+        t.note(f"{label}, after validation", set_on(t, 4, name, keys))
+    alter("operation 9", 4, node, ("log.cleanup.policy", 9, "delete"))
+    alter("broker by name", 4, "one", ("log.retention.ms", SET, "1"))
+    alter("other broker", 4, "4711", ("log.retention.ms", SET, "1"))
+    for kind in (0, 3, 99, -1):
+        alter(f"resource type {kind}", kind, "alter", ("retention.ms", SET, "1"))
+    alter("logger of another broker", 8, "4711", ("kafka", SET, "INFO"))
+    alter("group without name", 32, "", ("consumer.session.timeout.ms", SET, "50000"))
+    same = {"ResourceType": 2, "ResourceName": "alter", "Configs": [{"Name": "retention.ms", "ConfigOperation": SET, "Value": "1"}]}
+    t.call("twice", "IncrementalAlterConfigs", 1, {"Resources": [same, same], "ValidateOnly": False})
+    t.call("none", "IncrementalAlterConfigs", 1, {"Resources": [], "ValidateOnly": False})
+    topic_has("at the end", retention_ms="778", segment_ms=None, cleanup_policy="compact")
+
+
+def alter_configs(t):
+    admin_topic(t, "replace")
+
+    def alter(label, kind, name, *configs, v=2, **more):
+        configs = [{"Name": n, "Value": value} for n, value in configs]
+        resource = {"ResourceType": kind, "ResourceName": name, "Configs": configs}
+        t.call(label, "AlterConfigs", v, {"Resources": [resource], "ValidateOnly": False, **more})
+
+    def has(label, retention_ms, segment_ms):
+        t.note(label, set_on(t, 2, "replace", {"retention.ms": retention_ms, "segment.ms": segment_ms}))
+
+    for v in versions("AlterConfigs"):
+        alter(f"v{v}", 2, "replace", ("retention.ms", "777"), ("segment.ms", "9999"), v=v)
+    has("both", "777", "9999")
+    alter("one", 2, "replace", ("segment.ms", "9998"))
+    has("the other is gone", None, "9998")
+    alter("validate only", 2, "replace", ValidateOnly=True)
+    has("after validation", None, "9998")
+    alter("bad", 2, "replace", ("segment.ms", "x"))
+    alter("unknown", 2, "replace", ("no.such.config", "x"))
+    alter("null", 2, "replace", ("segment.ms", None))
+    alter("key twice", 2, "replace", ("segment.ms", "1"), ("segment.ms", "2"))
+    has("after refusals", None, "9998")
+    alter("nothing", 2, "replace")
+    has("nothing is set", None, None)
+    alter("absent", 2, "replace-absent", ("segment.ms", "9998"))
+    node = str(t.node_id())
+    alter("broker", 4, node, ("log.retention.ms", "98765432"))
+    t.note("broker has", set_on(t, 4, node, {"log.retention.ms": "98765432"}))
+    alter("broker, read-only", 4, node, ("num.partitions", "2"))
+    alter("broker, nothing", 4, node)
+    t.note("broker has nothing", set_on(t, 4, node, {"log.retention.ms": None}))
+    alter("logger", 8, node, ("kafka", "INFO"))
+    for kind in (0, 3, 99, -1):
+        alter(f"resource type {kind}", kind, "replace", ("retention.ms", "1"))
+
+
+def create_partitions(t):
+    admin_topic(t, "grow", 2)
+    node = t.node_id()
+
+    def grow(label, *topics, v=3, **more):
+        topics = [
+            {"Name": n, "Count": c, "Assignments": a and [{"BrokerIds": b} for b in a] if a else a} for n, c, a in topics
+        ]
+        t.call(label, "CreatePartitions", v, {"Topics": topics, "TimeoutMs": 10_000, "ValidateOnly": False, **more})
+
+    for v in versions("CreatePartitions"):
+        grow(f"v{v}", ("grow", 3 + v, None), v=v)
+    for count in (6, 5, 0, -1, -2147483648):
+        grow(f"count {count}", ("grow", count, None))
+    grow("absent", ("grow-absent", 3, None))
+    grow("no name", ("", 3, None))
+    grow("bad name", ("bad/name", 3, None))
+    grow("validate only", ("grow", 9, None), ValidateOnly=True)
+    grow("validate only, bad", ("grow", 1, None), ValidateOnly=True)
+    grow("assigned", ("grow", 7, [[node]]))
+    grow("assigned too few", ("grow", 9, [[node]]))
+    grow("assigned too many", ("grow", 8, [[node], [node]]))
+    grow("assigned none", ("grow", 9, []))
+    grow("assigned to a stranger", ("grow", 8, [[4711]]))
+    grow("assigned twice", ("grow", 8, [[node, node]]))
+    grow("assigned to nobody", ("grow", 8, [[]]))
+    grow("twice", ("grow", 8, None), ("grow", 9, None))
+    grow("good and bad", ("grow-absent", 9, None), ("grow", 8, None))
+    grow("none")
+    await_leaders(t, "grow", 8)
+    t.call("grown", "Metadata", 9, {"Topics": [{"Name": "grow"}], "AllowAutoTopicCreation": False})
+    t.call("new partition", "Produce", 9, produce_body("grow", batch([b"x"]), partition=7))
+
+
+def delete_records(t):
+    make_topic(t, "shrink", 2)
+    make_topic(t, "shrink-compact", cleanup_policy="compact")
+    make_topic(t, "shrink-both", cleanup_policy="compact,delete")
+    for _ in range(4):
+        t.ask("Produce", 9, produce_body("shrink", batch([b"a", b"b", b"c"])))
+
+    def delete(label, *topics, v=2):
+        topics = [
+            {"Name": n, "Partitions": [{"PartitionIndex": p, "Offset": o} for p, o in rows]} for n, rows in topics
+        ]
+        t.call(label, "DeleteRecords", v, {"Topics": topics, "TimeoutMs": 5000})
+
+    for v in versions("DeleteRecords"):
+        delete(f"v{v}", ("shrink", [(0, 1 + v)]), v=v)
+    t.call("earliest", "ListOffsets", 7, list_offsets_body("shrink", -2))
+    t.call("fetch what is gone", "Fetch", 11, fetch_body("shrink", 0))
+    t.call("fetch inside a batch", "Fetch", 11, fetch_body("shrink", 4))
+    delete("behind the start", ("shrink", [(0, 2)]))
+    delete("beyond the end", ("shrink", [(0, 13)]))
+    delete("-2", ("shrink", [(0, -2)]))
+    delete("to the end", ("shrink", [(0, 12)]))
+    delete("all of what is empty", ("shrink", [(1, -1)]))
+    delete("beyond what is empty", ("shrink", [(1, 1)]))
+    delete("absent", ("shrink-absent", [(0, 0)]), ("shrink", [(99, 0), (-1, 0)]))
+    delete("compact", ("shrink-compact", [(0, 0)]))
+    delete("compact and delete", ("shrink-both", [(0, 0)]))
+    delete("twice", ("shrink", [(0, 12), (0, 99)]))
+    delete("none")
+    delete("no partitions", ("shrink", []))
+    t.call("append goes on", "Produce", 9, produce_body("shrink", batch([b"d"])))
+    delete("high watermark", ("shrink", [(0, -1)]))
+    t.call("both ends", "ListOffsets", 7, list_offsets_body("shrink", -2))
+    t.call("by time", "ListOffsets", 7, list_offsets_body("shrink", 0))
+
+
+def elect_leaders(t):
+    admin_topic(t, "elect", 2)
+    for v in versions("ElectLeaders"):
+        topics = [{"Topic": "elect", "Partitions": [0, 1, 99, -1]}, {"Topic": "elect-absent", "Partitions": [0]}]
+        for kind in (0, 1, 5) if v else (0,):
+            t.call(f"v{v} type {kind}", "ElectLeaders", v, {"ElectionType": kind, "TopicPartitions": topics, "TimeoutMs": 1000})
+        t.call(f"v{v} none", "ElectLeaders", v, {"TopicPartitions": [], "TimeoutMs": 1000})
+        everything = t.ask("ElectLeaders", v, {"TopicPartitions": None, "TimeoutMs": 1000})
+        rows = [r for r in everything["ReplicaElectionResults"] if r["Topic"] == "elect"]
+        t.note(f"v{v} all", [everything.get("ErrorCode"), rows])
+
+
+def list_partition_reassignments(t):
+    admin_topic(t, "reassign")
+    t.call("all", "ListPartitionReassignments", 0, {"TimeoutMs": 1000, "Topics": None})
+    for name in ("reassign", "reassign-absent"):
+        topics = [{"Name": name, "PartitionIndexes": [0, 9]}]
+        t.call(name, "ListPartitionReassignments", 0, {"TimeoutMs": 1000, "Topics": topics})
+
+
+def describe_client_quotas(t):
+    filters = {
+        "everything": [],
+        "default user": [("user", 1, None)],
+        "a user of a client": [("user", 0, "u"), ("client-id", 0, "c")],
+        "any address": [("ip", 2, None)],
+        "strange type": [("tenant", 2, None)],
+        "empty type": [("", 2, None)],
+        "type twice": [("user", 2, None), ("user", 1, None)],
+        "exact without name": [("user", 0, None)],
+        "default with name": [("user", 1, "u")],
+        "any with name": [("user", 2, "u")],
+        "match 7": [("user", 7, None)],
+        "address of a user": [("user", 2, None), ("ip", 2, None)],
+    }
+    for v in versions("DescribeClientQuotas"):
+        for label, components in filters.items():
+            components = [{"EntityType": e, "MatchType": m, "Match": name} for e, m, name in components]
+            t.call(f"v{v} {label}", "DescribeClientQuotas", v, {"Components": components, "Strict": False})
+
+
+def list_config_resources(t):
+    admin_topic(t, "listed-config")
+    t.call("v0", "ListConfigResources", 0, {})
+    for types in ([4], [16], [32], [0], [99], [2, 99]):
+        t.call(f"v1 {types}", "ListConfigResources", 1, {"ResourceTypes": types})
+    for types in ([2], [2, 2], []):
+        answer = t.ask("ListConfigResources", 1, {"ResourceTypes": types})
+        wanted = [r for r in answer["ConfigResources"] if r["ResourceName"] == "listed-config"]
+        t.note(f"v1 {types}", [answer["ErrorCode"], wanted])
+
+
+def describe_topic_partitions(t):
+    for name, count in (("paged-a", 3), ("paged-b", 1)):
+        t.ids[make_topic(t, name, count)] = name
+
+    def page(label, topics, cursor=None, limit=2000):
+        cursor = cursor and {"TopicName": cursor[0], "PartitionIndex": cursor[1]}
+        body = {"Topics": [{"Name": n} for n in topics], "ResponsePartitionLimit": limit, "Cursor": cursor}
+        t.call(label, "DescribeTopicPartitions", 0, body)
+
+    both = ["paged-b", "paged-a"]
+    page("both", both)
+    page("twice", both + both)
+    for limit in (-1, 0, 1, 2, 3, 4, 5):
+        page(f"limit {limit}", both, limit=limit)
+        page(f"limit {limit}, three", both + ["paged-c"], limit=limit)
+    for cursor in (("paged-a", 0), ("paged-a", 2), ("paged-a", 3), ("paged-a", 99), ("paged-b", 0)):
+        page(f"cursor {cursor}", both, cursor)
+    page("cursor elsewhere", both, ("paged-c", 0))
+    page("negative cursor", both, ("paged-a", -1))
+    page("absent", ["paged-absent"])
+    page("invalid", ["bad/name"])
+
+
+def describe_quorum(t):
+    def ask(label, v, *topics):
+        topics = [{"TopicName": n, "Partitions": [{"PartitionIndex": p} for p in ps]} for n, ps in topics]
+        t.call(label, "DescribeQuorum", v, {"Topics": topics})
+
+    for v in versions("DescribeQuorum"):
+        ask(f"v{v}", v, ("__cluster_metadata", [0]))
+        ask(f"v{v} partition 1", v, ("__cluster_metadata", [1]))
+        ask(f"v{v} twice", v, ("__cluster_metadata", [0, 0]))
+        ask(f"v{v} other topic", v, ("elsewhere", [0]))
+        ask(f"v{v} both", v, ("__cluster_metadata", [0]), ("elsewhere", [0]))
+        ask(f"v{v} none", v)
+
+
+def describe_log_dirs(t):
+    make_topic(t, "sized", 2)
+    t.ask("Produce", 9, produce_body("sized", batch([b"x" * 1000])))
+    for v in versions("DescribeLogDirs"):
+        topics = [{"Topic": "sized", "Partitions": [0, 0, 1, 9]}, {"Topic": "sized-absent", "Partitions": [0]}]
+        t.call(f"v{v}", "DescribeLogDirs", v, {"Topics": topics})
+    t.call("none", "DescribeLogDirs", 4, {"Topics": []})
+    everything = t.ask("DescribeLogDirs", 4, {"Topics": None})["Results"]
+    named = [topic["Partitions"] for d in everything for topic in d["Topics"] if topic["Name"] == "sized"]
+    t.note("all", [sorted(p["PartitionIndex"] for p in parts) for parts in named])
+
+
+def describe_producers(t):
+    make_topic(t, "written-by", 2)
+    producer = t.ask("InitProducerId", 4, {"TransactionalId": None, "TransactionTimeoutMs": 60_000})
+
+    def ask(label, *topics):
+        topics = [{"Name": n, "PartitionIndexes": p} for n, p in topics]
+        t.call(label, "DescribeProducers", 0, {"Topics": topics})
+
+    ask("nobody", ("written-by", [0, 1]))
+    records = batch([b"x", b"y"], producer_id=producer["ProducerId"], producer_epoch=0, base_sequence=0)
+    t.ask("Produce", 9, produce_body("written-by", records))
+    ask("one", ("written-by", [0, 1]))
+    ask("absent", ("written-by-nobody", [0]), ("written-by", [99, -1]))
+    ask("invalid", ("bad/name", [0]))
+    ask("none")
+    ask("no partitions", ("written-by", []))
+
+
 SCENARIOS = [
     api_versions,
     metadata,
@@ -842,5 +1180,17 @@ SCENARIOS = [
     offset_for_leader_epoch,
     describe_cluster,
     describe_configs,
+    incremental_alter_configs,
+    alter_configs,
+    create_partitions,
+    delete_records,
+    elect_leaders,
+    list_partition_reassignments,
+    describe_client_quotas,
+    list_config_resources,
+    describe_topic_partitions,
+    describe_quorum,
+    describe_log_dirs,
+    describe_producers,
     framing,
 ]
