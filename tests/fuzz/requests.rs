@@ -1,6 +1,8 @@
 //! Requests that make sense, of every API that is served: about topics that exist and some that do not, with ordinary
 //! values and the edges of their types.
 
+mod administration;
+
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -80,7 +82,7 @@ impl<'r> Requests<'r> {
                 let request = ApiVersionsRequest { client_software_name: self.name(), ..ApiVersionsRequest::default() };
                 self.frame(version, &request)
             }
-            other => panic!("{other:?} is served: draw requests of it here"),
+            other => self.administration(other, version),
         }
     }
 

@@ -9,22 +9,33 @@ use std::time::Duration;
 use corelane::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
 };
+use corelane::protocol::messages::delete_records::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsResponse, DeleteRecordsTopic,
+};
 use corelane::protocol::messages::delete_topics::{DeleteTopicState, DeleteTopicsRequest, DeleteTopicsResponse};
 use corelane::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResponse,
 };
+use corelane::protocol::messages::incremental_alter_configs::{
+    AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
+};
 use corelane::runtime::Runtime;
 use corelane::types::{Durability, TopicId};
 
-use crate::calls::{LATEST, epoch_end, init_producer_id, list_offset, metadata};
+use crate::calls::{EARLIEST, LATEST, epoch_end, init_producer_id, list_offset, metadata};
 use crate::connection::Connection;
 use crate::machine::Process;
-use crate::model::{Topic, durability_of};
-use crate::world::{AUTOMATIC, CHURNED, STABLE, Shared, UNKNOWN_TOPIC, any_topic, configs_of, elapsed, pause, resolve};
+use crate::model::{ALTERED, Topic, durability_of};
+use crate::world::{
+    AUTOMATIC, CHURNED, RETENTION_BYTES, STABLE, Shared, UNKNOWN_TOPIC, any_topic, configs_of, elapsed, pause, resolve,
+};
 
 const STORAGE_ERROR: i16 = 56;
 const LOADING: i16 = 14;
+const TIMED_OUT: i16 = 7;
 const OFFSET_NOT_AVAILABLE: i16 = 78;
+/// The topic whose records may go.
+const RETAINED: &str = STABLE[2];
 const TOPIC_RESOURCE: i8 = 2;
 /// Longest that a question waits for a flush.
 const PATIENCE: Duration = Duration::from_secs(8);
@@ -44,7 +55,7 @@ pub(crate) async fn run(process: Rc<Process>, world: Shared) {
         pause(&process.runtime, &world).await;
         let name = *world.borrow_mut().random.pick(&CHURNED);
         let state = world.borrow().model.topic(name);
-        let act = world.borrow_mut().random.below(8);
+        let act = world.borrow_mut().random.below(10);
         match (act, state) {
             (0..3, Topic::Absent) => create(&process, &world, name).await,
             (0, Topic::Alive(id)) => delete(&process, &world, name, id).await,
@@ -61,6 +72,8 @@ pub(crate) async fn run(process: Rc<Process>, world: Shared) {
                     assert!(error == LOADING && world.borrow().faulty);
                 }
             }
+            (7, _) => delete_records(&process, &world).await,
+            (8, _) => alter(&process, &world).await,
             _ => process.runtime.sleep(Duration::from_millis(2)).await,
         }
     }
@@ -218,6 +231,92 @@ async fn describe(process: &Process, world: &Shared) {
     }
     let value = result.configs[0].value.as_deref().unwrap();
     assert_eq!(value == "1", durability_of(name) == Durability::Flushed, "{name}: flush.messages={value}");
+}
+
+/// Deletes records of the topic that may lose them, at most up to what is known to be there. What was answered counts for
+/// ever, at once and over every crash.
+async fn delete_records(process: &Process, world: &Shared) {
+    let connection = process.connect_anywhere(&mut world.borrow_mut().random);
+    let Some((id, leaders)) = resolve(process, world, &connection, RETAINED).await else { return };
+    let (version, partition, known, offset) = {
+        let world = &mut *world.borrow_mut();
+        let partition = i32::try_from(world.random.below(u64::try_from(leaders.len()).unwrap())).unwrap();
+        let known = world.model.partitions[&(id, partition)].written_end;
+        let offset = match world.random.chance(1, 3) {
+            true => -1,
+            false => i64::try_from(world.random.below(u64::try_from(known + 1).unwrap())).unwrap(),
+        };
+        (i16::try_from(world.random.below(3)).unwrap(), partition, known, offset)
+    };
+    let partitions = vec![DeleteRecordsPartition { partition_index: partition, offset }];
+    let topics = vec![DeleteRecordsTopic { name: Cow::Borrowed(RETAINED), partitions }];
+    let request = DeleteRecordsRequest { topics, timeout_ms: 60_000 };
+    let Ok(answer) = connection.ask(&request, version).await else { return on_closed(world) };
+    let response = DeleteRecordsResponse::decode(&mut answer.reader(), version).unwrap();
+    let row = &response.topics[0].partitions[0];
+    process.runtime.note("records deleted", [u64::from(row.error_code.unsigned_abs()), 0, 0]);
+    match row.error_code {
+        0 => {
+            let wanted = if offset == -1 { known } else { offset };
+            let log_start = row.low_watermark;
+            assert!(
+                log_start >= wanted,
+                "{RETAINED}-{partition}: starts at {log_start} for one who asked for {wanted}"
+            );
+            let model = &mut world.borrow_mut().model;
+            let partition = model.partitions.get_mut(&(id, partition)).expect("a stable topic stays");
+            partition.log_start = partition.log_start.max(log_start);
+        }
+        STORAGE_ERROR | OFFSET_NOT_AVAILABLE | TIMED_OUT => return on_closed(world),
+        other => panic!("{RETAINED}-{partition}: DeleteRecords of {offset} failed with {other}, {known} is there"),
+    }
+    let Ok(row) = list_offset(&connection, RETAINED, partition, EARLIEST).await else { return on_closed(world) };
+    let told = world.borrow().model.partitions[&(id, partition)].log_start;
+    assert!(row.error_code != 0 || row.offset >= told, "{RETAINED}-{partition}: starts at {} again", row.offset);
+}
+
+/// Changes a configuration, and asks for it: an answered change is in force, also after every crash.
+async fn alter(process: &Process, world: &Shared) {
+    let connection = process.connect_anywhere(&mut world.borrow_mut().random);
+    if resolve(process, world, &connection, RETAINED).await.is_none() {
+        return;
+    }
+    let resource = DescribeConfigsResource {
+        resource_type: TOPIC_RESOURCE,
+        resource_name: Cow::Borrowed(RETAINED),
+        configuration_keys: Some(vec![Cow::Borrowed(ALTERED)]),
+    };
+    let describe = DescribeConfigsRequest { resources: vec![resource], ..DescribeConfigsRequest::default() };
+    let Ok(answer) = connection.ask(&describe, 4).await else { return on_closed(world) };
+    let response = DescribeConfigsResponse::decode(&mut answer.reader(), 4).unwrap();
+    let found = response.results[0].configs[0].value.as_deref().unwrap();
+    let may_be = |world: &Shared| {
+        let altered = &world.borrow().model.altered;
+        altered.get(RETAINED).cloned().unwrap_or_else(|| vec![RETENTION_BYTES.to_owned()])
+    };
+    let mut known = may_be(world);
+    assert!(known.iter().any(|value| value == found), "{RETAINED}: {ALTERED} is {found}, not one of {known:?}");
+    let value = world.borrow_mut().random.range(10_000..60_000).to_string();
+    known.push(value.clone());
+    world.borrow_mut().model.altered.insert(RETAINED, known);
+    let config =
+        AlterableConfig { name: Cow::Borrowed(ALTERED), config_operation: 0, value: Some(Cow::Borrowed(&value)) };
+    let resource = AlterConfigsResource {
+        resource_type: TOPIC_RESOURCE,
+        resource_name: Cow::Borrowed(RETAINED),
+        configs: vec![config],
+    };
+    let request = IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false };
+    let version = i16::try_from(world.borrow_mut().random.below(2)).unwrap();
+    let Ok(answer) = connection.ask(&request, version).await else { return on_closed(world) };
+    let response = IncrementalAlterConfigsResponse::decode(&mut answer.reader(), version).unwrap();
+    let error = response.responses[0].error_code;
+    process.runtime.note("altered", [u64::from(error.unsigned_abs()), 0, 0]);
+    if error == STORAGE_ERROR {
+        return on_closed(world);
+    }
+    assert_eq!(error, 0, "{:?}", response.responses[0].error_message);
+    world.borrow_mut().model.altered.insert(RETAINED, vec![value]);
 }
 
 /// A connection to any shard and a topic that exists there.

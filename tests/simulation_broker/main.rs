@@ -9,6 +9,7 @@
 //! - no record beyond the high watermark, none of a deleted topic in the next of its name
 //! - epochs rise over restarts, every epoch ends where the next one begins; lookups by time find what a walk finds
 //! - waiting fetches are woken, one's own writes are seen soon, answers come in bounded time
+//! - records that were told to be deleted stay so, and a configuration that was told to be changed is in force
 //! - recovering again finds the same, and one seed gives one trace
 //!
 //! `CORELANE_SEEDS=1000 cargo test --test simulation_broker` runs more seeds, `CORELANE_SEED=7` one of them. `defects` proves

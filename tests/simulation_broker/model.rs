@@ -58,7 +58,12 @@ pub(crate) struct Partition {
     /// Ends that became visible in this life, and when that was known. Both rise.
     visible: Vec<(i64, MonotonicUs)>,
     pub(crate) may_lose_start: bool,
+    /// Where somebody was told that the log starts.
+    pub(crate) log_start: i64,
 }
+
+/// The configuration that is changed while topics are used.
+pub(crate) const ALTERED: &str = "retention.bytes";
 
 /// What recovery gave back of a partition.
 pub(crate) struct Found {
@@ -79,6 +84,8 @@ pub(crate) struct Model {
     /// Batches by what no broker changes: the bytes after the header.
     by_content: BTreeMap<(u32, usize), u64>,
     pub(crate) producer_ids: BTreeSet<i64>,
+    /// Values of [`ALTERED`] that a topic may have: one, and those that were asked for and not answered.
+    pub(crate) altered: BTreeMap<&'static str, Vec<String>>,
     pub(crate) acknowledged: u64,
     pub(crate) lost: u64,
 }
@@ -112,6 +119,7 @@ impl Model {
                 high_watermark: 0,
                 visible: Vec::new(),
                 may_lose_start: is_retained(name),
+                log_start: 0,
             });
         }
     }
@@ -263,6 +271,11 @@ impl Model {
         let partition = self.partitions.get_mut(&key).expect("the audit told of it");
         let Found { log_start, log_end, batches } = found;
         assert!(*log_start == 0 || partition.may_lose_start, "{key:?}: the log starts at {log_start}");
+        let deleted = partition.log_start;
+        assert!(
+            *log_start >= deleted,
+            "{key:?}: the log starts at {log_start}, but what is below {deleted} was deleted"
+        );
         let required = partition.written_end;
         assert!(*log_end >= required, "{key:?}: the log ends at {log_end}, but {required} was safe");
         let found: BTreeMap<i64, Seen> = batches.iter().copied().collect();

@@ -16,7 +16,7 @@ use crate::calls::{TopicRow, metadata};
 use crate::connection::Connection;
 use crate::consumer::Consumer;
 use crate::machine::Process;
-use crate::model::{Key, Model, Topic, durability_of};
+use crate::model::{ALTERED, Key, Model, Topic, durability_of};
 use crate::producer::Producer;
 
 pub(crate) const UNKNOWN_TOPIC: i16 = 3;
@@ -30,6 +30,9 @@ pub(crate) const STABLE: [&str; 3] = ["stable-flushed", "stable-written", "stabl
 pub(crate) const CHURNED: [&str; 3] = ["churn-flushed-a", "churn-written-b", "churn-flushed-c"];
 /// Topics that Metadata makes when they are asked for.
 pub(crate) const AUTOMATIC: [&str; 2] = ["automatic-x", "automatic-y"];
+
+/// What retained topics are made with.
+pub(crate) const RETENTION_BYTES: &str = "20000";
 
 /// A world that all tasks of a run share.
 pub(crate) type Shared = Rc<RefCell<World>>;
@@ -193,7 +196,7 @@ pub(crate) fn configs_of(name: &str) -> BTreeMap<&'static str, &'static str> {
         configs.insert("flush.messages", "1000");
     }
     if crate::model::is_retained(name) {
-        configs.insert("retention.bytes", "20000");
+        configs.insert(ALTERED, RETENTION_BYTES);
     }
     configs
 }
