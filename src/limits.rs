@@ -442,3 +442,107 @@ pub const BLOCK_REGION_BYTES: usize = 64 * 1024 * 1024;
 /// Fresh blocks that are kept ready while the tail of some shard grows: 32 MiB, some ten milliseconds of a shard at full
 /// speed, in which the thread that prepares gets its turn.
 pub const BLOCKS_READY: usize = 32;
+/// Timers of groups handled before requests get their turn again.
+pub const TIMERS_PER_STEP_MAX: usize = 256;
+
+/// Bytes of one batch of group records beyond which further steps begin another: Kafka's default for `max.message.bytes`,
+/// which is also what its coordinator fills.
+pub const GROUP_BATCH_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes that the records of one step of a coordinator may have: the generation of a group whose members carry large
+/// metadata is one record. Kafka's bound is `max.message.bytes` of `__consumer_offsets`, a megabyte.
+pub const GROUP_STEP_BYTES_MAX: usize = 32 * 1024 * 1024;
+const _: () = assert!(GROUP_BATCH_BYTES_MAX <= GROUP_STEP_BYTES_MAX);
+const _: () = assert!(GROUP_STEP_BYTES_MAX + 1024 * 1024 < 48 * 1024 * 1024, "below BATCH_BYTES_MAX, header included");
+
+/// Bytes of group records that one shard queues before requests wait: some flushes' worth of commits.
+pub const GROUP_QUEUE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Body of one JoinGroup or SyncGroup, in bytes. Kafka's coordinator fails a group record above a megabyte later on; refused
+/// at once, a request cannot take a coordinator's memory.
+pub const GROUP_REQUEST_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes that a loading coordinator reads at a time, first batch excepted.
+pub const GROUP_LOAD_READ_BYTES: usize = 1024 * 1024;
+
+/// Records that a loading coordinator replays before other tasks of the core run: about 100 µs.
+pub const GROUP_LOAD_RECORDS_PER_YIELD: u64 = 128;
+
+/// Bytes that one batch of `__consumer_offsets` may decompress to. Corelane writes none compressed; a mirror may.
+pub const DECOMPRESSED_GROUP_BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest sleep of the timer task of a shard's coordinators, in milliseconds: nothing is missed by it.
+pub const GROUP_TIMER_SLEEP_MS_MAX: u64 = 60_000;
+/// Groups of one partition of `__consumer_offsets`: with about 2 KiB for an idle one, 40 MiB. Beyond it a JoinGroup that
+/// needs a new group gets COORDINATOR_LOAD_IN_PROGRESS, on which clients wait and ask again without looking for another
+/// coordinator.
+pub const GROUPS_PER_COORDINATOR_MAX: usize = 20_000;
+
+/// Members of one classic group, whatever `group.max.size`: bounds the work of one rebalance to some ten milliseconds. As
+/// with that setting, the next one gets GROUP_MAX_SIZE_REACHED, which clients report instead of trying again at once.
+pub const GROUP_MEMBERS_MAX: usize = 10_000;
+
+/// Member ids of one group that were handed out and not yet joined with. Beyond it: COORDINATOR_LOAD_IN_PROGRESS, since
+/// they go away with their session timeout.
+pub const GROUP_PENDING_MEMBERS_MAX: usize = GROUP_MEMBERS_MAX;
+
+/// What the members of one classic group told about themselves and were assigned, in bytes: it becomes one record. A member
+/// that does not fit gets GROUP_MAX_SIZE_REACHED; an assignment that does not, UNKNOWN_SERVER_ERROR, as from Kafka when
+/// the record is too large.
+pub const GROUP_BYTES_MAX: usize = 16 * 1024 * 1024;
+const _: () = assert!(GROUP_BYTES_MAX < BATCH_BYTES_MAX as usize);
+
+/// The same over all classic groups of one partition of `__consumer_offsets`, in bytes. A member that does not fit gets
+/// COORDINATOR_LOAD_IN_PROGRESS: another group may go.
+pub const GROUP_BYTES_PER_COORDINATOR_MAX: usize = 64 * 1024 * 1024;
+const _: () = assert!(GROUP_BYTES_MAX <= GROUP_BYTES_PER_COORDINATOR_MAX);
+
+/// How long a new member may wait in its first JoinGroup, in milliseconds. Kafka's `CLASSIC_GROUP_NEW_MEMBER_JOIN_TIMEOUT_MS`.
+pub const NEW_MEMBER_JOIN_MS: u64 = 5 * 60 * 1000;
+
+/// Furthest ahead that a classic group enters itself into its coordinator's timers, in milliseconds. Later deadlines are
+/// reached in steps, so that entries which lost their purpose do not pile up.
+pub const GROUP_TIMER_AHEAD_MS_MAX: u64 = 60_000;
+
+/// Least time before a rebalance for which nobody came back is looked at again, in milliseconds: members may set a rebalance
+/// timeout of 0.
+pub const REBALANCE_RETRY_MS_MIN: u64 = 100;
+/// What the committed offsets of one coordinator may count for in memory, in bytes: about 400,000 offsets without metadata, four
+/// times as many as one group can have. The fifty coordinators of a broker share the memory of a few shards, so this is not more.
+pub const OFFSET_BYTES_PER_COORDINATOR_MAX: usize = 32 * 1024 * 1024;
+
+/// Records of offsets that one request may leave, or one portion of tombstones, in bytes: with the batch around them they fit
+/// Kafka's default for `max.message.bytes`, 1,048,588. A larger commit fails there too.
+pub const OFFSET_STEP_BYTES_MAX: usize = 1_048_588 - 61;
+
+/// Tombstones of expired offsets or deleted topics that come at once: a millisecond of work.
+pub const OFFSET_TOMBSTONES_PER_STEP_MAX: usize = 2_000;
+
+/// Groups and offsets that are looked through for expired ones at once, one whole group at least: about a millisecond of work
+/// where nothing has expired.
+pub const OFFSETS_CHECKED_PER_STEP_MAX: usize = 10_000;
+/// Members of one KIP-848 group. Each join plans the whole group anew, so a group that fills up costs the square of this:
+/// ten thousand joins cost about ten seconds of one core. Lower bounds are set by `group.consumer.max.size`.
+pub const CONSUMER_GROUP_MEMBERS_MAX: usize = 10_000;
+
+/// Topics that one member of a KIP-848 group may name. Its record names them all: at most 2.5 MB.
+pub const SUBSCRIBED_TOPICS_MAX: usize = 10_000;
+
+/// Longest id of a member of a KIP-848 group, instance id, rack or client id, in bytes. Kafka's own ids have 36; strings of
+/// the protocol end at 32 KiB, and a thousand members of that size would be 100 MB.
+pub const MEMBER_STRING_BYTES_MAX: usize = 1024;
+
+/// Longest regular expression that a member may subscribe with, in bytes: some hundred topics by name.
+pub const SUBSCRIPTION_PATTERN_BYTES_MAX: usize = 4096;
+
+/// Memory that one compiled regular expression may take, in bytes, and again its cache while it is matched. Both are freed
+/// once its topics are known.
+pub const SUBSCRIPTION_PATTERN_COMPILED_BYTES_MAX: usize = 1024 * 1024;
+
+/// Different regular expressions in one group. When the metadata changes each is matched against every topic: with 10,000
+/// topics that is about 30 ms of the core.
+pub const SUBSCRIPTION_PATTERNS_PER_GROUP_MAX: usize = 32;
+
+/// How soon after a group's regular expressions were matched a change of the metadata has them matched again, in
+/// milliseconds. Kafka's `REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`.
+pub const SUBSCRIPTION_PATTERN_REFRESH_MS: u64 = 10_000;

@@ -487,6 +487,15 @@ pub trait Message: Encode {
     }
 }
 
+/// The body of a message, for those that travel without a frame of their own.
+pub fn body<M: Message>(message: &M, version: i16) -> Vec<u8> {
+    assert!(M::VERSIONS.contains(&version));
+    let mut writer = Writer::new();
+    message.encode_field(&mut writer, M::dialect(version));
+    assert!(writer.holes.is_empty());
+    writer.bytes
+}
+
 /// Implements the field traits for types that a reader and a writer know by name.
 macro_rules! fixed_fields {
     ($($ty:ty: $name:ident),*) => {$(
