@@ -167,6 +167,16 @@ pub struct ShardMetrics {
     pub fetch_bytes: Counter,
     /// Requests whose data came from or went to another core.
     pub crossings: Counter,
+    /// Groups that the shard coordinates.
+    pub groups: Gauge,
+    /// Offsets committed by groups, one for each partition of a commit.
+    pub group_commits: Counter,
+    /// Assignments made: generations of classic groups, target assignments of others.
+    pub group_rebalances: Counter,
+    /// Group coordinators loaded.
+    pub group_loads: Counter,
+    /// Time that loading them took, in microseconds.
+    pub group_load_us: Counter,
     /// Time of each flush.
     pub flush_time: Histogram,
     /// Reads answered from the blocks in memory.
@@ -212,6 +222,11 @@ impl ShardMetrics {
             produce_records: Counter::default(),
             fetch_bytes: Counter::default(),
             crossings: Counter::default(),
+            groups: Gauge::default(),
+            group_commits: Counter::default(),
+            group_rebalances: Counter::default(),
+            group_loads: Counter::default(),
+            group_load_us: Counter::default(),
             flush_time: Histogram::default(),
             cache_hits: Counter::default(),
             cache_misses: Counter::default(),
@@ -318,6 +333,11 @@ const METRICS: &[Metric] = &[
     gauge("corelane_segments", "Segments with live data.", |m| m.segments.value()),
     gauge("corelane_segments_free", "Segment files ready for reuse.", |m| m.segments_free.value()),
     gauge("corelane_store_read_only", "1 after a failed write or flush.", |m| m.store_read_only.value()),
+    gauge("corelane_groups", "Groups that the shard coordinates.", |m| m.groups.value()),
+    counter("corelane_group_commits_total", "Offsets committed, one for each partition of a commit.", |m| m.group_commits.value()),
+    counter("corelane_group_rebalances_total", "Assignments made: generations and target assignments.", |m| m.group_rebalances.value()),
+    counter("corelane_group_loads_total", "Group coordinators loaded.", |m| m.group_loads.value()),
+    counter("corelane_group_load_microseconds_total", "Time that loading group coordinators took.", |m| m.group_load_us.value()),
     gauge("corelane_partitions", "Partitions the shard owns.", |m| m.partitions.value()),
 ];
 

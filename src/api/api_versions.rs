@@ -5,7 +5,8 @@
 //! - The response header is always version 0 (`protocol::api_key`).
 //! - From version 3 on the client names its software; a name outside Kafka's pattern is INVALID_REQUEST.
 //! - Versions 0 to 3 leave out supported features whose lowest level is 0 (KAFKA-17011).
-//! - Only APIs and features that work are listed: clients switch on what they see. `metadata.version` is the only feature.
+//! - Only APIs and features that work are listed: clients switch on what they see. The features are `metadata.version`
+//!   and `group.version`, which has Java clients use KIP-848 where their user asked for it.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -13,7 +14,9 @@ use std::rc::Rc;
 use super::Request;
 use super::reply::Reply;
 use crate::broker::Broker;
-use crate::cluster::image::{METADATA_VERSION, METADATA_VERSION_LEVEL, METADATA_VERSION_MIN, MetadataImage};
+use crate::cluster::image::{
+    GROUP_VERSION, GROUP_VERSION_LEVEL, METADATA_VERSION, METADATA_VERSION_LEVEL, METADATA_VERSION_MIN, MetadataImage,
+};
 use crate::protocol::api_key::{ApiKey, SUPPORTED, Supported};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::api_versions::{
@@ -23,7 +26,8 @@ use crate::protocol::wire::Reader;
 use crate::runtime::Runtime;
 
 /// Features that work here, with the levels that do: name, lowest, highest.
-const FEATURES: &[(&str, i16, i16)] = &[(METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_LEVEL)];
+const FEATURES: &[(&str, i16, i16)] =
+    &[(GROUP_VERSION, 0, GROUP_VERSION_LEVEL), (METADATA_VERSION, METADATA_VERSION_MIN, METADATA_VERSION_LEVEL)];
 
 /// Handles one request, of whatever version.
 pub(super) fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: &Request) -> Reply<R::Buffer> {
@@ -116,9 +120,12 @@ mod tests {
         let image = image();
         let response = respond(&image, &request("kcat"), 3);
         assert_eq!(response.supported_features.len(), 1);
-        let finalized = &response.finalized_features[0];
-        assert_eq!((&*finalized.name, finalized.max_version_level), ("metadata.version", 27));
+        let finalized: Vec<_> =
+            response.finalized_features.iter().map(|it| (&*it.name, it.max_version_level)).collect();
+        assert_eq!(finalized, [("group.version", 1), ("metadata.version", 27)]);
         assert!(response.finalized_features_epoch >= 0);
+        // A feature that may be off is told from version 4 on only (KAFKA-17011).
+        assert_eq!(respond(&image, &request("kcat"), 4).supported_features.len(), 2);
     }
 
     #[test]

@@ -8,31 +8,46 @@ pub mod reply;
 
 mod alter_configs;
 mod api_versions;
+mod consumer_group_describe;
+mod consumer_group_heartbeat;
 mod create_partitions;
 mod create_topics;
+mod delete_groups;
 mod delete_records;
 mod delete_topics;
 mod describe_client_quotas;
 mod describe_cluster;
 mod describe_configs;
+mod describe_groups;
 mod describe_log_dirs;
 mod describe_producers;
 mod describe_quorum;
 mod describe_topic_partitions;
 mod elect_leaders;
 mod fetch;
+mod find_coordinator;
+mod groups;
+mod heartbeat;
 mod incremental_alter_configs;
 mod init_producer_id;
+mod join_group;
+mod leave_group;
 mod list_config_resources;
+mod list_groups;
 mod list_offsets;
 mod list_partition_reassignments;
 mod metadata;
+mod offset_commit;
+mod offset_delete;
+mod offset_fetch;
 mod offset_for_leader_epoch;
 mod operations;
 mod produce;
+mod sync_group;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -43,14 +58,37 @@ use crate::protocol::frame::{RequestHeader, response_frame, response_frame_aroun
 use crate::protocol::wire::{Message, Reader};
 use crate::runtime::Runtime;
 
-/// One request: its header, and the rest of its frame.
+/// The other end of a connection.
 #[derive(Debug)]
+pub struct Peer {
+    /// Its address as Kafka writes it: a slash, then the address in Java's form.
+    host: Arc<str>,
+}
+
+impl Peer {
+    /// A peer at an address.
+    pub fn new(address: IpAddr) -> Peer {
+        let text = match address.to_canonical() {
+            IpAddr::V4(address) => format!("/{address}"),
+            IpAddr::V6(address) => {
+                // Java shortens no run of zeroes.
+                let parts: Vec<String> = address.segments().iter().map(|part| format!("{part:x}")).collect();
+                format!("/{}", parts.join(":"))
+            }
+        };
+        Peer { host: Arc::from(text) }
+    }
+}
+
+/// One request: its header, and the rest of its frame.
+#[derive(Clone, Debug)]
 pub struct Request {
     key: ApiKey,
     version: i16,
     correlation_id: i32,
     /// Name that the client gave itself.
     client_id: Option<String>,
+    peer: Rc<Peer>,
     /// The message, still to be decoded by its handler.
     body: Bytes,
 }
@@ -87,18 +125,20 @@ impl<R: Runtime> Api<R> {
 }
 
 impl<R: Runtime> Service<R::Buffer> for Api<R> {
-    type Connection = ();
+    type Connection = Peer;
 
-    fn connected(&self, _peer: SocketAddr, _local: SocketAddr) {}
+    fn connected(&self, peer: SocketAddr, _local: SocketAddr) -> Peer {
+        Peer::new(peer.ip())
+    }
 
-    fn handle(self: Rc<Self>, _connection: Rc<()>, frame: Bytes) -> LocalFuture<Reply<R::Buffer>> {
-        let Some(request) = parse(&frame) else { return Box::pin(async { Reply::Close }) };
+    fn handle(self: Rc<Self>, connection: Rc<Peer>, frame: Bytes) -> LocalFuture<Reply<R::Buffer>> {
+        let Some(request) = parse(&frame, connection) else { return Box::pin(async { Reply::Close }) };
         Box::pin(async move { dispatch(&self.broker, request).await })
     }
 }
 
 /// `None` closes the connection.
-fn parse(frame: &Bytes) -> Option<Request> {
+fn parse(frame: &Bytes, peer: Rc<Peer>) -> Option<Request> {
     let mut reader = Reader::new(frame);
     let header = RequestHeader::decode(&mut reader).ok()?;
     let key = ApiKey::from_code(header.api_key)?;
@@ -110,6 +150,7 @@ fn parse(frame: &Bytes) -> Option<Request> {
         version: header.api_version,
         correlation_id: header.correlation_id,
         client_id: header.client_id.map(String::from),
+        peer,
         body: frame.slice_ref(reader.rest()),
     })
 }
@@ -120,6 +161,15 @@ async fn dispatch<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply
         ApiKey::Fetch => fetch::handle(broker, request).await,
         ApiKey::ListOffsets => list_offsets::handle(broker, request).await,
         ApiKey::Metadata => metadata::handle(broker, request).await,
+        ApiKey::OffsetCommit => offset_commit::handle(broker, request).await,
+        ApiKey::OffsetFetch => offset_fetch::handle(broker, request).await,
+        ApiKey::FindCoordinator => find_coordinator::handle(broker, &request),
+        ApiKey::JoinGroup => join_group::handle(broker, request).await,
+        ApiKey::Heartbeat => heartbeat::handle(broker, request).await,
+        ApiKey::LeaveGroup => leave_group::handle(broker, request).await,
+        ApiKey::SyncGroup => sync_group::handle(broker, request).await,
+        ApiKey::DescribeGroups => describe_groups::handle(broker, request).await,
+        ApiKey::ListGroups => list_groups::handle(broker, request).await,
         ApiKey::ApiVersions => api_versions::handle(broker, &request),
         ApiKey::CreateTopics => create_topics::handle(broker, request).await,
         ApiKey::DeleteTopics => delete_topics::handle(broker, request).await,
@@ -139,6 +189,24 @@ async fn dispatch<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply
         ApiKey::DescribeClientQuotas => describe_client_quotas::handle(&request),
         ApiKey::ListConfigResources => list_config_resources::handle(broker, &request),
         ApiKey::DescribeTopicPartitions => describe_topic_partitions::handle(broker, &request),
+        ApiKey::DeleteGroups => delete_groups::handle(broker, request).await,
+        ApiKey::OffsetDelete => offset_delete::handle(broker, request).await,
+        ApiKey::ConsumerGroupHeartbeat => consumer_group_heartbeat::handle(broker, request).await,
+        ApiKey::ConsumerGroupDescribe => consumer_group_describe::handle(broker, request).await,
         _ => Reply::Close,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_java_does() {
+        let host = |text: &str| Peer::new(text.parse().unwrap()).host.to_string();
+        assert_eq!(host("127.0.0.1"), "/127.0.0.1");
+        assert_eq!(host("::ffff:10.0.0.7"), "/10.0.0.7");
+        assert_eq!(host("::1"), "/0:0:0:0:0:0:0:1");
+        assert_eq!(host("2001:db8::a:0:1"), "/2001:db8:0:0:0:a:0:1");
     }
 }

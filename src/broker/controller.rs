@@ -16,7 +16,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::cluster::image::{
-    METADATA_VERSION, METADATA_VERSION_LEVEL, METADATA_VERSION_MIN, MetadataImage, TOPIC_RESOURCE,
+    GROUP_VERSION, GROUP_VERSION_LEVEL, METADATA_VERSION, METADATA_VERSION_LEVEL, METADATA_VERSION_MIN, MetadataImage,
+    TOPIC_RESOURCE,
 };
 use crate::cluster::records::{
     BrokerEndpoint, BrokerFeature, ConfigRecord, FeatureLevelRecord, PartitionRecord, ProducerIdsRecord, Record,
@@ -55,11 +56,15 @@ pub struct NodeStart {
 /// The records of a start: every node registers with a new incarnation, which raises the epochs of what it leads. Must
 /// be durable before the first answer.
 pub fn register_nodes(image: &MetadataImage, nodes: &[NodeStart], random: Random<'_>) -> Vec<Record> {
-    let mut records = Vec::with_capacity(nodes.len() + 1);
+    let mut records = Vec::with_capacity(nodes.len() + 2);
     if image.feature(METADATA_VERSION) == 0 {
         // A metadata log begins with the version that reads it.
         let name = Arc::from(METADATA_VERSION);
         records.push(FeatureLevelRecord { name, feature_level: METADATA_VERSION_LEVEL }.into());
+    }
+    if image.feature(GROUP_VERSION) == 0 {
+        // Also where an older version began the log: groups of the consumer protocol need no other state of it.
+        records.push(FeatureLevelRecord { name: Arc::from(GROUP_VERSION), feature_level: GROUP_VERSION_LEVEL }.into());
     }
     for node in nodes {
         let known_epoch = image.broker(node.node).map_or(0, |broker| broker.epoch());
@@ -73,11 +78,18 @@ pub fn register_nodes(image: &MetadataImage, nodes: &[NodeStart], random: Random
                 port: node.port,
                 security_protocol: 0,
             }],
-            features: vec![BrokerFeature {
-                name: Arc::from(METADATA_VERSION),
-                min_supported_version: METADATA_VERSION_MIN,
-                max_supported_version: METADATA_VERSION_LEVEL,
-            }],
+            features: vec![
+                BrokerFeature {
+                    name: Arc::from(GROUP_VERSION),
+                    min_supported_version: 0,
+                    max_supported_version: GROUP_VERSION_LEVEL,
+                },
+                BrokerFeature {
+                    name: Arc::from(METADATA_VERSION),
+                    min_supported_version: METADATA_VERSION_MIN,
+                    max_supported_version: METADATA_VERSION_LEVEL,
+                },
+            ],
             rack: node.rack.as_deref().map(Arc::from),
             fenced: false,
             ..RegisterBrokerRecord::default()
@@ -545,7 +557,12 @@ fn default_topic(config: &BrokerConfig, name: &str) -> CreatableTopic<'static> {
     let (num_partitions, replication_factor, configs) = match name {
         topic_name::CONSUMER_OFFSETS => {
             let segment = text(config.offsets_topic_segment_bytes.to_string());
-            let configs = vec![row("cleanup.policy", text("compact".to_owned())), row("segment.bytes", segment)];
+            // Kafka's `OffsetConfig`.
+            let configs = vec![
+                row("cleanup.policy", text("compact".to_owned())),
+                row("compression.type", text("producer".to_owned())),
+                row("segment.bytes", segment),
+            ];
             (config.offsets_topic_num_partitions, 1, configs)
         }
         topic_name::TRANSACTION_STATE => {

@@ -56,6 +56,15 @@ async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, message: Message) {
         }),
         Message::DescribeProducers(wanted, reply) => reply.send(shard.describe_producers(&wanted)),
         Message::LogDirectory(wanted, reply) => reply.send(shard.log_directory(wanted.as_deref())),
+        Message::Group(call, reply) => {
+            let answer = shard.begin_group_call(&call).await;
+            runtime.spawn(async move {
+                // An answer that never comes drops the reply, which says so.
+                if let Some(answer) = answer.finish().await {
+                    reply.send(answer);
+                }
+            });
+        }
         Message::Control(request, reply) => {
             let log = broker.metadata_log.as_ref().expect("control messages go to the controller's shard");
             // Only a controller that is shutting down refuses; the dropped reply says so.

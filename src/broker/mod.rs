@@ -5,6 +5,7 @@
 
 pub mod controller;
 pub mod fetch_session;
+pub mod groups;
 pub mod inbox;
 pub mod metadata_log;
 

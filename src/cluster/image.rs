@@ -33,6 +33,11 @@ pub const METADATA_VERSION_MIN: i16 = 7;
 /// Kafka 4.1's level of it, and ours.
 pub const METADATA_VERSION_LEVEL: i16 = 27;
 
+/// Kafka's feature that says which groups there are.
+pub const GROUP_VERSION: &str = "group.version";
+/// Kafka 4.1's level of it: groups of the consumer protocol (KIP-848).
+pub const GROUP_VERSION_LEVEL: i16 = 1;
+
 /// Kafka's `ConfigResource.Type` of topics.
 pub const TOPIC_RESOURCE: i8 = 2;
 /// Kafka's `ConfigResource.Type` of nodes, and of all nodes under an empty name.

@@ -190,6 +190,28 @@ pub struct BrokerConfig {
     pub producer_id_expiration_check_interval_ms: i64,
     /// Time between two looks for batches to discard, in milliseconds.
     pub log_retention_check_interval_ms: i64,
+    /// Least session timeout of members of classic groups, in milliseconds.
+    pub group_min_session_timeout_ms: i32,
+    /// The greatest, in milliseconds.
+    pub group_max_session_timeout_ms: i32,
+    /// How long the first generation of a classic group waits for further members, in milliseconds.
+    pub group_initial_rebalance_delay_ms: i32,
+    /// Most members of a classic group.
+    pub group_max_size: i32,
+    /// Silence after which a member of a consumer group is gone, in milliseconds.
+    pub group_consumer_session_timeout_ms: i32,
+    /// How often members of consumer groups send heartbeats, in milliseconds.
+    pub group_consumer_heartbeat_interval_ms: i32,
+    /// Most members of a consumer group.
+    pub group_consumer_max_size: i32,
+    /// Longest note committed with an offset, in bytes.
+    pub offset_metadata_max_bytes: i32,
+    /// How long the answer of a coordinator may wait for its records, in milliseconds.
+    pub offsets_commit_timeout_ms: u64,
+    /// `offsets.retention.minutes`, in milliseconds.
+    pub offsets_retention_ms: i64,
+    /// Time between two looks for expired offsets, in milliseconds.
+    pub offsets_retention_check_interval_ms: i64,
     /// Partitions of `__consumer_offsets`; fixed once it exists.
     pub offsets_topic_num_partitions: i32,
     /// `segment.bytes` of `__consumer_offsets`.
@@ -241,6 +263,7 @@ impl BrokerConfig {
             settings.insert(name, value);
         }
         let config = BrokerConfig::typed(settings, warnings);
+        config.check_groups()?;
         if config.default_replication_factor > 1 && !config.allow_same_machine_replicas {
             return Err(ConfigError::Value {
                 name: "default.replication.factor",
@@ -251,6 +274,46 @@ impl BrokerConfig {
             });
         }
         Ok(config)
+    }
+
+    /// The settings of consumer groups must fit each other, as Kafka's `GroupCoordinatorConfig` requires.
+    fn check_groups(&self) -> Result<(), ConfigError> {
+        let value = |name: &str| -> i64 {
+            let key = BrokerKey::named(name).expect("every name used here is in BROKER_KEYS");
+            let text = self.settings.get(name).map(String::as_str).or(key.default).expect("each has a default");
+            text.parse().expect("a checked INT is an integer")
+        };
+        const HEARTBEAT: &str = "group.consumer.heartbeat.interval.ms";
+        const HEARTBEAT_MIN: &str = "group.consumer.min.heartbeat.interval.ms";
+        const HEARTBEAT_MAX: &str = "group.consumer.max.heartbeat.interval.ms";
+        const SESSION: &str = "group.consumer.session.timeout.ms";
+        const SESSION_MIN: &str = "group.consumer.min.session.timeout.ms";
+        const SESSION_MAX: &str = "group.consumer.max.session.timeout.ms";
+        let ascending = [
+            (HEARTBEAT_MIN, HEARTBEAT_MAX),
+            (HEARTBEAT_MIN, HEARTBEAT),
+            (HEARTBEAT, HEARTBEAT_MAX),
+            (SESSION_MIN, SESSION_MAX),
+            (SESSION_MIN, SESSION),
+            (SESSION, SESSION_MAX),
+        ];
+        for (low, high) in ascending {
+            if value(low) > value(high) {
+                return Err(ConfigError::Value {
+                    name: high,
+                    value: value(high).to_string(),
+                    reason: BadValue::new(format!("must be at least {low}, which is {}", value(low))),
+                });
+            }
+        }
+        if value(HEARTBEAT) >= value(SESSION) {
+            return Err(ConfigError::Value {
+                name: HEARTBEAT,
+                value: value(HEARTBEAT).to_string(),
+                reason: BadValue::new(format!("must be below {SESSION}, which is {}", value(SESSION))),
+            });
+        }
+        Ok(())
     }
 
     /// What was set, by key, in canonical form; without keys that Kafka knows and Corelane ignores.
@@ -291,6 +354,17 @@ impl BrokerConfig {
             producer_id_expiration_ms: long("producer.id.expiration.ms"),
             producer_id_expiration_check_interval_ms: long("producer.id.expiration.check.interval.ms"),
             log_retention_check_interval_ms: long("log.retention.check.interval.ms"),
+            group_min_session_timeout_ms: int("group.min.session.timeout.ms"),
+            group_max_session_timeout_ms: int("group.max.session.timeout.ms"),
+            group_initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),
+            group_max_size: int("group.max.size"),
+            group_consumer_session_timeout_ms: int("group.consumer.session.timeout.ms"),
+            group_consumer_heartbeat_interval_ms: int("group.consumer.heartbeat.interval.ms"),
+            group_consumer_max_size: int("group.consumer.max.size"),
+            offset_metadata_max_bytes: int("offset.metadata.max.bytes"),
+            offsets_commit_timeout_ms: long("offsets.commit.timeout.ms").unsigned_abs(),
+            offsets_retention_ms: long("offsets.retention.minutes") * 60_000,
+            offsets_retention_check_interval_ms: long("offsets.retention.check.interval.ms"),
             offsets_topic_num_partitions: int("offsets.topic.num.partitions"),
             offsets_topic_segment_bytes: int("offsets.topic.segment.bytes"),
             transaction_state_log_num_partitions: int("transaction.state.log.num.partitions"),
@@ -337,8 +411,11 @@ fn foreign(name: &str) -> Result<String, ConfigError> {
     }) {
         return Err(ConfigError::Unsupported { name: name.to_owned(), instead });
     }
-    if name.starts_with("group.") || name.starts_with("transaction") {
-        return Ok(format!("{name} has no effect: there are no consumer groups and transactions yet"));
+    if name.starts_with("group.share.") || name.starts_with("group.streams.") {
+        return Ok(format!("{name} has no effect: there are no share groups and streams groups yet"));
+    }
+    if name.starts_with("transaction") {
+        return Ok(format!("{name} has no effect: there are no transactions yet"));
     }
     if IGNORED.contains(&name) {
         return Ok(format!("{name} has no effect: Corelane has nothing that it would shape"));
@@ -448,9 +525,10 @@ const IGNORED: &[&str] = &[
     "unstable.feature.versions.enable",
 ];
 
-/// Why settings of consumer groups do nothing.
-const NO_GROUPS: Effect = Effect::None("there are no consumer groups yet.");
-
+const NO_THREADS: Effect = Effect::None("a core coordinates the groups whose partitions it leads.");
+const NO_CONVERSION: Effect = Effect::None("a group with members is not converted to the other protocol.");
+const BOTH_PROTOCOLS: Effect = Effect::None("classic and consumer groups are always served, and no others.");
+const ASSIGNORS: Effect = Effect::None("the assignors are always uniform, the default, and range.");
 /// Why settings of transactions do nothing.
 const NO_TRANSACTIONS: Effect = Effect::None("there are no transactions yet.");
 
@@ -481,8 +559,7 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         "false",
         "Corelane's own. Accepts topics with a replication factor above 1 from tools that insist on one. One replica is \
          kept and reported all the same: copies inside one process protect from nothing. min.insync.replicas then counts as 1.",
-    )
-    .without(NO_GROUPS),
+    ),
     key("auto.create.topics.enable", Kind::Boolean, Rule::Any, "true", "Whether asking for a topic creates it."),
     key(
         "compression.gzip.level",
@@ -506,8 +583,7 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
         Rule::OneOf(COMPRESSION_TYPES),
         "producer",
         "The codec in which batches are stored; 'producer' alone is accepted.",
-    )
-    .without(NO_GROUPS),
+    ),
     key(
         "compression.zstd.level",
         Kind::Int,
@@ -540,6 +616,106 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
     ),
     key("delete.topic.enable", Kind::Boolean, Rule::Any, "true", "Whether topics may be deleted."),
     key("fetch.max.bytes", Kind::Int, Rule::AtLeast(1024), "57671680", "Largest fetch answer, in bytes."),
+    key(
+        "group.consumer.assignors",
+        Kind::List,
+        Rule::Any,
+        "uniform,range",
+        "Assignors that the broker runs for consumer groups, the default first.",
+    )
+    .without(ASSIGNORS),
+    key(
+        "group.consumer.heartbeat.interval.ms",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "5000",
+        "How often members of consumer groups shall send heartbeats, in milliseconds.",
+    ),
+    key(
+        "group.consumer.max.heartbeat.interval.ms",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "15000",
+        "Greatest value of group.consumer.heartbeat.interval.ms, in milliseconds.",
+    ),
+    key(
+        "group.consumer.max.session.timeout.ms",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "60000",
+        "Greatest value of group.consumer.session.timeout.ms, in milliseconds.",
+    ),
+    key("group.consumer.max.size", Kind::Int, Rule::AtLeast(1), "2147483647", "Most members of a consumer group."),
+    key(
+        "group.consumer.migration.policy",
+        Kind::String,
+        Rule::OneOf(&["bidirectional", "disabled", "downgrade", "upgrade"]),
+        "disabled",
+        "Which groups with members may change between the classic and the consumer protocol. Apache Kafka's own default \
+         is bidirectional.",
+    )
+    .without(NO_CONVERSION),
+    key(
+        "group.consumer.min.heartbeat.interval.ms",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "5000",
+        "Least value of group.consumer.heartbeat.interval.ms, in milliseconds.",
+    ),
+    key(
+        "group.consumer.min.session.timeout.ms",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "45000",
+        "Least value of group.consumer.session.timeout.ms, in milliseconds.",
+    ),
+    key(
+        "group.consumer.session.timeout.ms",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "45000",
+        "Silence after which a member of a consumer group is gone, in milliseconds.",
+    ),
+    key(
+        "group.coordinator.append.linger.ms",
+        Kind::Int,
+        Rule::AtLeast(0),
+        "10",
+        "How long records of groups wait for others to share their batch, in milliseconds.",
+    )
+    .without(Effect::None("records that come while the log is busy share a batch without waiting.")),
+    key(
+        "group.coordinator.rebalance.protocols",
+        Kind::List,
+        Rule::OneOf(&["classic", "consumer", "share", "streams"]),
+        "classic,consumer",
+        "Protocols of groups that are served.",
+    )
+    .without(BOTH_PROTOCOLS),
+    key("group.coordinator.threads", Kind::Int, Rule::AtLeast(1), "4", "Threads that coordinate groups.")
+        .without(NO_THREADS),
+    key(
+        "group.initial.rebalance.delay.ms",
+        Kind::Int,
+        Rule::Any,
+        "3000",
+        "How long the first generation of a classic group waits for further members, in milliseconds.",
+    ),
+    key(
+        "group.max.session.timeout.ms",
+        Kind::Int,
+        Rule::Any,
+        "1800000",
+        "Greatest session timeout that members of classic groups may ask for, in milliseconds.",
+    ),
+    key("group.max.size", Kind::Int, Rule::AtLeast(1), "2147483647", "Most members of a classic group."),
+    key(
+        "group.min.session.timeout.ms",
+        Kind::Int,
+        Rule::Any,
+        "6000",
+        "Least session timeout that members of classic groups may ask for, in milliseconds.",
+    ),
     key(
         "log.cleaner.delete.retention.ms",
         Kind::Long,
@@ -717,6 +893,52 @@ pub static BROKER_KEYS: &[BrokerKey] = &[
     key("min.insync.replicas", Kind::Int, Rule::AtLeast(1), "1", "min.insync.replicas of topics that do not say."),
     key("num.partitions", Kind::Int, Rule::AtLeast(1), "1", "Partitions of topics that do not say how many."),
     key(
+        "offset.metadata.max.bytes",
+        Kind::Int,
+        Rule::Any,
+        "4096",
+        "Longest note that a client may commit with an offset, in bytes.",
+    ),
+    key(
+        "offsets.commit.timeout.ms",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "5000",
+        "How long the answer of a coordinator may wait for its records, in milliseconds, before the client is told to \
+         come back.",
+    ),
+    key(
+        "offsets.load.buffer.size",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "5242880",
+        "Bytes that a loading coordinator reads at a time.",
+    )
+    .without(Effect::None("it reads a mebibyte at a time.")),
+    key(
+        "offsets.retention.check.interval.ms",
+        Kind::Long,
+        Rule::AtLeast(1),
+        "600000",
+        "Time between two looks for expired offsets, in milliseconds.",
+    ),
+    key(
+        "offsets.retention.minutes",
+        Kind::Int,
+        Rule::AtLeast(1),
+        "10080",
+        "How long offsets are kept after their group has lost its last member, in minutes; without members ever, after \
+         the last commit.",
+    ),
+    key(
+        "offsets.topic.compression.codec",
+        Kind::Int,
+        Rule::Between(0, 4),
+        "0",
+        "Codec of batches of __consumer_offsets.",
+    )
+    .without(Effect::None("the broker writes its own batches without compression.")),
+    key(
         "offsets.topic.num.partitions",
         Kind::Int,
         Rule::Between(1, 10_000),
@@ -893,6 +1115,29 @@ mod tests {
         assert!(refusal("compression.type", "zstd").contains("recompress"));
         assert!(refusal("corelane.validation", "none").contains("full, header"));
         assert!(refusal("default.replication.factor", "3").contains("allow.same.machine.replicas"));
+    }
+
+    #[test]
+    fn settings_of_consumer_groups_must_fit_each_other() {
+        let refused = refusal("group.consumer.session.timeout.ms", "6000");
+        assert!(refused.contains("at least group.consumer.min.session.timeout.ms, which is 45000"), "{refused}");
+        let refused = refusal("group.consumer.heartbeat.interval.ms", "20000");
+        assert!(refused.contains("group.consumer.max.heartbeat.interval.ms"), "{refused}");
+        let settings =
+            [("group.consumer.min.session.timeout.ms", "4000"), ("group.consumer.session.timeout.ms", "4000")];
+        let refused = BrokerConfig::from_settings(settings).unwrap_err().to_string();
+        assert!(refused.contains("must be below group.consumer.session.timeout.ms"), "{refused}");
+        let settings =
+            [("group.consumer.min.session.timeout.ms", "6000"), ("group.consumer.session.timeout.ms", "6000")];
+        let config = BrokerConfig::from_settings(settings).unwrap();
+        assert_eq!(config.group_consumer_session_timeout_ms, 6_000);
+    }
+
+    #[test]
+    fn retention_of_offsets_is_given_in_minutes() {
+        let config = BrokerConfig::from_settings([("offsets.retention.minutes", "2")]).unwrap();
+        assert_eq!(config.offsets_retention_ms, 120_000);
+        assert_eq!(BrokerConfig::from_settings([("group.share.max.size", "20")]).unwrap().warnings().len(), 1);
     }
 
     #[test]

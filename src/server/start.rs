@@ -353,6 +353,12 @@ async fn run_shard<N: Network>(id: ShardId, runtime: N, process: &Arc<Process>) 
         start_http(&runtime, process).await?;
     }
     process.on_shard_ready(shard.partition_count());
+    // Joins may wait for minutes; those who are left when the shutdown begins look for their coordinator again.
+    let stopping = (process.shutdown.requested(), Rc::clone(&shard));
+    runtime.spawn(async move {
+        stopping.0.await;
+        stopping.1.stop_coordination();
+    });
     server.serve(listener, process.shutdown.clone()).await;
     process.drained.fetch_add(1, Ordering::SeqCst);
     while process.drained.load(Ordering::SeqCst) < usize::from(process.shard_count) {

@@ -47,6 +47,7 @@ impl<R: Runtime> Shard<R> {
         metrics.segments_free.set(stats.segments_free);
         metrics.checkpoints.set(stats.checkpoints);
         metrics.partitions.set(u64::try_from(self.partition_count()).expect("a count fits 64 bits"));
+        metrics.groups.set(u64::try_from(self.coordination.group_count()).expect("a count fits 64 bits"));
         metrics.store_read_only.set(u64::from(self.store.failure().is_some()));
         measured.tail_reads = stats.tail_reads;
         measured.cold_reads = stats.cold_reads;

@@ -12,6 +12,7 @@ use bytes::Bytes;
 
 use super::mesh::ReplySender;
 use crate::cluster::image::MetadataImage;
+use crate::protocol::api_key::ApiKey;
 use crate::protocol::error_code::ErrorCode;
 use crate::runtime::Volume;
 use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId};
@@ -39,6 +40,9 @@ pub enum Message {
     /// Sent by the shard that took a DescribeLogDirs and speaks for all, handled by every other; `None` is all
     /// partitions. Lost: the connection closes.
     LogDirectory(Option<Arc<BTreeSet<(TopicId, i32)>>>, ReplySender<LogDirectory>),
+    /// Sent by the shard that took a request about groups, handled by the shard of their coordinator: the step is taken in lane
+    /// order, the answer may take minutes and blocks nothing. Lost: the connection closes.
+    Group(GroupCall, ReplySender<GroupReply>),
     /// Sent by any shard, handled by shard 0, the one metadata writer. Lost: the connection closes; the change may or
     /// may not have happened, as with any request that is not answered.
     Control(ControlRequest, ReplySender<ControlReply>),
@@ -294,6 +298,32 @@ pub struct LogDirectory {
     pub volume: Option<Volume>,
     /// Bytes of each partition.
     pub partitions: BTreeMap<(TopicId, i32), u64>,
+}
+
+/// A request about groups, all of one coordinator.
+#[derive(Clone, Debug)]
+pub struct GroupCall {
+    /// Index of the coordinator's partition of `__consumer_offsets`; ListGroups means all of the shard.
+    pub partition: i32,
+    /// Which request.
+    pub key: ApiKey,
+    /// Version of the request, and of the body of its answer.
+    pub version: i16,
+    /// Name that the client gave itself.
+    pub client_id: String,
+    /// The client's address, as `coordinator::Caller` has it.
+    pub client_host: Arc<str>,
+    /// Body of the request, decoded once before.
+    pub body: Bytes,
+}
+
+/// What a coordinator answers.
+#[derive(Debug)]
+pub enum GroupReply {
+    /// The body of the response.
+    Body(Vec<u8>),
+    /// There is no coordinator that could answer, for this reason.
+    Refused(ErrorCode),
 }
 
 /// What only the controller may do.

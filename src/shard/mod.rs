@@ -7,6 +7,7 @@
 //! the log; a high watermark never passes what its topic's durability has reached.
 
 pub mod answers;
+pub mod coordination;
 pub mod levels;
 pub mod mesh;
 pub mod message;
@@ -28,6 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::cluster::image::MetadataImage;
+use crate::cluster::topic_name::CONSUMER_OFFSETS;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::TICK_MS;
@@ -43,6 +45,7 @@ use crate::types::{
 };
 
 use self::answers::AnswerMemory;
+use self::coordination::Coordination;
 use self::levels::{Levels, WaitError};
 use self::measure::Measured;
 use self::message::Published;
@@ -82,6 +85,7 @@ pub struct Shard<R: Runtime> {
     image: RefCell<Arc<MetadataImage>>,
     levels: Levels<Mark>,
     purgatory: Rc<Purgatory>,
+    coordination: Coordination,
     scratch: RefCell<Scratch>,
     read_failures: LogLimiter,
     stopping: Cell<bool>,
@@ -109,6 +113,7 @@ impl<R: Runtime> Shard<R> {
             .values()
             .map(|partition| ((partition.topic, partition.index.value()), Rc::clone(partition)))
             .collect();
+        let coordination = Coordination::new(&config);
         let shard = Rc::new(Shard {
             id,
             runtime,
@@ -121,6 +126,7 @@ impl<R: Runtime> Shard<R> {
             image: RefCell::new(image),
             levels,
             purgatory: Rc::default(),
+            coordination,
             scratch: RefCell::new(Scratch::new()),
             read_failures: LogLimiter::default(),
             stopping: Cell::new(false),
@@ -130,7 +136,7 @@ impl<R: Runtime> Shard<R> {
         shard
     }
 
-    /// Starts what runs beside requests: the tick and retention.
+    /// Starts what runs beside requests: the tick, retention and the coordinators' tasks.
     pub fn start(self: &Rc<Self>) {
         let shard = Rc::clone(self);
         self.runtime.spawn(async move {
@@ -141,11 +147,13 @@ impl<R: Runtime> Shard<R> {
         });
         retention::start(self);
         retention::start_producer_expiry(self);
+        self.start_coordination();
     }
 
     /// Ends the background tasks; the store is closed by the caller.
     pub fn stop(&self) {
         self.stopping.set(true);
+        self.stop_coordination();
     }
 
     /// True after `stop`.
@@ -202,7 +210,12 @@ impl<R: Runtime> Shard<R> {
                 node: image.broker_configs(node),
                 cluster: image.cluster_configs(),
             };
-            let config = Rc::new(TopicConfig::resolve(&self.config, dynamic));
+            let mut config = TopicConfig::resolve(&self.config, dynamic);
+            if &**topic.name() == CONSUMER_OFFSETS {
+                // A commit that was answered survives a power cut, whatever other topics promise.
+                config.durability = Durability::Flushed;
+            }
+            let config = Rc::new(config);
             for (index, partition) in topic.partitions().filter(|(_, partition)| partition.leader == Some(node)) {
                 let served = self.partition_or_new(topic.id(), index)?;
                 served.serve(Rc::from(&**topic.name()), partition.leader_epoch, Rc::clone(&config));
@@ -222,6 +235,7 @@ impl<R: Runtime> Shard<R> {
             self.by_log.borrow_mut().remove(&partition.log);
             self.partitions.borrow_mut().remove(&(partition.topic, partition.index.value()));
         }
+        self.coordinate(&previous, published.removed.iter().copied());
         Ok(())
     }
 

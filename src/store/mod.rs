@@ -29,7 +29,7 @@ pub mod format;
 pub mod index;
 mod log;
 mod lru;
-mod notify;
+pub(crate) mod notify;
 pub mod open_segment;
 mod pace;
 mod preparation;

@@ -10,14 +10,14 @@ use std::task::{Poll, Waker};
 
 /// Wakes all tasks that wait for something to change.
 #[derive(Default)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     waiting: RefCell<Vec<Waker>>,
     rings: Cell<u64>,
 }
 
 impl Bell {
     /// Wakes every waiter once; each checks its condition again.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.rings.set(self.rings.get() + 1);
         // The list is taken out first: waking may run a waiter at once on some executors.
         let waiting = std::mem::take(&mut *self.waiting.borrow_mut());
@@ -27,7 +27,7 @@ impl Bell {
     }
 
     /// Ends with the first `Some` that `condition` gives; it is asked at once and after every ring.
-    pub(super) async fn until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
+    pub(crate) async fn until<T>(&self, mut condition: impl FnMut() -> Option<T>) -> T {
         // A task that is polled for other reasons stays on the list where it is.
         let mut listed: Option<(u64, Waker)> = None;
         poll_fn(move |context| {

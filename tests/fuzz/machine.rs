@@ -9,8 +9,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use corelane::api::Api;
 use corelane::api::reply::{LocalFuture, Reply, Response, Service};
+use corelane::api::{Api, Peer};
 use corelane::broker::controller::{NodeStart, register_nodes};
 use corelane::broker::metadata_log::MetadataLog;
 use corelane::broker::{Broker, Lanes, inbox};
@@ -89,7 +89,7 @@ impl Machine {
 
     /// Hands a frame without its length to one shard. The future ends when the request was applied.
     pub(crate) fn handle(&self, shard: usize, frame: &[u8]) -> LocalFuture<Reply<SimulatedBuffer>> {
-        Rc::clone(&self.apis[shard]).handle(Rc::new(()), Bytes::copy_from_slice(frame))
+        Rc::clone(&self.apis[shard]).handle(Rc::new(Peer::new([127, 0, 0, 1].into())), Bytes::copy_from_slice(frame))
     }
 
     /// Hands over a good request and waits for its answer: the whole frame without its length.

@@ -2,6 +2,7 @@
 //! values and the edges of their types.
 
 mod administration;
+mod groups;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -82,7 +83,10 @@ impl<'r> Requests<'r> {
                 let request = ApiVersionsRequest { client_software_name: self.name(), ..ApiVersionsRequest::default() };
                 self.frame(version, &request)
             }
-            other => self.administration(other, version),
+            other => match self.about_groups(other, version) {
+                Some(request) => request,
+                None => self.administration(other, version),
+            },
         }
     }
 

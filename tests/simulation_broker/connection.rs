@@ -8,8 +8,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use corelane::api::Api;
 use corelane::api::reply::{LocalFuture, Reply, Response, Service};
+use corelane::api::{Api, Peer};
 use corelane::limits::REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX;
 use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::frame::{ResponseHeader, request_frame};
@@ -199,7 +199,7 @@ impl Serving {
                 return;
             }
             let Some(frame) = self.pipe.borrow_mut().requests.pop_front() else { return };
-            self.handling = Some(Rc::clone(&self.api).handle(Rc::new(()), frame));
+            self.handling = Some(Rc::clone(&self.api).handle(Rc::new(Peer::new([127, 0, 0, 1].into())), frame));
         }
     }
 

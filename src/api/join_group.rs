@@ -1,0 +1,44 @@
+//! JoinGroup (11), versions 0 to 9: a member comes into a classic group, and waits for the others.
+//!
+//! The answer comes when the generation begins, up to minutes later. An empty group id is INVALID_GROUP_ID. A request larger
+//! than any group record may be is refused at once with UNKNOWN_SERVER_ERROR, which Kafka gives when it writes the record.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use super::reply::{Reply, Response};
+use super::{Request, groups};
+use crate::broker::Broker;
+use crate::limits::GROUP_REQUEST_BYTES_MAX;
+use crate::protocol::error_code::ErrorCode;
+use crate::protocol::messages::join_group::{JoinGroupRequest, JoinGroupResponse};
+use crate::protocol::wire::Reader;
+use crate::runtime::Runtime;
+
+/// Handles one request.
+pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply<R::Buffer> {
+    let body = request.body.clone();
+    let Ok(message) = JoinGroupRequest::decode(&mut Reader::new(&body), request.version) else {
+        return Reply::Close;
+    };
+    if message.group_id.is_empty() {
+        let response = JoinGroupResponse { member_id: message.member_id, ..failed(ErrorCode::InvalidGroupId) };
+        return Reply::Now(request.respond(&response));
+    }
+    if body.len() > GROUP_REQUEST_BYTES_MAX {
+        return Reply::Now(refused(&request, ErrorCode::UnknownServerError));
+    }
+    groups::one(broker, request, &message.group_id, refused).await
+}
+
+fn refused<B>(request: &Request, error: ErrorCode) -> Response<B> {
+    request.respond(&failed(error))
+}
+
+fn failed(error: ErrorCode) -> JoinGroupResponse<'static> {
+    JoinGroupResponse {
+        error_code: error.code(),
+        protocol_name: Some(Cow::Borrowed("")),
+        ..JoinGroupResponse::default()
+    }
+}
