@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 
 use crate::limits::{PRODUCER_BATCHES_RETAINED, PRODUCERS_PER_PARTITION_MAX};
 use crate::partition::snapshot::{Reader, SnapshotError, put_count};
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::BatchHeader;
 use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
 
@@ -65,14 +66,12 @@ pub enum ProducerError {
 
 impl ProducerError {
     /// Kafka's error code.
-    pub fn kafka_error(&self) -> i16 {
+    pub fn kafka_error(&self) -> ErrorCode {
         match self {
-            // INVALID_PRODUCER_EPOCH: since 2.7 not PRODUCER_FENCED, so that clients abort and go on.
-            ProducerError::StaleEpoch { .. } => 47,
-            // OUT_OF_ORDER_SEQUENCE_NUMBER
-            ProducerError::OutOfOrderSequence { .. } => 45,
-            // INVALID_TXN_STATE
-            ProducerError::NotInTransaction { .. } => 48,
+            // Since 2.7 not ProducerFenced, so that clients abort and go on.
+            ProducerError::StaleEpoch { .. } => ErrorCode::InvalidProducerEpoch,
+            ProducerError::OutOfOrderSequence { .. } => ErrorCode::OutOfOrderSequenceNumber,
+            ProducerError::NotInTransaction { .. } => ErrorCode::InvalidTxnState,
         }
     }
 }
@@ -465,7 +464,7 @@ mod tests {
         let mut log = Log::default();
         log.produce(batch(0, 0, 1)).unwrap();
         assert_eq!(log.produce(batch(0, 2, 1)), Err(out_of_order(1, 2)));
-        assert_eq!(out_of_order(1, 2).kafka_error(), 45);
+        assert_eq!(out_of_order(1, 2).kafka_error(), ErrorCode::OutOfOrderSequenceNumber);
         assert_eq!(log.produce(batch(0, 1, 1)), Ok(1));
     }
 
@@ -483,7 +482,7 @@ mod tests {
         assert_eq!(log.produce(batch(1, 5, 1)), Err(out_of_order(0, 5)));
         assert_eq!(log.produce(batch(1, 0, 5)), Ok(5));
         let stale = log.produce(batch(0, 0, 5)).unwrap_err();
-        assert_eq!(stale.kafka_error(), 47);
+        assert_eq!(stale.kafka_error(), ErrorCode::InvalidProducerEpoch);
         assert_eq!(log.produce(batch(1, 0, 5)), Ok(5), "a duplicate in the new epoch");
     }
 
@@ -513,7 +512,7 @@ mod tests {
     fn a_transactional_batch_needs_a_transaction() {
         let mut transactional = batch(0, 0, 1);
         transactional.attributes |= TRANSACTIONAL_BIT;
-        assert_eq!(Log::default().produce(transactional).unwrap_err().kafka_error(), 48);
+        assert_eq!(Log::default().produce(transactional).unwrap_err().kafka_error(), ErrorCode::InvalidTxnState);
     }
 
     #[test]
@@ -641,7 +640,7 @@ mod tests {
                 };
                 let end = log.end;
                 let expected = model(&history, &candidate);
-                let got = log.produce(candidate).map_err(|error| error.kafka_error());
+                let got = log.produce(candidate).map_err(|error| error.kafka_error().code());
                 assert_eq!(got, expected.map(|known| known.unwrap_or(end.value())), "{candidate:?} after {history:?}");
                 match expected {
                     Ok(None) => {

@@ -12,6 +12,7 @@
 
 use crate::limits::RECORD_ERRORS_MAX;
 use crate::protocol::compression::{Codec, DecompressError, Scratch};
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{
     BATCH_HEADER_BYTES, BatchHeader, LENGTH_OVERHEAD_BYTES, MAGIC, MAGIC_AT, RecordMeta, RecordsError, TimestampType,
     crc, set_timestamps, stamp, walk,
@@ -238,9 +239,8 @@ pub enum InvalidBatch {
 
 impl InvalidBatch {
     /// Kafka's error code.
-    pub fn kafka_error(&self) -> i16 {
+    pub fn kafka_error(&self) -> ErrorCode {
         match self {
-            // INVALID_RECORD
             InvalidBatch::NoBatch { .. }
             | InvalidBatch::SeveralBatches
             | InvalidBatch::OldMagic(_)
@@ -250,24 +250,25 @@ impl InvalidBatch {
             | InvalidBatch::Sequence(_)
             | InvalidBatch::OffsetDelta { .. }
             | InvalidBatch::Records(RecordsError::Malformed { .. } | RecordsError::Trailing { .. })
-            | InvalidBatch::RecordErrors { timestamps: false, .. } => 87,
-            // INVALID_TIMESTAMP
-            InvalidBatch::RecordErrors { timestamps: true, .. } => 32,
-            // CORRUPT_MESSAGE
-            InvalidBatch::UnknownMagic(_) | InvalidBatch::Length(_) | InvalidBatch::Crc { .. } => 2,
-            // MESSAGE_TOO_LARGE
+            | InvalidBatch::RecordErrors { timestamps: false, .. } => ErrorCode::InvalidRecord,
+            InvalidBatch::RecordErrors { timestamps: true, .. } => ErrorCode::InvalidTimestamp,
+            InvalidBatch::UnknownMagic(_) | InvalidBatch::Length(_) | InvalidBatch::Crc { .. } => {
+                ErrorCode::CorruptMessage
+            }
             InvalidBatch::TooLarge { .. }
-            | InvalidBatch::Records(RecordsError::Decompress(DecompressError::TooLarge { .. })) => 10,
-            // RECORD_LIST_TOO_LARGE
-            InvalidBatch::ExceedsSegment { .. } => 18,
-            // UNSUPPORTED_COMPRESSION_TYPE
-            InvalidBatch::ZstdTooEarly { .. } | InvalidBatch::WrongCodec { .. } => 76,
-            // UNKNOWN_SERVER_ERROR: Kafka has no code for these, its exceptions (IllegalArgumentException of
+            | InvalidBatch::Records(RecordsError::Decompress(DecompressError::TooLarge { .. })) => {
+                ErrorCode::MessageTooLarge
+            }
+            InvalidBatch::ExceedsSegment { .. } => ErrorCode::RecordListTooLarge,
+            InvalidBatch::ZstdTooEarly { .. } | InvalidBatch::WrongCodec { .. } => {
+                ErrorCode::UnsupportedCompressionType
+            }
+            // Kafka has no code for these, its exceptions (IllegalArgumentException of
             // CompressionType.forId, KafkaException of a decompressing stream) end as this one. Clients do not retry it.
             InvalidBatch::UnknownCodec(_)
             | InvalidBatch::Records(RecordsError::Decompress(
                 DecompressError::Corrupt { .. } | DecompressError::Truncated(_),
-            )) => -1,
+            )) => ErrorCode::UnknownServerError,
         }
     }
 
@@ -542,7 +543,7 @@ mod tests {
 
     fn error(bytes: &[u8]) -> (InvalidBatch, i16) {
         let error = check(bytes, &TopicRules::default()).unwrap_err();
-        let code = error.kafka_error();
+        let code = error.kafka_error().code();
         (error, code)
     }
 
@@ -606,10 +607,10 @@ mod tests {
         let max_message_bytes = u32::try_from(good.len()).unwrap();
         assert!(check(&good, &TopicRules { max_message_bytes, ..TopicRules::default() }).is_ok());
         let rules = TopicRules { max_message_bytes: max_message_bytes - 1, ..TopicRules::default() };
-        assert_eq!(check(&good, &rules).unwrap_err().kafka_error(), 10);
+        assert_eq!(check(&good, &rules).unwrap_err().kafka_error(), ErrorCode::MessageTooLarge);
         assert!(check(&good, &TopicRules { segment_bytes: max_message_bytes, ..TopicRules::default() }).is_ok());
         let rules = TopicRules { segment_bytes: max_message_bytes - 1, ..TopicRules::default() };
-        assert_eq!(check(&good, &rules).unwrap_err().kafka_error(), 18);
+        assert_eq!(check(&good, &rules).unwrap_err().kafka_error(), ErrorCode::RecordListTooLarge);
     }
 
     #[test]
@@ -617,7 +618,7 @@ mod tests {
         let bytes = batch(Codec::Zstd);
         let rules = TopicRules::default();
         let early = validate(&bytes, 6, &rules, NOW, &mut Scratch::new()).unwrap_err();
-        assert_eq!(early.kafka_error(), 76);
+        assert_eq!(early.kafka_error(), ErrorCode::UnsupportedCompressionType);
         assert!(validate(&bytes, 7, &rules, NOW, &mut Scratch::new()).is_ok());
         assert!(validate(&batch(Codec::Lz4), 3, &rules, NOW, &mut Scratch::new()).is_ok());
     }
@@ -626,7 +627,10 @@ mod tests {
     fn a_topic_with_a_codec_takes_no_other() {
         let rules = TopicRules { codec: Some(Codec::Lz4), ..TopicRules::default() };
         assert!(check(&batch(Codec::Lz4), &rules).is_ok());
-        assert_eq!(check(&batch(Codec::None), &rules).unwrap_err().kafka_error(), 76);
+        assert_eq!(
+            check(&batch(Codec::None), &rules).unwrap_err().kafka_error(),
+            ErrorCode::UnsupportedCompressionType
+        );
     }
 
     #[test]
@@ -690,7 +694,7 @@ mod tests {
         let claimed = edit(&batch(Codec::None), |fields| fields.attributes |= LOG_APPEND_TIME_BIT);
         for validation in [Validation::Full, Validation::Header] {
             let refused = check(&claimed, &TopicRules { validation, ..rules }).unwrap_err();
-            assert_eq!(refused.kafka_error(), 32);
+            assert_eq!(refused.kafka_error(), ErrorCode::InvalidTimestamp);
             assert_eq!(refused.record_errors()[0], RecordError { index: 0, fault: RecordFault::LogAppendTime });
         }
     }
@@ -722,7 +726,7 @@ mod tests {
         for validation in [Validation::Full, Validation::Header] {
             let rules = TopicRules { compacted: true, validation, ..TopicRules::default() };
             let refused = check(&bytes, &rules).unwrap_err();
-            assert_eq!(refused.kafka_error(), 87);
+            assert_eq!(refused.kafka_error(), ErrorCode::InvalidRecord);
             let indexes: Vec<_> = refused.record_errors().iter().map(|error| error.index).collect();
             assert_eq!(indexes, [1, 3]);
         }
@@ -742,7 +746,7 @@ mod tests {
                 let result = check(&bytes, &TopicRules { validation, ..rules });
                 assert_eq!(result.is_ok(), accepted, "{delta} {validation:?}");
                 if let Err(refused) = result {
-                    assert_eq!(refused.kafka_error(), 32);
+                    assert_eq!(refused.kafka_error(), ErrorCode::InvalidTimestamp);
                     assert_eq!(refused.record_errors()[0].index, 1);
                 }
             }
@@ -756,7 +760,7 @@ mod tests {
     fn the_future_is_bounded_in_header_validation_too() {
         let rules = TopicRules { validation: Validation::Header, ..TopicRules::default() };
         let far = edit(&batch(Codec::Zstd), |fields| fields.max_timestamp = TimestampMs::new(i64::MAX));
-        assert_eq!(check(&far, &rules).unwrap_err().kafka_error(), 32);
+        assert_eq!(check(&far, &rules).unwrap_err().kafka_error(), ErrorCode::InvalidTimestamp);
         let no_limit = TopicRules { timestamp_after_max_ms: i64::MAX, ..rules };
         assert!(check(&far, &no_limit).is_ok());
     }

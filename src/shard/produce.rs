@@ -168,8 +168,7 @@ impl<R: Runtime> Shard<R> {
                 });
             }
             Err(error) => {
-                let code = ErrorCode::from_code(error.kafka_error()).expect("the rules speak Kafka's codes");
-                return Err(ProduceOutcome::failed(code, Some(error.to_string())));
+                return Err(ProduceOutcome::failed(error.kafka_error(), Some(error.to_string())));
             }
         }
         let base_offset = state.offsets.log_end();
@@ -217,9 +216,8 @@ fn entry<'a>(
 }
 
 fn refused(invalid: InvalidBatch) -> ProduceOutcome {
-    let code = ErrorCode::from_code(invalid.kafka_error()).expect("the rules speak Kafka's codes");
     let record_errors = invalid.record_errors().iter().map(|error| (error.index, error.fault.to_string())).collect();
-    ProduceOutcome { record_errors, ..ProduceOutcome::failed(code, Some(invalid.to_string())) }
+    ProduceOutcome { record_errors, ..ProduceOutcome::failed(invalid.kafka_error(), Some(invalid.to_string())) }
 }
 
 fn storage_failure(error: StorageError) -> ProduceOutcome {

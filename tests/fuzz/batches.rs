@@ -81,7 +81,7 @@ fn produced_batch(random: &mut Random) {
             }
         }
         Err(error) => {
-            assert!(matches!(error.kafka_error(), -1 | 2 | 10 | 32 | 76 | 87), "{error}");
+            assert!(matches!(error.kafka_error().code(), -1 | 2 | 10 | 32 | 76 | 87), "{error}");
             assert!(!error.to_string().is_empty());
         }
     }
