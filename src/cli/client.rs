@@ -264,6 +264,11 @@ impl Client {
         self.nodes.get(&node).ok_or(ClientError::UnknownNode(node))
     }
 
+    /// The ids of all nodes that Metadata listed, ordered.
+    pub(crate) fn node_ids(&self) -> Vec<i32> {
+        self.nodes.keys().copied().collect()
+    }
+
     /// The connection to a node, opened if there is none.
     pub(crate) fn node(&mut self, node: i32) -> Result<&mut Connection, ClientError> {
         let address = self.nodes.get(&node).ok_or(ClientError::UnknownNode(node))?;

@@ -1,11 +1,13 @@
-//! The command line: `serve`, and small tools for topics and records that speak Kafka's protocol to any broker.
+//! The command line: `serve`, and small tools for topics, groups and records that speak Kafka's protocol to any broker.
 //!
 //! Results go to stdout, everything else to stderr. An error is one line that says what to do.
 
 mod client;
 mod consume;
+mod group;
 mod produce;
 mod serve;
+mod table;
 mod topic;
 
 use std::process::ExitCode;
@@ -26,6 +28,8 @@ enum Command {
     Serve(serve::ServeArguments),
     /// Create, list, describe or delete topics
     Topic(topic::TopicArguments),
+    /// List, describe, reset or delete consumer groups
+    Group(group::GroupArguments),
     /// Send lines from stdin, one record each
     Produce(produce::ProduceArguments),
     /// Print records
@@ -38,6 +42,7 @@ pub fn run() -> ExitCode {
     let outcome = match arguments.command {
         Command::Serve(arguments) => serve::run(&arguments).map_err(|error| error.to_string()),
         Command::Topic(arguments) => topic::run(&arguments).map_err(|error| error.to_string()),
+        Command::Group(arguments) => group::run(&arguments).map_err(|error| error.to_string()),
         Command::Produce(arguments) => produce::run(&arguments).map_err(|error| error.to_string()),
         Command::Consume(arguments) => consume::run(&arguments).map_err(|error| error.to_string()),
     };

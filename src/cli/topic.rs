@@ -13,6 +13,7 @@ use super::client::{
     BootstrapArguments, Client, ClientError, EARLIEST, LATEST, Partition, READ_UNCOMMITTED, Refusal, Retry, Topic,
     is_unknown_topic,
 };
+use super::table::write_table;
 use crate::limits::CLIENT_REQUEST_MS;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::create_topics::{
@@ -385,21 +386,6 @@ fn node_list(nodes: &[i32]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// Columns as wide as their widest cell, two spaces apart.
-fn write_table<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
-    let mut widths = [0; N];
-    for row in rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.len());
-        }
-    }
-    for row in rows {
-        let cells: String = row.iter().zip(widths).map(|(cell, width)| format!("  {cell:<width$}")).collect();
-        writeln!(out, "{}", cells.trim_end())?;
-    }
-    Ok(())
-}
-
 fn to_json(client: &Client, description: &Description) -> serde_json::Value {
     let Description { topic, starts, ends, durability, configs } = description;
     let partitions = topic.partitions.iter().map(|partition| {
@@ -453,13 +439,5 @@ mod tests {
         assert_eq!(parse_setting("a="), Ok(("a".to_owned(), String::new())));
         assert!(parse_setting("a").is_err());
         assert!(parse_setting("=b").is_err());
-    }
-
-    #[test]
-    fn table_columns_are_aligned_and_end_without_spaces() {
-        let rows = [["a", "long cell", "c"], ["aaaa", "b", ""]].map(|row| row.map(str::to_owned));
-        let mut out = Vec::new();
-        write_table(&mut out, &rows).unwrap();
-        assert_eq!(String::from_utf8(out).unwrap(), "  a     long cell  c\n  aaaa  b\n");
     }
 }

@@ -1,7 +1,7 @@
 //! One connection to one node: a request out, its answer back, nothing shared and nothing asynchronous.
 //!
-//! Versions are negotiated when the connection opens: of every API the highest that both sides speak, except that Produce
-//! and Fetch stay where topics go by name. Invariants: no answer is read beyond `CLIENT_RESPONSE_BYTES_MAX`, and memory
+//! Versions are negotiated when the connection opens: of every API the highest that both sides speak, except that Produce,
+//! Fetch, OffsetCommit and OffsetFetch stay where topics go by name. Invariants: no answer is read beyond `CLIENT_RESPONSE_BYTES_MAX`, and memory
 //! for it grows only as its bytes arrive.
 
 use std::fmt;
@@ -293,10 +293,11 @@ fn cause(error: &std::io::Error) -> String {
     }
 }
 
-/// From Produce 13 and Fetch 13 on topics go by id; the commands know them by name.
+/// From Produce 13, Fetch 13, OffsetCommit 10 and OffsetFetch 10 on topics go by id; the commands know them by name.
 fn version_cap(key: ApiKey) -> i16 {
     match key {
         ApiKey::Produce | ApiKey::Fetch => 12,
+        ApiKey::OffsetCommit | ApiKey::OffsetFetch => 9,
         _ => i16::MAX,
     }
 }
