@@ -21,9 +21,11 @@ JAVA_FLAGS = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dlog4j2.level=WAR
 
 
 def free_ports(count):
-    """A base port with `count` free ports from it, below the ephemeral range so that no client socket takes one."""
+    """A base port with `count` free ports from it, below the ephemeral range so that no client socket takes one.
+    CORELANE_TEST_PORTS=FIRST-LAST narrows where they are looked for."""
+    first, last = os.environ.get("CORELANE_TEST_PORTS", "15000-30999").split("-")
     for _ in range(200):
-        base = random.randrange(15000, 31000)
+        base = random.randrange(int(first), int(last) + 2 - count)
         try:
             for port in range(base, base + count):
                 with socket.socket() as probe:
@@ -132,7 +134,8 @@ class Kafka(Broker):
         ]
         with open(self.properties, "w") as out:
             out.write("\n".join(lines) + "\n")
-        cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # A first letter, because one id in 64 begins like an option.
+        cluster = "C" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         done = subprocess.run(
             java_command("kafka.tools.StorageTool", "format", "--standalone", "-t", cluster, "-c", self.properties),
             capture_output=True,

@@ -11,11 +11,14 @@ import traceback
 import uuid
 
 import brokers
+import group_scenarios
 import scenarios
 import wire
 
 SILENCE_SECONDS = 1.5
 ANSWER_SECONDS = 15
+# As `brokers.Kafka` is set.
+JOIN_AT_ONCE = ["group.initial.rebalance.delay.ms=0"]
 
 
 class Peer:
@@ -146,6 +149,9 @@ class Peer:
             return "<cluster>" if value else value
         if name in ("NodeId", "LeaderId", "ControllerId", "BrokerId", "ReplicaNodes", "IsrNodes") and isinstance(value, int):
             return "<node>" if value >= 0 else value
+        if name in ("MemberId", "Leader") and isinstance(value, str):
+            # The client's name is in it, and what the broker made up.
+            return UUID.sub("<uuid>", value)
         if name == "Port":
             return "<port>"
         if name == "SessionId":
@@ -158,6 +164,8 @@ class Peer:
             return value.hex()
         return value
 
+
+UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 OFFSETS = ("BaseOffset", "baseOffset", "HighWatermark", "LastStableOffset")
 
@@ -264,10 +272,10 @@ def main():
     made = []
     steps = unexpected = meant = 0
     try:
-        made = [brokers.Kafka(), brokers.Kafka() if options.target == "kafka" else brokers.Corelane()]
+        made = [brokers.Kafka(), brokers.Kafka() if options.target == "kafka" else brokers.Corelane(settings=JOIN_AT_ONCE)]
         for broker in made:
             broker.start()
-        for scenario in scenarios.SCENARIOS:
+        for scenario in scenarios.SCENARIOS + group_scenarios.SCENARIOS:
             if options.only not in scenario.__name__:
                 continue
             peers = [Peer(broker, name, options.texts) for broker, name in zip(made, ("kafka", "target"))]
