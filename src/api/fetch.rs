@@ -132,8 +132,7 @@ async fn read<R: Runtime>(
     wanted: &Wanted,
 ) -> Result<Outcomes<R>, ShuttingDown> {
     let image = broker.shard.image();
-    let resolved: Vec<Result<TopicId, ErrorCode>> =
-        fetch.partitions.iter().map(|partition| resolve(&image, &partition.topic)).collect();
+    let resolved = resolve_all(&image, fetch);
     let partitions = fetch.partitions.iter().zip(&resolved).filter_map(|(partition, topic)| {
         topic.ok().map(|topic| ReadPartition {
             topic,
@@ -154,6 +153,16 @@ async fn read<R: Runtime>(
     Ok(outcomes.collect())
 }
 
+/// The topics of all partitions. Those of one topic stand together, so most are the one before.
+fn resolve_all(image: &MetadataImage, fetch: &SessionFetch) -> Vec<Result<TopicId, ErrorCode>> {
+    let mut last: Option<(&TopicRef, Result<TopicId, ErrorCode>)> = None;
+    let resolved = fetch.partitions.iter().map(|partition| match last {
+        Some((topic, resolved)) if *topic == partition.topic => resolved,
+        _ => last.insert((&partition.topic, resolve(image, &partition.topic))).1,
+    });
+    resolved.collect()
+}
+
 fn resolve(image: &MetadataImage, topic: &TopicRef) -> Result<TopicId, ErrorCode> {
     match topic {
         TopicRef::Id(id) => image.topic_by_id(*id).map(|topic| topic.id()).ok_or(ErrorCode::UnknownTopicId),
@@ -170,10 +179,10 @@ async fn wait_for_news<R: Runtime>(
     needed_bytes: i64,
 ) -> Result<(), ShuttingDown> {
     let image = broker.shard.image();
-    let keys: Vec<(TopicId, i32)> = fetch
-        .partitions
-        .iter()
-        .filter_map(|partition| Some((resolve(&image, &partition.topic).ok()?, partition.partition)))
+    let keys: Vec<(TopicId, i32)> = resolve_all(&image, fetch)
+        .into_iter()
+        .zip(&fetch.partitions)
+        .filter_map(|(topic, partition)| Some((topic.ok()?, partition.partition)))
         .collect();
     let here = broker.shard.watch(needed_bytes, wanted.deadline, &keys);
     // What became visible between the read and this line woke nobody. Every partition read had no error, so that keys

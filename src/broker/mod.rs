@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use self::fetch_session::FetchSessions;
 use self::metadata_log::MetadataLog;
-use crate::cluster::image::MetadataImage;
+use crate::cluster::image::{MetadataImage, Topic};
 use crate::cluster::view::{Advertise, ClientView};
 use crate::limits::AUTO_CREATE_NAMES_MAX;
 use crate::runtime::Runtime;
@@ -105,11 +105,6 @@ impl<R: Runtime> Broker<R> {
         self.own_lane().close();
     }
 
-    /// The shard that owns a partition. One that does not exist is "owned" here, where asking for it gives the error.
-    fn owner(&self, topic: TopicId, partition: i32) -> ShardId {
-        leader(&self.shard.image(), topic, partition).map_or(self.shard.id, NodeId::shard)
-    }
-
     /// An image as this broker's clients see it.
     pub fn view<'a>(&self, image: &'a MetadataImage) -> ClientView<'a> {
         ClientView { image, advertise: self.advertise }
@@ -118,9 +113,11 @@ impl<R: Runtime> Broker<R> {
     /// Groups items by owner, keeping their order; every group knows the places of its items.
     fn split<T>(&self, items: Vec<T>, key: impl Fn(&T) -> (TopicId, i32)) -> Vec<(ShardId, Vec<usize>, Vec<T>)> {
         let mut groups: Vec<(ShardId, Vec<usize>, Vec<T>)> = Vec::new();
+        let image = self.shard.image();
+        let mut owners = Owners::new(&image, self.shard.id);
         for (place, item) in items.into_iter().enumerate() {
             let (topic, partition) = key(&item);
-            let owner = self.owner(topic, partition);
+            let owner = owners.of(topic, partition);
             match groups.iter_mut().find(|(shard, _, _)| *shard == owner) {
                 Some((_, places, items)) => {
                     places.push(place);
@@ -170,8 +167,8 @@ impl<R: Runtime> Broker<R> {
     /// Reads the partitions of a fetch wherever they live, in order of their owners, within one limit for all.
     pub async fn read(&self, part: &ReadPart) -> Result<Vec<ReadOutcome<RecordSlice<R>>>, ShuttingDown> {
         let image = self.shard.image();
-        let here = |topic, index| leader(&image, topic, index).is_none_or(|leader| leader.shard() == self.shard.id);
-        if part.partitions.iter().all(|one| here(one.topic, one.partition)) {
+        let mut owners = Owners::new(&image, self.shard.id);
+        if part.partitions.iter().all(|one| owners.of(one.topic, one.partition) == self.shard.id) {
             return Ok(self.shard.read(part).await);
         }
         let mut outcomes: Vec<Option<ReadOutcome<RecordSlice<R>>>> = part.partitions.iter().map(|_| None).collect();
@@ -343,8 +340,27 @@ impl<R: Runtime> Broker<R> {
     }
 }
 
-fn leader(image: &MetadataImage, topic: TopicId, partition: i32) -> Option<NodeId> {
-    image.topic_by_id(topic)?.partition(PartitionIndex::new(partition))?.leader
+/// Finds the shards that own partitions. Those of one topic come one after the other, so it keeps the last topic.
+struct Owners<'a> {
+    image: &'a MetadataImage,
+    here: ShardId,
+    last: Option<(TopicId, Option<&'a Topic>)>,
+}
+
+impl<'a> Owners<'a> {
+    fn new(image: &'a MetadataImage, here: ShardId) -> Owners<'a> {
+        Owners { image, here, last: None }
+    }
+
+    /// The owner of a partition. One that does not exist is "owned" here, where asking for it gives the error.
+    fn of(&mut self, topic: TopicId, partition: i32) -> ShardId {
+        let found = match self.last {
+            Some((id, found)) if id == topic => found,
+            _ => self.last.insert((topic, self.image.topic_by_id(topic).map(|topic| &**topic))).1,
+        };
+        let partition = found.and_then(|topic| topic.partition(PartitionIndex::new(partition)));
+        partition.and_then(|partition| partition.leader).map_or(self.here, NodeId::shard)
+    }
 }
 
 /// Records that crossed are bytes of their own here.

@@ -16,6 +16,9 @@ use crate::store::format::{self, DirectoryRow, Extent, Footer, SegmentHeader};
 use crate::store::open_segment::{OpenRun, OpenSegmentIndex};
 use crate::types::{Incarnation, LogId, LogPosition, Offset, SegmentNumber, StableMap, TimestampMs};
 
+/// The newest batches of a log that are looked at one by one before all are searched.
+const TAIL_BATCHES_TRIED: usize = 4;
+
 /// What is known of one entry of batches when it enters the index.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct IndexedEntry {
@@ -278,10 +281,15 @@ impl Index {
     /// above the log end.
     pub fn tail(&self, log: LogId, offset: Offset) -> Option<impl Iterator<Item = &TailBatch>> {
         let state = self.logs.get(&log)?;
+        let tail = &state.tail;
+        let holds_or_before = |batch: &TailBatch| batch.base_offset <= offset;
+        // Whoever follows a log asks for its last batches; a search of them all would touch memory that is not in a cache.
         let first = if offset >= state.end {
-            state.tail.len()
+            tail.len()
+        } else if let Some(back) = tail.iter().rev().take(TAIL_BATCHES_TRIED).position(holds_or_before) {
+            tail.len() - 1 - back
         } else {
-            state.tail.partition_point(|batch| batch.base_offset <= offset).checked_sub(1)?
+            tail.partition_point(holds_or_before).checked_sub(1)?
         };
         Some(state.tail.range(first..))
     }
