@@ -2,7 +2,6 @@
 //!
 //! The coordinator checks the whole request, the empty group id (INVALID_REQUEST) too.
 
-use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::reply::{Reply, Response};
@@ -27,7 +26,6 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
 fn refused<B>(request: &Request, error: ErrorCode) -> Response<B> {
     request.respond(&ConsumerGroupHeartbeatResponse {
         error_code: error.code(),
-        error_message: Some(Cow::Borrowed(error.message())),
         ..ConsumerGroupHeartbeatResponse::default()
     })
 }

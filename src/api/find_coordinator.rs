@@ -24,6 +24,7 @@ use crate::types::{NodeId, PartitionIndex};
 
 const GROUP: i8 = 0;
 const TRANSACTION: i8 = 1;
+const SHARE: i8 = 2;
 
 /// Version from which many keys are asked for at once.
 const KEYS_SINCE: i16 = 4;
@@ -77,7 +78,11 @@ fn respond<'a>(
                 host,
                 port,
                 error_code: error.code(),
-                error_message: Some(Cow::Borrowed("")),
+                // A bad type fails Kafka's request as a whole, where errors have messages.
+                error_message: Some(Cow::Borrowed(match error {
+                    ErrorCode::InvalidRequest if request.key_type != SHARE => error.message(),
+                    _ => "",
+                })),
             }
         });
         return FindCoordinatorResponse { coordinators: coordinators.collect(), ..FindCoordinatorResponse::default() };

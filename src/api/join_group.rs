@@ -15,6 +15,9 @@ use crate::protocol::messages::join_group::{JoinGroupRequest, JoinGroupResponse}
 use crate::protocol::wire::Reader;
 use crate::runtime::Runtime;
 
+/// Version from which an error has no protocol name.
+const PROTOCOL_NAME_NULL_SINCE: i16 = 7;
+
 /// Handles one request.
 pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply<R::Buffer> {
     let body = request.body.clone();
@@ -22,7 +25,8 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     if message.group_id.is_empty() {
-        let response = JoinGroupResponse { member_id: message.member_id, ..failed(ErrorCode::InvalidGroupId) };
+        let failed = failed(request.version, ErrorCode::InvalidGroupId);
+        let response = JoinGroupResponse { member_id: message.member_id, ..failed };
         return Reply::Now(request.respond(&response));
     }
     if body.len() > GROUP_REQUEST_BYTES_MAX {
@@ -32,13 +36,14 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
 }
 
 fn refused<B>(request: &Request, error: ErrorCode) -> Response<B> {
-    request.respond(&failed(error))
+    request.respond(&failed(request.version, error))
 }
 
-fn failed(error: ErrorCode) -> JoinGroupResponse<'static> {
+fn failed(version: i16, error: ErrorCode) -> JoinGroupResponse<'static> {
     JoinGroupResponse {
         error_code: error.code(),
-        protocol_name: Some(Cow::Borrowed("")),
+        // Null since it can be.
+        protocol_name: (version < PROTOCOL_NAME_NULL_SINCE).then_some(Cow::Borrowed("")),
         ..JoinGroupResponse::default()
     }
 }

@@ -19,6 +19,11 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
     let Ok(message) = SyncGroupRequest::decode(&mut Reader::new(&body), request.version) else {
         return Reply::Close;
     };
+    // From this version on both must be there, whatever the group (KIP-559).
+    let lacks_protocol = request.version >= 5 && (message.protocol_type.is_none() || message.protocol_name.is_none());
+    if lacks_protocol {
+        return Reply::Now(refused(&request, ErrorCode::InconsistentGroupProtocol));
+    }
     if message.group_id.is_empty() {
         return Reply::Now(refused(&request, ErrorCode::InvalidGroupId));
     }

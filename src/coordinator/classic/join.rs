@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use super::member::{Member, Waiting, protocols, rebalance_timeout_ms};
-use super::rebalance::nullable_name;
 use super::{ClassicGroup, State, join_error, ms, size_max, sync_error};
 use crate::coordinator::{Answer, Caller, Environment};
 use crate::limits;
@@ -123,11 +122,7 @@ impl ClassicGroup {
             return self.add_member(environment, join, id);
         }
         if let Err(error) = self.validate_member(member_id, instance_id) {
-            let (ticket, mut answer) = join_error(join.waiting, member_id, error);
-            if let Answer::Join(response) = &mut answer {
-                response.protocol_name = nullable_name(join.waiting.version, None);
-            }
-            environment.step.answers.push((ticket, answer));
+            environment.step.answers.push(join_error(join.waiting, member_id, error));
             return Ok(());
         }
         let is_unchanged = self.members[member_id].matches(&join.request.protocols);
@@ -241,11 +236,7 @@ impl ClassicGroup {
     /// Answers what a replaced member waits for.
     fn fence(&self, environment: &mut Environment<'_>, member: &mut Member) {
         if let Some(waiting) = member.join.take() {
-            let (ticket, mut answer) = join_error(waiting, &member.id, ErrorCode::FencedInstanceId);
-            if let Answer::Join(response) = &mut answer {
-                response.protocol_name = nullable_name(waiting.version, None);
-            }
-            environment.step.answers.push((ticket, answer));
+            environment.step.answers.push(join_error(waiting, &member.id, ErrorCode::FencedInstanceId));
         }
         if let Some(waiting) = member.sync.take() {
             environment.step.answers.push(sync_error(waiting, ErrorCode::FencedInstanceId));

@@ -306,7 +306,7 @@ impl ClassicGroup {
             group_id: self.id.to_string().into(),
             protocol_type: self.protocol_type.as_deref().unwrap_or_default().to_owned().into(),
             group_state: self.state.name().into(),
-            group_type: "Classic".into(),
+            group_type: "classic".into(),
         }
     }
 
@@ -484,6 +484,7 @@ fn size_max(environment: &Environment<'_>) -> usize {
 fn join_error(waiting: Waiting, member_id: &str, error: ErrorCode) -> (Ticket, Answer) {
     let response = JoinGroupResponse {
         error_code: error.code(),
+        protocol_name: rebalance::nullable_name(waiting.version, None),
         member_id: member_id.to_owned().into(),
         ..JoinGroupResponse::default()
     };

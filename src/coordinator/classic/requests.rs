@@ -138,7 +138,7 @@ impl Coordinator {
         HeartbeatResponse { error_code: code(result), ..HeartbeatResponse::default() }
     }
 
-    /// LeaveGroup.
+    /// LeaveGroup. Members of KIP-848 groups are taken out too: administrators do so by this request.
     pub fn leave(
         &mut self,
         context: Context<'_>,
@@ -160,10 +160,18 @@ impl Coordinator {
             });
             leavers.collect()
         };
-        let results = self.with_classic(context, &mut step, &request.group_id, |group, environment| {
-            group.leave(environment, leavers.iter().copied())
-        });
-        let results = results.unwrap_or_else(|| vec![Err(ErrorCode::UnknownMemberId); leavers.len()]);
+        let results = if let Some(Group::Consumer(group)) = self.groups.get_mut(&*request.group_id) {
+            group.take_out(
+                context.image,
+                &mut step,
+                leavers.iter().map(|leaver| (leaver.member_id, leaver.instance_id)),
+            )
+        } else {
+            let results = self.with_classic(context, &mut step, &request.group_id, |group, environment| {
+                group.leave(environment, leavers.iter().copied())
+            });
+            results.unwrap_or_else(|| vec![Err(ErrorCode::UnknownMemberId); leavers.len()])
+        };
         if caller.version < 3 {
             let error_code = results.into_iter().map(code).next().unwrap_or_default();
             return (step, LeaveGroupResponse { error_code, ..LeaveGroupResponse::default() });
@@ -187,7 +195,7 @@ impl Coordinator {
                 group_id: id.to_string().into(),
                 protocol_type: super::CONSUMER_PROTOCOL_TYPE.into(),
                 group_state: group.state().name().into(),
-                group_type: "Consumer".into(),
+                group_type: "consumer".into(),
             },
         });
         listed.filter(|group| passes(&states, &group.group_state) && passes(&types, &group.group_type)).collect()

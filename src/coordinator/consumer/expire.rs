@@ -6,6 +6,7 @@ use crate::cluster::image::MetadataImage;
 use crate::coordinator::records::Record;
 use crate::coordinator::timers::Timer;
 use crate::coordinator::{Environment, Step};
+use crate::protocol::error_code::ErrorCode;
 use crate::types::MonotonicUs;
 
 impl ConsumerGroup {
@@ -36,11 +37,49 @@ impl ConsumerGroup {
 
     /// Removes a member, and raises the epoch so that the others get its partitions (`consumerGroupFenceMember`).
     pub(super) fn fence(&mut self, step: &mut Step, image: &MetadataImage, member_id: &str) {
+        self.remove_with_pattern(step, member_id);
+        self.bump_without(step, image);
+    }
+
+    /// Removes members that a LeaveGroup names by member id, by instance id (then the member id is empty), or by both, and
+    /// says for each how that went. The epoch rises once (`classicGroupLeaveToConsumerGroup`).
+    pub fn take_out<'a>(
+        &mut self,
+        image: &MetadataImage,
+        step: &mut Step,
+        leavers: impl Iterator<Item = (&'a str, Option<&'a str>)>,
+    ) -> Vec<Result<(), ErrorCode>> {
+        let results: Vec<_> =
+            leavers.map(|(member_id, instance)| self.take_out_one(step, member_id, instance)).collect();
+        if results.iter().any(Result::is_ok) {
+            self.bump_without(step, image);
+        }
+        results
+    }
+
+    fn take_out_one(&mut self, step: &mut Step, member_id: &str, instance: Option<&str>) -> Result<(), ErrorCode> {
+        let id = match instance {
+            None => self.members.get_key_value(member_id).map(|(id, _)| id),
+            Some(instance) => self.static_members.get(instance),
+        };
+        let id = Name::clone(id.ok_or(ErrorCode::UnknownMemberId)?);
+        if !member_id.is_empty() && *id != *member_id {
+            return Err(ErrorCode::FencedInstanceId);
+        }
+        self.remove_with_pattern(step, &id);
+        Ok(())
+    }
+
+    fn remove_with_pattern(&mut self, step: &mut Step, member_id: &str) {
         let pattern = self.members.get(member_id).and_then(|member| member.pattern()).map(str::to_owned);
         self.remove(step, member_id);
         if let Some(pattern) = pattern {
             self.forget_unused_pattern(step, &pattern);
         }
+    }
+
+    /// Raises the epoch after members were removed.
+    fn bump_without(&mut self, step: &mut Step, image: &MetadataImage) {
         if self.topics_stale {
             let hash = self.subscriptions.metadata_hash(image);
             self.topics_stale = false;
@@ -82,8 +121,9 @@ fn deadline(now: MonotonicUs, timeout_ms: i32) -> MonotonicUs {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::coordinator::consumer::testing::{Bench, beat, durable, join, owning};
-    use crate::coordinator::records::Record;
+    use crate::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest as Request;
 
     fn bench() -> (Bench, crate::types::TopicId) {
         let mut bench = Bench::new();
@@ -102,6 +142,27 @@ mod tests {
         assert!(matches!(records.last(), Some(Record::ConsumerGroup(_, Some(value))) if value.epoch == 2));
         assert!(bench.group("g").is_empty());
         assert_eq!(bench.pass(100_000), []);
+    }
+
+    #[test]
+    fn a_leave_group_takes_members_out_by_either_id_and_raises_the_epoch_once() {
+        let (mut bench, _) = bench();
+        for (member, instance) in [("a", None), ("b", Some("i")), ("c", Some("j")), ("d", None)] {
+            bench.send(&Request { instance_id: instance.map(Into::into), ..join("g", member, &["t"]) });
+        }
+        let epoch = bench.group("g").epoch;
+        let leavers = [("a", None), ("who", None), ("", Some("i")), ("x", Some("j")), ("", Some("z")), ("", None)];
+        let unknown = Err(ErrorCode::UnknownMemberId);
+        let results = [Ok(()), unknown, Ok(()), Err(ErrorCode::FencedInstanceId), unknown, unknown];
+        assert_eq!(bench.take_out("g", &leavers), results);
+        assert_eq!(bench.group("g").members.keys().map(|id| &**id).collect::<Vec<_>>(), ["c", "d"]);
+        assert_eq!(bench.group("g").epoch, epoch + 1);
+        // Nobody was removed: nothing changes.
+        let before = durable(bench.group("g"));
+        assert_eq!(bench.take_out("g", &leavers[4..]), [unknown, unknown]);
+        assert_eq!(durable(bench.group("g")), before);
+        bench.restart();
+        assert_eq!(durable(bench.group("g")), before);
     }
 
     #[test]

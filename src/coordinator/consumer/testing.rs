@@ -10,6 +10,7 @@ use crate::cluster::records::{self, BrokerEndpoint, PartitionRecord, RegisterBro
 use crate::coordinator::config::GroupConfig;
 use crate::coordinator::records::Record;
 use crate::coordinator::{Caller, Context, Coordinator, Group, Step};
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest as Request, ConsumerGroupHeartbeatResponse as Response, TopicPartitions,
 };
@@ -144,6 +145,18 @@ impl Bench {
         let context = context(self.now_ms, &self.cluster, self.random);
         let (step, response) = self.coordinator.consumer_heartbeat(context, caller, request);
         (self.keep(step), response)
+    }
+
+    /// A LeaveGroup of these members, by member id and instance id.
+    pub(super) fn take_out(&mut self, id: &str, leavers: &[(&str, Option<&str>)]) -> Vec<Result<(), ErrorCode>> {
+        let context = context(self.now_ms, &self.cluster, 0);
+        let mut step = Step::default();
+        let Some(Group::Consumer(group)) = self.coordinator.groups.get_mut(id) else {
+            panic!("there is no group {id}")
+        };
+        let results = group.take_out(context.image, &mut step, leavers.iter().copied());
+        self.keep(step);
+        results
     }
 
     fn keep(&mut self, step: Step) -> Vec<Record> {

@@ -20,7 +20,7 @@ impl Coordinator {
     /// OffsetCommit.
     ///
     /// Rows of unknown partitions are answered before the group is looked at, as Kafka's `KafkaApis` does: a commit of nothing
-    /// else neither makes a group nor keeps a member alive.
+    /// else neither makes a group nor keeps a member alive. A known topic without rows is left out of the answer.
     ///
     /// A row that would take the coordinator over [`limits::OFFSET_BYTES_PER_COORDINATOR_MAX`] is refused with
     /// COORDINATOR_LOAD_IN_PROGRESS: clients try it again after a pause, without looking for another coordinator and without
@@ -78,6 +78,7 @@ impl Coordinator {
         } else {
             self.store_commit(context, request, &mut topics, &mut step);
         }
+        topics.retain(|topic| !topic.partitions.is_empty() || context.image.topic(&topic.name).is_none());
         (step, OffsetCommitResponse { throttle_time_ms: 0, topics })
     }
 
@@ -263,6 +264,14 @@ mod tests {
             }
         }
         assert_eq!(world.all("g").get(&("a".to_owned(), 0)).unwrap().1, fits[2]);
+    }
+
+    #[test]
+    fn a_known_topic_without_rows_is_not_answered() {
+        let mut world = World::new();
+        let topics = vec![topic("a", vec![]), topic("nope", vec![]), topic("b", vec![row(0, "")])];
+        let request = OffsetCommitRequest { topics, ..commit("g", "", 0, 0) };
+        assert_eq!(world.commit_topics(9, &request), ["nope", "b"]);
     }
 
     #[test]

@@ -55,7 +55,12 @@ impl Coordinator {
             let partitions = topic.partitions.iter().map(|row| row.partition_index).map(partition).collect();
             OffsetDeleteResponseTopic { name: owned(&topic.name), partitions }
         });
-        let topics = topics.collect();
+        let topics: Vec<_> = topics.collect();
+        // A known topic without rows is left out (`KafkaApis.handleOffsetDeleteRequest`).
+        let is_told = |topic: &OffsetDeleteResponseTopic<'_>| {
+            !topic.partitions.is_empty() || context.image.topic(&topic.name).is_none()
+        };
+        let topics = topics.into_iter().filter(is_told).collect();
         let bytes: usize = rows.iter().map(|(topic, _)| key_bytes(id, self.offsets.topic_name(*topic))).sum();
         if bytes > limits::OFFSET_STEP_BYTES_MAX {
             return (Step::default(), failed(ErrorCode::UnknownServerError));

@@ -149,6 +149,14 @@ impl World {
         rows.map(|row| row.error_code).collect()
     }
 
+    /// Commits, and tells which topics the answer names.
+    pub(super) fn commit_topics(&mut self, version: i16, request: &OffsetCommitRequest<'_>) -> Vec<String> {
+        let (step, response) =
+            self.coordinator.commit_offsets(context(&self.image, self.now_ms), caller(version), request);
+        self.log.extend(step.records);
+        response.topics.iter().map(|topic| topic.name.to_string()).collect()
+    }
+
     /// Commits one offset from outside of the group, which must succeed.
     pub(super) fn commit_simple(&mut self, group: &str, topic: &str, partition: i32, offset: i64) {
         assert_eq!(self.commit(9, &commit(group, topic, partition, offset)), [0]);

@@ -37,7 +37,7 @@ fn lists_are_filtered_whatever_the_case() {
     assert!(world.list(&["nonsense"], &[]).is_empty());
     assert!(world.list(&[], &["consumer"]).is_empty());
     let listed = world.coordinator.list_groups(&ListGroupsRequest::default());
-    assert_eq!((&*listed[0].protocol_type, &*listed[0].group_type), ("consumer", "Classic"));
+    assert_eq!((&*listed[0].protocol_type, &*listed[0].group_type), ("consumer", "classic"));
     assert_eq!((&*listed[1].protocol_type, &*listed[1].group_state), ("", "Empty"));
 }
 
