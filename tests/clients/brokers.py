@@ -170,7 +170,8 @@ class Corelane(Broker):
         self.arguments += ["--shards", str(shards), "--advertise", advertise]
         self.http_port = self.port + shards
         self.arguments += ["--http", f"127.0.0.1:{self.http_port}"]
-        for setting in settings:
+        # As in Kafka's properties above.
+        for setting in ("group.initial.rebalance.delay.ms=0", *settings):
             self.arguments += ["--set", setting]
         self.ready_line = None
 

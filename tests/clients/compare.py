@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import re
+import select
 import sys
 import time
 import traceback
@@ -17,8 +18,9 @@ import wire
 
 SILENCE_SECONDS = 1.5
 ANSWER_SECONDS = 15
-# As `brokers.Kafka` is set.
-JOIN_AT_ONCE = ["group.initial.rebalance.delay.ms=0"]
+# Consumer groups do not take classic members here, whatever Kafka's default.
+KAFKA_SETTINGS = ["group.consumer.migration.policy=disabled"]
+UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^[A-Za-z0-9_-]{22}$")
 
 
 class Peer:
@@ -28,6 +30,7 @@ class Peer:
         self.broker, self.name, self.texts = broker, name, texts
         self.ids = {}
         self.producer_ids = {}
+        self.members = {}
         self.steps = {}
         self.connection = None
 
@@ -40,6 +43,21 @@ class Peer:
         if self.connection:
             self.connection.close()
             self.connection = None
+
+    @contextlib.contextmanager
+    def clients(self, *names):
+        """Clients with connections of their own, whose requests may wait beside each other."""
+        made = [Client(self, name) for name in names]
+        try:
+            yield made
+        finally:
+            for client in made:
+                client.connection.close()
+
+    def know(self, name, member_id):
+        """From now on the member id of that broker is called `name`."""
+        self.members[member_id] = name
+        return member_id
 
     @contextlib.contextmanager
     def second_connection(self):
@@ -127,7 +145,7 @@ class Peer:
         if isinstance(value, dict):
             return {k: again(v, k) for k, v in value.items()}
         if isinstance(value, list):
-            return [again(v) for v in value]
+            return sorted(value) if name == "SubscribedTopicNames" else [again(v) for v in value]
         if isinstance(value, uuid.UUID):
             if value == scenarios.ZERO_ID or value == scenarios.STRANGE_ID:
                 return str(value)
@@ -149,9 +167,6 @@ class Peer:
             return "<cluster>" if value else value
         if name in ("NodeId", "LeaderId", "ControllerId", "BrokerId", "ReplicaNodes", "IsrNodes") and isinstance(value, int):
             return "<node>" if value >= 0 else value
-        if name in ("MemberId", "Leader") and isinstance(value, str):
-            # The client's name is in it, and what the broker made up.
-            return UUID.sub("<uuid>", value)
         if name == "Port":
             return "<port>"
         if name == "SessionId":
@@ -162,10 +177,48 @@ class Peer:
             return "<now>"
         if isinstance(value, bytes):
             return value.hex()
+        if isinstance(value, str):
+            # Ids that brokers make up count only for being there.
+            return f"<{self.members[value]}>" if value in self.members else UUID_FORM.sub("<uuid>", value)
         return value
 
 
-UUID = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+class Client:
+    """One connection of a scenario: a request may be sent now and its answer taken later."""
+
+    def __init__(self, peer, name):
+        self.peer, self.name, self.sent = peer, name, None
+        self.connection = wire.Connection(peer.broker.address, timeout=ANSWER_SECONDS)
+
+    def send(self, api, version, body):
+        self.connection.call(api, version, body, answered=False)
+        self.sent = (api, version)
+
+    def is_answered(self, seconds=0.3):
+        return bool(select.select([self.connection.socket], [], [], seconds)[0])
+
+    def waits(self, label):
+        """Compares whether the answer is on its way."""
+        self.peer.note(label, "answered" if self.is_answered() else "waits")
+
+    def take(self, label=None):
+        """The answer to what was sent; compared if it has a label."""
+        answer = None
+        try:
+            answer = outcome = self.connection.decode(*self.sent, self.connection.read())
+        except (wire.Closed, wire.Silent, wire.Malformed) as problem:
+            outcome = describe(problem)
+        if label is not None:
+            self.peer.note(label, outcome)
+        return answer
+
+    def call(self, label, api, version, body):
+        self.send(api, version, body)
+        return self.take(label)
+
+    def ask(self, api, version, body):
+        return self.call(None, api, version, body)
+
 
 OFFSETS = ("BaseOffset", "baseOffset", "HighWatermark", "LastStableOffset")
 
@@ -184,7 +237,7 @@ def describe(problem):
     return "closed" if isinstance(problem, wire.Closed) else "silent"
 
 
-KEYS = ("ApiKey", "Name", "Topic", "TopicId", "PartitionIndex", "Partition", "Index", "ResourceName", "NodeId")
+KEYS = ("ApiKey", "Name", "Topic", "TopicId", "PartitionIndex", "Partition", "Index", "ResourceName", "GroupId", "MemberId", "Key", "NodeId")
 
 
 def keyed(items):
@@ -193,7 +246,8 @@ def keyed(items):
     for place, item in enumerate(items):
         key = place
         if isinstance(item, dict):
-            key = next((item[k] for k in KEYS if item.get(k) not in (None, "")), place)
+            # The empty name is a group's as good as another.
+            key = next((item[k] for k in KEYS if item.get(k) not in (None, "") or k == "GroupId" and k in item), place)
         suffix = 2
         base = key
         while key in out:
@@ -272,7 +326,8 @@ def main():
     made = []
     steps = unexpected = meant = 0
     try:
-        made = [brokers.Kafka(), brokers.Kafka() if options.target == "kafka" else brokers.Corelane(settings=JOIN_AT_ONCE)]
+        kafka = lambda: brokers.Kafka(KAFKA_SETTINGS)
+        made = [kafka(), kafka() if options.target == "kafka" else brokers.Corelane()]
         for broker in made:
             broker.start()
         for scenario in scenarios.SCENARIOS + group_scenarios.SCENARIOS:
