@@ -7,86 +7,17 @@ import argparse
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
 import time
 import traceback
 
 import brokers
+import group_checks
 import wire
+from session import Failed, Session, execute, expect, expect_equal
 
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
-TIMEOUT = 90
-
-
-class Failed(Exception):
-    """A check did not hold."""
-
-
-def expect(condition, what):
-    if not condition:
-        raise Failed(what)
-
-
-def expect_equal(got, wanted, what):
-    if got != wanted:
-        raise Failed(f"{what}: got {shorten(got)}, wanted {shorten(wanted)}")
-
-
-def shorten(value):
-    text = repr(value)
-    return text if len(text) < 400 else f"{text[:300]} … {text[-80:]} ({len(text)} characters)"
-
-
-def execute(command, stdin=None, status=0, seconds=TIMEOUT):
-    """Runs a client to its end: (stdout, stderr). `status` None accepts any."""
-    try:
-        done = subprocess.run(command, input=stdin, capture_output=True, timeout=seconds)
-    except subprocess.TimeoutExpired as late:
-        raise Failed(f"no end after {seconds} s: {show(command)}\n{(late.stderr or b'').decode()[-2000:]}") from None
-    out, err = done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace")
-    if status is not None and done.returncode != status:
-        raise Failed(f"status {done.returncode}: {show(command)}\n{out[-1000:]}\n{err[-3000:]}")
-    return out, err
-
-
-def show(command):
-    return " ".join(c for c in command if not c.startswith(("-XX", "-Xmx", "-D")) and c != os.path.join(wire.LIB, "*"))
-
-
-class Session:
-    """One broker and the clients pointed at it."""
-
-    def __init__(self, broker):
-        self.broker = broker
-
-    def kcat(self, *arguments, stdin=None, status=0, seconds=TIMEOUT):
-        return execute(["kcat", "-b", self.broker.bootstrap, *arguments], stdin, status, seconds)
-
-    def produce(self, topic, lines, *arguments):
-        """kcat produces one message a line; fails when one is not delivered."""
-        text = "".join(line + "\n" for line in lines).encode()
-        return self.kcat("-P", "-t", topic, *arguments, stdin=text)
-
-    def consume(self, topic, *arguments, form="%s\n"):
-        """kcat consumes to the end: the lines it prints."""
-        out, _ = self.kcat("-C", "-t", topic, "-e", "-q", "-f", form, *arguments)
-        return out.splitlines()
-
-    def offset(self, topic, partition, timestamp):
-        """kcat's ListOffsets query: -1 the end, -2 the start, else by time."""
-        out, _ = self.kcat("-Q", "-t", f"{topic}:{partition}:{timestamp}")
-        return int(re.search(r"offset (-?\d+)", out)[1])
-
-    def tool(self, name, *arguments, stdin=None, status=0, seconds=TIMEOUT):
-        """One of Kafka's command line tools, by the class its script starts."""
-        return execute(
-            brokers.java_command("org.apache.kafka.tools." + name, *arguments), stdin, status=status, seconds=seconds
-        )
-
-    def topics(self, *arguments, status=0):
-        return self.tool("TopicCommand", "--bootstrap-server", self.broker.bootstrap, *arguments, status=status)
 
 
 # The checks. Each has a name, and takes a session; the order within a list is the order they run in.
@@ -585,23 +516,27 @@ def named(checks):
     return [(check.__name__, check) for check in checks]
 
 
+GROUPS = named(group_checks.EVERYWHERE)
+
+
 def plans(target):
     """(prefix, how to make the broker, checks)."""
+    one_node = named([*ONE_NODE[:-2], *group_checks.ONE_NODE, *ONE_NODE[-2:]])
     if target == "kafka":
-        return [("", brokers.Kafka, named(ONE_NODE))]
+        return [("", brokers.Kafka, one_node)]
     administration = named([kafka_configs_broker, kafka_delete_records, kafka_log_dirs])
     two = named([kcat_round_trip, spread, java_round_trip, restart, kill_nine])
     return [
-        ("", brokers.Corelane, named(ONE_NODE)),
+        ("", brokers.Corelane, one_node),
         (
             "two-shards ",
             lambda: brokers.Corelane(shards=2),
-            [("nodes", nodes_listed(2)), *two[:3], *named([no_crossings, misrouted]), *administration, *two[3:]],
+            [("nodes", nodes_listed(2)), *two[:3], *named([no_crossings, misrouted]), *administration, *GROUPS, *two[3:]],
         ),
         (
             "single ",
             lambda: brokers.Corelane(shards=2, advertise="single"),
-            [("nodes", nodes_listed(1)), *two[:3], *named([crossings]), *administration, *two[3:]],
+            [("nodes", nodes_listed(1)), *two[:3], *named([crossings]), *administration, *GROUPS, *two[3:]],
         ),
     ]
 
