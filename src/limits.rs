@@ -468,6 +468,9 @@ pub const GROUP_LOAD_READ_BYTES: usize = 1024 * 1024;
 /// Records that a loading coordinator replays before other tasks of the core run: about 100 µs.
 pub const GROUP_LOAD_RECORDS_PER_YIELD: u64 = 128;
 
+/// Group coordinators that a shard loads at once. They share its one core, so more would only hold more memory at once.
+pub const GROUP_LOADS_MAX: usize = 1;
+
 /// Bytes that one batch of `__consumer_offsets` may decompress to. Corelane writes none compressed; a mirror may.
 pub const DECOMPRESSED_GROUP_BATCH_BYTES_MAX: usize = 64 * 1024 * 1024;
 

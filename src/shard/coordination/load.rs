@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Seat, State};
+use super::{Coordination, Seat, State};
 use crate::coordinator::Coordinator;
 use crate::coordinator::records::{Record, RecordError};
-use crate::limits::{DECOMPRESSED_GROUP_BATCH_BYTES_MAX, GROUP_LOAD_READ_BYTES, GROUP_LOAD_RECORDS_PER_YIELD, TICK_MS};
+use crate::limits::{
+    DECOMPRESSED_GROUP_BATCH_BYTES_MAX, GROUP_LOAD_READ_BYTES, GROUP_LOAD_RECORDS_PER_YIELD, GROUP_LOADS_MAX, TICK_MS,
+};
 use crate::protocol::compression::Scratch;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{BatchView, RecordsIter, batches};
@@ -45,11 +47,12 @@ pub(super) fn start<R: Runtime>(shard: &Rc<Shard<R>>, seat: Rc<Seat>) {
     *seat.state.borrow_mut() = State::Loading;
     shard.runtime.clone().spawn(async move {
         let started = shard.runtime.now();
-        let loaded = shard.load(&seat).await;
-        if !seat.partition.is_served() || !matches!(&*seat.state.borrow(), State::Loading) {
-            // The topic is gone, or the broker stops.
-            return;
-        }
+        // Not while the topic is gone, or the broker stops.
+        let is_wanted = || seat.partition.is_served() && matches!(&*seat.state.borrow(), State::Loading);
+        shard.coordination.begin_load().await;
+        let loaded = if is_wanted() { Some(shard.load(&seat).await) } else { None };
+        shard.coordination.end_load();
+        let Some(loaded) = loaded.filter(|_| is_wanted()) else { return };
         match loaded {
             Ok(loading) => {
                 shard.metrics.group_loads.add(1);
@@ -62,6 +65,20 @@ pub(super) fn start<R: Runtime>(shard: &Rc<Shard<R>>, seat: Rc<Seat>) {
             }
         }
     });
+}
+
+impl Coordination {
+    /// Waits for its turn. Each load holds what it reads, and what it frees lies between what stays.
+    async fn begin_load(&self) {
+        let may_begin = || self.loads.get() < GROUP_LOADS_MAX || self.is_stopped.get();
+        self.load_ended.until(|| may_begin().then_some(())).await;
+        self.loads.set(self.loads.get() + 1);
+    }
+
+    fn end_load(&self) {
+        self.loads.set(self.loads.get() - 1);
+        self.load_ended.ring();
+    }
 }
 
 impl<R: Runtime> Shard<R> {
@@ -77,10 +94,14 @@ impl<R: Runtime> Shard<R> {
         };
         let coordinator = Box::new(Coordinator::new(Rc::clone(&self.coordination.config)));
         let mut loading = Loading { coordinator, topics: BTreeSet::new(), records: 0 };
-        let (mut scratch, mut plain) = (Scratch::new(), Vec::new());
+        let (mut scratch, mut plain, mut bytes) = (Scratch::new(), Vec::new(), Vec::new());
         while next < end {
             let slices = self.store.read(partition.log, next, end, GROUP_LOAD_READ_BYTES, true).await?;
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.as_slice()).copied().collect();
+            bytes.clear();
+            for slice in slices.iter() {
+                bytes.extend_from_slice(slice.as_slice());
+            }
+            drop(slices);
             if bytes.is_empty() {
                 return Err(LoadError::Batch(next));
             }

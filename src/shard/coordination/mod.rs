@@ -60,6 +60,10 @@ pub struct Coordination {
     /// When the timer task will look next.
     next_timer: Cell<Option<MonotonicUs>>,
     is_stopped: Cell<bool>,
+    /// Coordinators that are being loaded.
+    loads: Cell<usize>,
+    /// A load ended, or all of them are to.
+    load_ended: Bell,
 }
 
 /// A request that waits for a ticket.
@@ -104,6 +108,8 @@ impl Coordination {
             rearmed: Bell::default(),
             next_timer: Cell::new(None),
             is_stopped: Cell::new(false),
+            loads: Cell::new(0),
+            load_ended: Bell::default(),
         }
     }
 
@@ -159,6 +165,7 @@ impl<R: Runtime> Shard<R> {
         }
         self.coordination.work.ring();
         self.coordination.rearmed.ring();
+        self.coordination.load_ended.ring();
     }
 
     /// Takes in a new image: coordinators for partitions that are led here from now on, none for those of a deleted topic, and
