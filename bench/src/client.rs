@@ -33,9 +33,19 @@ impl Client {
 
     /// Sends a request and returns the frame of its answer, of which `answer_body` is the message.
     pub(crate) fn ask<M: Message>(&mut self, version: i16, request: &M) -> std::io::Result<Vec<u8>> {
+        self.send(version, request)?;
+        self.receive()
+    }
+
+    /// Sends a request whose answer `receive` returns, after those to the requests before.
+    pub(crate) fn send<M: Message>(&mut self, version: i16, request: &M) -> std::io::Result<()> {
         self.correlation_id += 1;
         let frame = request_frame(self.correlation_id, Some(CLIENT_ID), version, request);
-        self.stream.write_all(&frame.bytes)?;
+        self.stream.write_all(&frame.bytes)
+    }
+
+    /// The frame of the next answer.
+    pub(crate) fn receive(&mut self) -> std::io::Result<Vec<u8>> {
         let mut answer = Vec::new();
         read_frame(&mut self.stream, &mut answer)?;
         Ok(answer)

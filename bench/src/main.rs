@@ -13,6 +13,7 @@ mod advertise_modes;
 mod client;
 mod floor;
 mod flushed_partitions;
+mod groups;
 mod idle_partitions;
 mod load;
 mod produce_floors;
@@ -54,6 +55,14 @@ enum Benchmark {
     FloorSend(tail_fetch::FloorArguments),
     /// Two shards as two nodes and as one
     SingleVsPerCore(advertise_modes::Arguments),
+    /// Offset commits of one shard's coordinators
+    GroupCommits(groups::commits::Arguments),
+    /// Time in which a large group settles its first generation
+    GroupJoin(groups::join::Arguments),
+    /// Memory of groups that nobody uses
+    IdleGroups(groups::idle::Arguments),
+    /// CPU of many members' heartbeats
+    GroupHeartbeats(groups::heartbeats::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -77,5 +86,9 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::TailFetch(arguments) => tail_fetch::run(&arguments),
         Benchmark::FloorSend(arguments) => tail_fetch::run_floor(&arguments),
         Benchmark::SingleVsPerCore(arguments) => advertise_modes::run(&arguments),
+        Benchmark::GroupCommits(arguments) => groups::commits::run(&arguments),
+        Benchmark::GroupJoin(arguments) => groups::join::run(&arguments),
+        Benchmark::IdleGroups(arguments) => groups::idle::run(&arguments),
+        Benchmark::GroupHeartbeats(arguments) => groups::heartbeats::run(&arguments),
     }
 }

@@ -84,6 +84,17 @@ impl BrokerArguments {
         Ok(command)
     }
 
+    /// Another program that takes the arguments of `corelane serve`, on `data` with further options.
+    pub(crate) fn serve_with(&self, program: &Path, data: &Path, options: &[&str]) -> Command {
+        let mut command = Command::new(program);
+        command.arg("serve").arg("--data").arg(data).arg("--listen").arg(self.address().to_string());
+        command.args(options);
+        for set in &self.set {
+            command.arg("--set").arg(set);
+        }
+        command
+    }
+
     /// This program with another subcommand.
     pub(crate) fn floor(&self, arguments: &[&str]) -> io::Result<Command> {
         let mut command = Command::new(std::env::current_exe()?);
@@ -132,13 +143,23 @@ impl Server {
 
     /// CPU time of all its threads so far, with the kernel's workers for its rings.
     pub(crate) fn cpu(&self) -> Result<CpuTime, Box<dyn Error>> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
-        let after_name = stat.rsplit_once(')').ok_or("a stat line without a name")?.1;
-        // `man proc_pid_stat`: fields 14 and 15; the first after the name is field 3.
-        let field = |number: usize| after_name.split_whitespace().nth(number - 3).ok_or("a short stat line");
-        let (user, system): (f64, f64) = (field(14)?.parse()?, field(15)?.parse()?);
+        let [user, system] = stat_fields(self.pid(), [14, 15])?.map(|field| field.parse::<f64>());
         let total = process_clock(self.pid())?;
-        Ok(CpuTime { total, user, system })
+        Ok(CpuTime { total, user: user?, system: system? })
+    }
+
+    /// CPU time so far of the processes that it started, such as the broker of a start script.
+    pub(crate) fn children_cpu(&self) -> Result<Duration, Box<dyn Error>> {
+        let mut total = Duration::ZERO;
+        for entry in fs::read_dir("/proc")? {
+            let Some(pid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+            // A process may end meanwhile: then it is none of ours, which last.
+            let Ok([parent]) = stat_fields(pid, [4]) else { continue };
+            if parent.parse() == Ok(self.pid()) {
+                total += process_clock(pid)?;
+            }
+        }
+        Ok(total)
     }
 
     /// Memory that it has resident, in bytes.
@@ -203,6 +224,19 @@ impl CpuTime {
         let (user, system) = (self.user - before.user, self.system - before.system);
         user / (user + system).max(1.0)
     }
+}
+
+/// Fields of a process's stat line, by their numbers in `man proc_pid_stat`.
+fn stat_fields<const COUNT: usize>(pid: u32, numbers: [usize; COUNT]) -> Result<[String; COUNT], Box<dyn Error>> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The first after the name, which may hold anything, is field 3.
+    let after_name = stat.rsplit_once(')').ok_or("a stat line without a name")?.1;
+    let fields: Vec<&str> = after_name.split_whitespace().collect();
+    let field = |number: usize| fields.get(number - 3).map(|field| (*field).to_owned());
+    if numbers.iter().any(|number| field(*number).is_none()) {
+        return Err("a short stat line".into());
+    }
+    Ok(numbers.map(|number| field(number).unwrap_or_default()))
 }
 
 /// The process's CPU clock: utime and stime of `/proc/PID/stat`, in nanoseconds rather than ticks.
