@@ -9,14 +9,14 @@ use std::rc::Rc;
 
 use super::Request;
 use super::reply::Reply;
-use crate::broker::{Broker, ShuttingDown};
+use crate::broker::Broker;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::incremental_alter_configs::{
     AlterConfigsResourceResponse, IncrementalAlterConfigsRequest, IncrementalAlterConfigsResponse,
 };
 use crate::protocol::wire::Reader;
 use crate::runtime::Runtime;
-use crate::shard::message::{ControlReply, ControlRequest};
+use crate::shard::message::ControlRequest;
 
 /// Handles one request: decodes it here, so that only sound ones reach the controller.
 pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply<R::Buffer> {
@@ -24,11 +24,7 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::IncrementalAlterConfigs { version: request.version, body: request.body.clone() };
-    match broker.control(control).await {
-        Ok(ControlReply::Body(body)) => Reply::Now(request.respond_with(&body)),
-        Ok(_) => Reply::Now(request.respond(&failed(&message, ErrorCode::KafkaStorageError))),
-        Err(ShuttingDown) => Reply::Close,
-    }
+    request.ask_controller(broker, control, |error| failed(&message, error)).await
 }
 
 /// The answer when the records could not be appended: the same error for every resource.

@@ -52,11 +52,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use self::reply::{LocalFuture, Reply, Response, Service};
-use crate::broker::Broker;
+use crate::broker::{Broker, ShuttingDown};
 use crate::protocol::api_key::ApiKey;
+use crate::protocol::error_code::ErrorCode;
 use crate::protocol::frame::{RequestHeader, response_frame, response_frame_around};
 use crate::protocol::wire::{Message, Reader};
 use crate::runtime::Runtime;
+use crate::shard::message::{ControlReply, ControlRequest};
 
 /// The other end of a connection.
 #[derive(Debug)]
@@ -103,6 +105,23 @@ impl Request {
     fn respond_with<B>(&self, body: &[u8]) -> Response<B> {
         let bytes = response_frame_around(self.correlation_id, self.key, self.version, body).bytes;
         Response { bytes, pieces: Vec::new(), hold: None }
+    }
+}
+
+impl Request {
+    /// Asks the controller, whose answer is the body of the response; or answers with what `failed` makes of the error when the
+    /// controller's records could not be kept.
+    async fn ask_controller<R: Runtime, M: Message>(
+        &self,
+        broker: &Broker<R>,
+        control: ControlRequest,
+        failed: impl FnOnce(ErrorCode) -> M,
+    ) -> Reply<R::Buffer> {
+        match broker.control(control).await {
+            Ok(ControlReply::Body(body)) => Reply::Now(self.respond_with(&body)),
+            Ok(_) => Reply::Now(self.respond(&failed(ErrorCode::KafkaStorageError))),
+            Err(ShuttingDown) => Reply::Close,
+        }
     }
 }
 
