@@ -6,13 +6,13 @@ mod reset;
 
 use std::io::{self, Write};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use self::describe::DescribeArguments;
 use self::reset::ResetArguments;
 use super::client::{BootstrapArguments, Client, ClientError};
-use super::table::write_table;
+use super::output::{Format, FormatArguments, write_table};
 
 /// Options of `corelane group`.
 #[derive(Args, Debug)]
@@ -40,21 +40,6 @@ struct DeleteArguments {
     /// Names of the groups
     #[arg(required = true)]
     names: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-struct FormatArguments {
-    /// How to print
-    #[arg(short, long, value_enum, default_value = "text")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON array
-    Json,
 }
 
 /// Why the command failed.

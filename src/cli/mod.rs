@@ -5,9 +5,9 @@
 mod client;
 mod consume;
 mod group;
+mod output;
 mod produce;
 mod serve;
-mod table;
 mod topic;
 
 use std::process::ExitCode;

@@ -6,14 +6,14 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::client::{
     BootstrapArguments, Client, ClientError, EARLIEST, LATEST, Partition, READ_UNCOMMITTED, Refusal, Retry, Topic,
     is_unknown_topic,
 };
-use super::table::write_table;
+use super::output::{Format, FormatArguments, write_table};
 use crate::limits::CLIENT_REQUEST_MS;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::create_topics::{
@@ -79,21 +79,6 @@ struct DeleteArguments {
     /// Names of the topics
     #[arg(required = true)]
     names: Vec<String>,
-}
-
-#[derive(Args, Debug)]
-struct FormatArguments {
-    /// How to print
-    #[arg(short, long, value_enum, default_value = "text")]
-    format: Format,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-enum Format {
-    /// For people
-    Text,
-    /// One JSON array with an object per topic
-    Json,
 }
 
 /// Why the command failed.

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use super::GroupError;
 use super::coordinator::{self, Commit, Group, Member, TopicPartition};
-use super::{Format, FormatArguments, GroupError};
 use crate::cli::client::{Client, ClientError, LATEST, READ_UNCOMMITTED, is_unknown_topic};
-use crate::cli::table::write_table;
+use crate::cli::output::{Format, FormatArguments, write_table};
 
 /// Options of `corelane group describe`.
 #[derive(Args, Debug)]

@@ -9,10 +9,10 @@ use std::str::FromStr;
 use clap::Args;
 use serde_json::json;
 
+use super::GroupError;
 use super::coordinator::{self, Commit, TopicPartition};
-use super::{Format, FormatArguments, GroupError};
 use crate::cli::client::{Client, ClientError, EARLIEST, LATEST, READ_UNCOMMITTED};
-use crate::cli::table::write_table;
+use crate::cli::output::{Format, FormatArguments, write_table};
 use crate::protocol::error_code::ErrorCode;
 
 /// Options of `corelane group reset`.

@@ -1,6 +1,25 @@
-//! Tables as the commands print them.
+//! How commands print what they list: as a table for people, or as JSON.
 
 use std::io::{self, Write};
+
+use clap::{Args, ValueEnum};
+
+/// The option that chooses.
+#[derive(Args, Debug)]
+pub(super) struct FormatArguments {
+    /// How to print
+    #[arg(short, long, value_enum, default_value = "text")]
+    pub(super) format: Format,
+}
+
+/// The forms there are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(super) enum Format {
+    /// For people
+    Text,
+    /// One JSON array with an object for each thing listed
+    Json,
+}
 
 /// Columns as wide as their widest cell, two spaces apart.
 pub(super) fn write_table<const N: usize>(out: &mut impl Write, rows: &[[String; N]]) -> io::Result<()> {
