@@ -148,7 +148,9 @@ impl ClassicGroup {
     pub(super) fn replayed(id: Rc<str>, value: &GroupMetadataValue) -> ClassicGroup {
         let mut group = ClassicGroup::new(id, TimestampMs::NONE);
         group.state_since = Some(value.current_state_timestamp).filter(|&ms| ms != -1).map(TimestampMs::new);
-        group.generation = value.generation;
+        if !cfg!(corelane_defect = "generation_not_replayed") {
+            group.generation = value.generation;
+        }
         group.protocol = value.protocol.as_deref().map(Rc::from);
         let protocol: Rc<str> = group.protocol.clone().unwrap_or_else(|| Rc::from(""));
         for record in &value.members {
@@ -229,7 +231,7 @@ impl ClassicGroup {
             return Err(ErrorCode::UnknownMemberId);
         }
         self.validate_member(member_id, instance_id)?;
-        if generation != self.generation {
+        if generation != self.generation && !cfg!(corelane_defect = "stale_generation_commits") {
             return Err(ErrorCode::IllegalGeneration);
         }
         match self.state {
@@ -361,6 +363,8 @@ impl ClassicGroup {
         if let Some(instance_id) = instance_id {
             match self.static_members.get(instance_id) {
                 None => return Err(ErrorCode::UnknownMemberId),
+                #[cfg(corelane_defect = "static_member_not_fenced")]
+                Some(known) if **known != *member_id => return Ok(()),
                 Some(known) if **known != *member_id => return Err(ErrorCode::FencedInstanceId),
                 Some(_) => {}
             }

@@ -218,6 +218,8 @@ impl ConsumerGroup {
     fn bump(&mut self, step: &mut Step, metadata_hash: i64) {
         let value = ConsumerGroupMetadataValue { epoch: self.epoch.saturating_add(1), metadata_hash };
         self.emit(step, Record::ConsumerGroup(self.id.to_string(), Some(value)));
+        #[cfg(corelane_defect = "epoch_not_recorded")]
+        step.records.pop();
     }
 
     /// Tombstones of one member: it holds nothing any more.
@@ -320,6 +322,10 @@ impl ConsumerGroup {
         self.release(&key.member_id, &before);
         let id = self.name_of(&key.member_id);
         for partition in standing.assigned.iter().chain(standing.pending_revocation.iter()) {
+            #[cfg(corelane_defect = "given_before_revoked")]
+            if standing.pending_revocation.contains(partition.0, partition.1) {
+                continue;
+            }
             self.held.insert(partition, Name::clone(&id));
         }
     }
@@ -336,7 +342,8 @@ impl ConsumerGroup {
 }
 
 fn check_epoch(member: &Member, epoch: i32) -> Result<(), ErrorCode> {
-    if member.standing.epoch == epoch { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
+    let is_current = member.standing.epoch == epoch || cfg!(corelane_defect = "stale_epoch_commits");
+    if is_current { Ok(()) } else { Err(ErrorCode::StaleMemberEpoch) }
 }
 
 impl Coordinator {

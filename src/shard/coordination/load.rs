@@ -160,6 +160,8 @@ impl<R: Runtime> Shard<R> {
         // A crash may have come between the removal of a topic and the tombstones of its offsets.
         let is_gone = |name: &String| image.topic(name).is_none();
         let mut deleted: Vec<Arc<str>> = topics.into_iter().filter(is_gone).map(Arc::from).collect();
+        #[cfg(corelane_defect = "missed_topic_deletion")]
+        deleted.clear();
         deleted.append(&mut seat.missed.borrow_mut());
         self.tell_metadata(seat, &deleted);
     }

@@ -84,6 +84,8 @@ impl<R: Runtime> Shard<R> {
     /// Errors: they are larger than any batch; the coordinator has ended then.
     pub(super) fn enqueue(self: &Rc<Self>, seat: &Rc<Seat>, records: &[Record]) -> Result<(), ErrorCode> {
         self.measure_records(records);
+        #[cfg(corelane_defect = "step_torn")]
+        let records = &records[..1];
         let encoded: Vec<(Vec<u8>, Option<Vec<u8>>)> =
             records.iter().map(|record| (record.key(), record.value())).collect();
         let bytes = encoded.iter().map(|(key, value)| record_bytes(key, value.as_deref())).sum();
