@@ -116,7 +116,8 @@ pub(crate) async fn connect(process: &Process, groups: &Groups, group: &str) -> 
 }
 
 /// Commits new offsets of some partitions, each a number of [`TOPICS`] and an index. `None`: connect again. Otherwise the
-/// error of the first row that has one other than UNKNOWN_TOPIC_OR_PARTITION, which topics that come and go have.
+/// error of the first row that has one other than UNKNOWN_TOPIC_OR_PARTITION; that one when all rows have it, since their
+/// topic is gone and the group was not asked.
 pub(crate) async fn commit(
     process: &Process,
     groups: &Groups,
@@ -153,14 +154,14 @@ pub(crate) async fn commit(
     }
     let answer = ask(process, groups, connection, &request, version).await?;
     let response = OffsetCommitResponse::decode(&mut answer.reader(), version).unwrap();
-    let mut worst = 0;
+    let mut worst = UNKNOWN_TOPIC;
     assert_eq!(response.topics.len(), rows.len());
     for ((partition, number), topic) in writes.into_iter().zip(&response.topics) {
         assert_eq!((&*topic.name, topic.partitions[0].partition_index), (TOPICS[partition.0].name, partition.1));
         let error = topic.partitions[0].error_code;
         process.runtime.note("committed", [number, u64::from(error.unsigned_abs()), 0]);
         groups.borrow_mut().end(group, partition, number, error);
-        if worst == 0 && error != UNKNOWN_TOPIC {
+        if [0, UNKNOWN_TOPIC].contains(&worst) && error != UNKNOWN_TOPIC {
             worst = error;
         }
     }

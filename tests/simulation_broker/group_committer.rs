@@ -37,7 +37,7 @@ pub(crate) async fn run(process: Rc<Process>, groups: Groups, names: [&'static s
                 _ => fetch(&process, &groups, &connection, group, None).await,
             };
             match error {
-                Some(0) => {}
+                Some(0 | UNKNOWN_TOPIC) => {}
                 Some(error) => assert!(is_absent(error), "{group}: an offset request failed with {error}"),
                 None => break,
             }

@@ -18,7 +18,7 @@ use corelane::simulation::random::Random;
 use crate::connection::Connection;
 use crate::group_calls::{
     Credentials, FENCED_INSTANCE, ILLEGAL_GENERATION, MEMBER_ID_REQUIRED, REBALANCE, REBALANCE_MS_MAX, UNKNOWN_MEMBER,
-    ask, commit, connect, fetch, is_absent,
+    UNKNOWN_TOPIC, ask, commit, connect, fetch, is_absent,
 };
 use crate::groups::{Groups, TOPICS, pause};
 use crate::machine::Process;
@@ -402,12 +402,11 @@ async fn commit_own(
     let rows = [held.groups.borrow_mut().any_place()];
     let who = Credentials { member: id, instance: instance.as_deref(), generation };
     let error = commit(process, &held.groups, connection, group, who, &rows).await?;
-    // A topic that is not there is told before the group is asked.
-    if error == 0 && rows[0].0 == 0 {
+    if error == 0 {
         let groups = held.groups.borrow();
         groups.classic[group].on_accepted("OffsetCommit", id, instance.as_deref(), generation, at);
     }
-    if other.is_some() || error == 0 {
+    if other.is_some() || [0, UNKNOWN_TOPIC].contains(&error) {
         return Some(Next::Again);
     }
     on_error(held, "OffsetCommit", error)

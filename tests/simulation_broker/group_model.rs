@@ -70,7 +70,7 @@ impl Register {
         let may_be = |it: &Write| it.value == value && it.superseded.is_none_or(|superseded| superseded >= sent);
         let seen: Vec<u64> = self.candidates.iter().filter(|(_, it)| may_be(it)).map(|it| *it.0).collect();
         match &seen[..] {
-            [] => return Err(format!("{value:?} was read by who asked at {sent}: {:?}", self.candidates.values())),
+            [] => return Err(format!("{value:?} was read by who asked at {sent}: {:?}", self.candidates)),
             [one] => {
                 let write = self.candidates.get_mut(one).expect("it was just found");
                 write.done = Some(write.done.map_or(now, |done| done.min(now)));

@@ -12,6 +12,8 @@
 //! - records that were told to be deleted stay so, and a configuration that was told to be changed is in force
 //! - recovering again finds the same, and one seed gives one trace
 //!
+//! `groups` does the same for consumer groups and their offsets.
+//!
 //! `CORELANE_SEEDS=1000 cargo test --test simulation_broker` runs more seeds, `CORELANE_SEED=7` one of them. `defects` proves
 //! that it finds things.
 

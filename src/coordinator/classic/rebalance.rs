@@ -47,7 +47,6 @@ impl ClassicGroup {
             self.complete_join(environment);
         } else {
             let end = now.plus_ms(self.rebalance_timeout_ms());
-            #[cfg(not(corelane_defect = "rebalance_without_end"))]
             self.join_end.set(end, now, environment.timers, &self.id, || Timer::Join);
         }
     }

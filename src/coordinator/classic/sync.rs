@@ -29,8 +29,7 @@ impl ClassicGroup {
             member.is_sync_pending = false;
             self.sync_pending -= 1;
         }
-        let is_again = cfg!(corelane_defect = "assigned_again") && !request.assignments.is_empty();
-        if self.state == State::Stable && !is_again {
+        if self.state == State::Stable {
             let answer = self.synced(waiting, &request.member_id);
             environment.step.answers.push(answer);
             return;
