@@ -21,8 +21,10 @@ SETTINGS = [
     "group.initial.rebalance.delay.ms=0",
     f"group.consumer.min.session.timeout.ms={SESSION_MS}",
     f"group.consumer.session.timeout.ms={SESSION_MS}",
-    "group.consumer.min.heartbeat.interval.ms=500",
-    "group.consumer.heartbeat.interval.ms=500",
+    # librdkafka takes the interval for the timeout of the heartbeat too, and does not ask for its assignment again after one:
+    # a member whose answer comes late keeps what it should give up, with Apache Kafka as well. So: longer than a disk stalls.
+    "group.consumer.min.heartbeat.interval.ms=3000",
+    "group.consumer.heartbeat.interval.ms=3000",
     "auto.create.topics.enable=false",
 ]
 
