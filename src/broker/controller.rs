@@ -12,7 +12,7 @@ pub mod configs;
 pub mod partitions;
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use crate::cluster::image::{
@@ -113,6 +113,15 @@ fn refuse<T>(error: ErrorCode, message: impl Into<String>) -> Result<T, Refusal>
     Err(Refusal { error, message: message.into() })
 }
 
+/// How often each thing stands in a request; in their order, so that an answer follows from its request.
+fn times<K: Ord>(things: impl Iterator<Item = K>) -> BTreeMap<K, usize> {
+    let mut times = BTreeMap::new();
+    for thing in things {
+        *times.entry(thing).or_default() += 1;
+    }
+    times
+}
+
 /// CreateTopics: one result for each topic of the request, in its order; names that stand twice come last.
 ///
 /// With `validate_only` the answer is the same and the records are none.
@@ -122,10 +131,7 @@ pub fn create_topics(
     request: &CreateTopicsRequest<'_>,
     random: Random<'_>,
 ) -> (Vec<Record>, CreateTopicsResponse<'static>) {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    for topic in &request.topics {
-        *seen.entry(&topic.name).or_default() += 1;
-    }
+    let mut seen = times(request.topics.iter().map(|topic| &*topic.name));
     let mut placement = Placement::new(image, random);
     let mut records = Vec::new();
     let mut results = Vec::new();

@@ -11,10 +11,10 @@
 //! A resource is changed whole or not at all.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::{Refusal, refuse};
+use super::{Refusal, refuse, times};
 use crate::cluster::image::{
     BROKER_LOGGER_RESOURCE, BROKER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE, MetadataImage, TOPIC_RESOURCE,
 };
@@ -59,20 +59,14 @@ pub fn incremental_alter_configs(
                 .collect(),
         })
         .collect();
-    let (mut records, outcomes) = alter(image, config, &resources);
-    if request.validate_only {
-        records.clear();
-    }
-    let row = |(resource, outcome): (&Resource<'_>, Result<(), Refusal>)| {
-        let (error_code, error_message) = told(outcome);
-        incremental::AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: resource.kind,
-            resource_name: Cow::Owned(resource.name.to_owned()),
-        }
+    let (records, rows) = decide(image, config, &resources, request.validate_only);
+    let row = |(resource_type, resource_name, error_code, error_message)| incremental::AlterConfigsResourceResponse {
+        error_code,
+        error_message,
+        resource_type,
+        resource_name,
     };
-    let responses = resources.iter().zip(outcomes).map(row).collect();
+    let responses = rows.into_iter().map(row).collect();
     (records, incremental::IncrementalAlterConfigsResponse { throttle_time_ms: 0, responses })
 }
 
@@ -98,20 +92,14 @@ pub fn alter_configs(
                 .collect(),
         })
         .collect();
-    let (mut records, outcomes) = alter(image, config, &resources);
-    if request.validate_only {
-        records.clear();
-    }
-    let row = |(resource, outcome): (&Resource<'_>, Result<(), Refusal>)| {
-        let (error_code, error_message) = told(outcome);
-        whole::AlterConfigsResourceResponse {
-            error_code,
-            error_message,
-            resource_type: resource.kind,
-            resource_name: Cow::Owned(resource.name.to_owned()),
-        }
+    let (records, rows) = decide(image, config, &resources, request.validate_only);
+    let row = |(resource_type, resource_name, error_code, error_message)| whole::AlterConfigsResourceResponse {
+        error_code,
+        error_message,
+        resource_type,
+        resource_name,
     };
-    let responses = resources.iter().zip(outcomes).map(row).collect();
+    let responses = rows.into_iter().map(row).collect();
     (records, whole::AlterConfigsResponse { throttle_time_ms: 0, responses })
 }
 
@@ -144,15 +132,32 @@ fn told(outcome: Result<(), Refusal>) -> (i16, Option<Cow<'static, str>>) {
     }
 }
 
+/// What is answered for one resource: its type, its name, an error code and words for it.
+type Row = (i8, Cow<'static, str>, i16, Option<Cow<'static, str>>);
+
+fn decide(
+    image: &MetadataImage,
+    config: &BrokerConfig,
+    resources: &[Resource<'_>],
+    validate_only: bool,
+) -> (Vec<Record>, Vec<Row>) {
+    let (mut records, outcomes) = alter(image, config, resources);
+    if validate_only {
+        records.clear();
+    }
+    let row = |(resource, outcome): (&Resource<'_>, Result<(), Refusal>)| {
+        let (error_code, error_message) = told(outcome);
+        (resource.kind, Cow::Owned(resource.name.to_owned()), error_code, error_message)
+    };
+    (records, resources.iter().zip(outcomes).map(row).collect())
+}
+
 fn alter(
     image: &MetadataImage,
     config: &BrokerConfig,
     resources: &[Resource<'_>],
 ) -> (Vec<Record>, Vec<Result<(), Refusal>>) {
-    let mut times: HashMap<(i8, &str), usize> = HashMap::new();
-    for resource in resources {
-        *times.entry((resource.kind, resource.name)).or_default() += 1;
-    }
+    let times = times(resources.iter().map(|resource| (resource.kind, resource.name)));
     let mut records = Records::default();
     let alter_one = |resource: &Resource<'_>| {
         if times[&(resource.kind, resource.name)] > 1 {

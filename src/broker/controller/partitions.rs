@@ -4,9 +4,8 @@
 //! Kafka lets it happen, and loses sight of groups at its next start.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
-use super::{Placement, Random, Refusal, check_assignment, refuse};
+use super::{Placement, Random, Refusal, check_assignment, refuse, times};
 use crate::cluster::image::{MetadataImage, Topic};
 use crate::cluster::records::{PartitionRecord, Record};
 use crate::cluster::topic_name;
@@ -28,10 +27,7 @@ pub fn create_partitions(
     request: &CreatePartitionsRequest<'_>,
     random: Random<'_>,
 ) -> (Vec<Record>, CreatePartitionsResponse<'static>) {
-    let mut seen: HashMap<&str, usize> = HashMap::new();
-    for topic in &request.topics {
-        *seen.entry(&topic.name).or_default() += 1;
-    }
+    let seen = times(request.topics.iter().map(|topic| &*topic.name));
     let mut results = Vec::new();
     for (name, _) in seen.iter().filter(|(_, times)| **times > 1) {
         let message = "Duplicate topic name.".to_owned();
@@ -234,5 +230,15 @@ mod tests {
         let duplicate = (ErrorCode::InvalidRequest.code(), Some("Duplicate topic name.".to_owned()));
         assert_eq!(rows, [duplicate, (0, None)]);
         assert_eq!((leaders(&after, "t").len(), leaders(&after, "u").len()), (1, 2));
+    }
+
+    #[test]
+    fn names_that_stand_twice_are_answered_in_one_order() {
+        let names = ["e", "b", "d", "a", "c"];
+        let topics = names.iter().chain(&names).map(|name| want(name, 2, None)).collect();
+        let request = CreatePartitionsRequest { topics, ..CreatePartitionsRequest::default() };
+        let (_, response) = create_partitions(&cluster(1), &BrokerConfig::default(), &request, &mut stream(3));
+        let answered: Vec<&str> = response.results.iter().map(|row| &*row.name).collect();
+        assert_eq!(answered, ["a", "b", "c", "d", "e"]);
     }
 }
