@@ -21,7 +21,8 @@ use crate::limits::{BLOCK_BYTES, BLOCK_REGION_BYTES, BLOCKS_READY, IO_ALIGNMENT}
 
 /// A huge page of x86-64 and, with 4 KiB pages, of arm64.
 const HUGE_PAGE_BYTES: usize = 2 * 1024 * 1024;
-const _: () = assert!(HUGE_PAGE_BYTES.is_multiple_of(BLOCK_BYTES));
+// A page is cut into two.
+const _: () = assert!(HUGE_PAGE_BYTES == 2 * BLOCK_BYTES);
 const _: () = assert!(BLOCK_REGION_BYTES.is_multiple_of(HUGE_PAGE_BYTES));
 
 /// The program's allocator.
@@ -122,8 +123,6 @@ impl Blocks {
         Some(page)
     }
 }
-
-const _: () = assert!(HUGE_PAGE_BYTES == 2 * BLOCK_BYTES);
 
 /// Address space for a region of blocks, aligned to huge pages. No memory yet.
 fn map_region() -> Option<*mut u8> {
