@@ -273,8 +273,7 @@ impl Coordinator {
                 });
             }
         }
-        let interval_ms = u64::try_from(self.config.offsets_retention_check_interval_ms).unwrap_or(0);
-        self.timers.arm(context.now.plus_ms(interval_ms), &Rc::from(""), Timer::Expiry);
+        self.arm_expiry(context);
         step
     }
 
@@ -290,7 +289,7 @@ impl Coordinator {
         for _ in 0..limits::TIMERS_PER_STEP_MAX {
             let Some((id, timer)) = self.timers.pop(context.now) else { break };
             if timer == Timer::Expiry {
-                self.on_expiry(context, &id, &mut step);
+                self.on_expiry(context, &mut step);
                 continue;
             }
             self.with_classic(context, &mut step, &id, |group, environment| group.on_timer(environment, &timer));

@@ -69,8 +69,8 @@ impl Coordinator {
     ///
     /// Offsets expire as KIP-211 has it: a retention after their commit where the group is simple, after the group became empty
     /// otherwise; in a stable consumer group those of topics that no member reads; by their own time where versions 2 to 4 of
-    /// OffsetCommit gave one. A group without members and offsets goes too. The timer belongs to no group: `_group` is empty.
-    pub(in crate::coordinator) fn on_expiry(&mut self, context: Context<'_>, _group: &str, step: &mut Step) {
+    /// OffsetCommit gave one. A group without members and offsets goes too. The timer belongs to no group.
+    pub(in crate::coordinator) fn on_expiry(&mut self, context: Context<'_>, step: &mut Step) {
         if self.offsets.expiry.armed.is_some_and(|armed| armed > context.now) {
             return;
         }

@@ -218,9 +218,9 @@ impl World {
             self.now_ms = self.now_ms.max(START_MS + i64::try_from(due.value().div_ceil(1_000)).unwrap());
             let context = context(&self.image, self.now_ms);
             // One entry at a time, each a step of its own.
-            let (group, _) = self.coordinator.timers.pop(context.now).unwrap();
+            self.coordinator.timers.pop(context.now).unwrap();
             let mut step = Step::default();
-            self.coordinator.on_expiry(context, &group, &mut step);
+            self.coordinator.on_expiry(context, &mut step);
             self.log.extend(step.records.iter().cloned());
             if !step.records.is_empty() {
                 steps.push(step.records);
