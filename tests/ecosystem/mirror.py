@@ -27,10 +27,11 @@ def play(world, source):
     rows = [(p, f"k{p}", value) for p, values in wanted.items() for value in values]
     world.produce("orders", rows, bootstrap=source.bootstrap)
     # A group that has read a part, so that its place has to be translated.
-    world.tool(
+    reset = lambda offset: world.tool(
         "consumer.group.ConsumerGroupCommand", "--group", "readers", "--topic", "orders", "--reset-offsets",
-        "--to-offset", "500", "--execute", bootstrap=source.bootstrap,
+        "--to-offset", offset, "--execute", bootstrap=source.bootstrap,
     )  # fmt: skip
+    reset("500")
     settings = {
         "clusters": "source,target",
         "source.bootstrap.servers": source.bootstrap,
@@ -83,8 +84,11 @@ def play(world, source):
     world.produce("orders-new", [(0, None, "new")], bootstrap=source.bootstrap)
     wait_until(lambda: mirrored("source.orders-new") == {0: ["new"]}, "a new topic is mirrored", 60, pause=0.5)
     expect_equal(world.topic_config("source.orders", "retention.ms"), "7200000", "a setting of the topic")
-    # The translated place may lie behind, never ahead.
+    # MirrorMaker translates a place by the syncs it noted behind it, and keeps fewer of them the longer it runs; one that began
+    # late knows only the newest of a partition, and gives no place before that. So the group goes to the end, which is
+    # behind every sync. What it read by then of what came later may be translated to less, never to more.
+    reset("2000")
     translated = lambda: world.committed("readers", "source.orders", 3)
-    wait_until(lambda: len(translated()) == 3, lambda: f"the group's place is translated: {translated()}", 60, pause=0.5)
-    expect(all(0 < int(offset) <= 500 for offset in translated().values()), f"translated places: {translated()}")
+    at_end = lambda: translated() == {p: "2000" for p in wanted}
+    wait_until(at_end, lambda: f"the group's place is translated: {translated()}", 90, pause=0.5)
     expect(world.end(maker, 60) in (0, 143), "MirrorMaker ends in order")
