@@ -110,6 +110,16 @@ pub const TICK_IDLE_MS: u64 = 20;
 /// Tasks run between two ticks of a shard where nothing happens: the tick itself and what other timers wake.
 pub const TICK_IDLE_TASKS_MAX: u64 = 4;
 
+/// How long news of patient sockets wait for company at most, in milliseconds (see `runtime::glommio`): far below any
+/// session timeout, and a wake-up serves 8 heartbeats of 5,000 members instead of one.
+pub const PATIENT_PAUSE_MS: u64 = 5;
+
+/// Heartbeats in a row, and nothing else, after which a connection is patient. A member that also commits is not.
+pub const PATIENT_AFTER_HEARTBEATS: u32 = 3;
+
+/// Sockets that one look at an epoll tells of.
+pub const READY_EVENTS_MAX: usize = 256;
+
 /// How long tasks run before glommio looks at I/O again, in milliseconds. Below 10 its executor can park beside runnable
 /// tasks; a task waiting for I/O beside busy ones waits up to this long.
 pub const PREEMPT_MS: u64 = 10;

@@ -157,6 +157,10 @@ pub trait Socket: 'static {
     /// Sends from `pieces` with one system call; at most `SEND_PIECES_MAX` of them. Fewer bytes than given may go out.
     fn poll_write(&mut self, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
 
+    /// Lets news of this socket wait a few milliseconds when other patient ones had some just now, so that many of them
+    /// share a wake-up; or no longer. Where the system refuses, it stays as it was.
+    fn set_patient(&mut self, is_patient: bool);
+
     /// The other end.
     fn peer_address(&self) -> io::Result<SocketAddr>;
 

@@ -20,10 +20,11 @@ use super::registry::{Order, Watch};
 use super::send::Outgoing;
 use crate::api::reply::{LocalFuture, Reply, Response, Service};
 use crate::limits::{
-    RECEIVE_CONTENDED_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX, SEND_BYTES_EAGER, SEND_PIECES_MAX, TURN_BYTES_MAX,
-    TURN_REQUESTS_MAX,
+    PATIENT_AFTER_HEARTBEATS, RECEIVE_CONTENDED_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX, SEND_BYTES_EAGER,
+    SEND_PIECES_MAX, TURN_BYTES_MAX, TURN_REQUESTS_MAX,
 };
 use crate::log_limiter::LogLimiter;
+use crate::protocol::api_key::ApiKey;
 use crate::runtime::{Network, Runtime, Socket};
 use crate::types::MonotonicUs;
 
@@ -90,6 +91,8 @@ pub(super) struct Connection<N: Network, S: Service<N::Buffer>> {
     ready_bytes: usize,
     /// True while the peer does not take what is sent.
     is_send_blocked: bool,
+    /// Heartbeats since the last request of another kind.
+    heartbeats: u32,
     /// Set when no further request will be applied.
     ending: Option<Ending>,
     /// Others' turn.
@@ -126,6 +129,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             answers: VecDeque::new(),
             ready_bytes: 0,
             is_send_blocked: false,
+            heartbeats: 0,
             ending: None,
             pause: None,
         };
@@ -241,10 +245,19 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             api_key: frame.first_chunk::<2>().map_or(-1, |key| i16::from_be_bytes(*key)),
             received: self.server.runtime.now(),
         };
+        self.on_request(request.api_key);
         let grant = self.grant.take().expect("it was granted above");
         let reply = Rc::clone(&self.server.service).handle(Rc::clone(&self.state), frame);
         self.handling = Some(Handling { reply, request, grant });
         true
+    }
+
+    /// A member that only says that it is alive may wait for others that do: see `PATIENT_PAUSE_MS`.
+    fn on_request(&mut self, api_key: i16) {
+        let is_heartbeat =
+            matches!(ApiKey::from_code(api_key), Some(ApiKey::Heartbeat | ApiKey::ConsumerGroupHeartbeat));
+        self.heartbeats = if is_heartbeat { self.heartbeats.saturating_add(1) } else { 0 };
+        self.socket.set_patient(self.heartbeats >= PATIENT_AFTER_HEARTBEATS);
     }
 
     /// Applies nothing further. What was applied is still answered; what was received beyond it is let go.
@@ -698,6 +711,30 @@ mod tests {
         }
         assert_eq!(receive(&socket), [NOW, 1]);
         assert_eq!(receive(&socket), [NOW, 2]);
+    }
+
+    #[test]
+    fn a_connection_of_heartbeats_is_served_on_and_anything_else_too() {
+        let rig = rig(|_| ());
+        let sockets = [rig.connect(), rig.connect()];
+        // The key of Heartbeat, which the service answers at once.
+        let heartbeat = [NOW, 12];
+        for round in 0..20u8 {
+            for socket in &sockets {
+                send(socket, &heartbeat);
+            }
+            for socket in &sockets {
+                assert_eq!(receive(socket), heartbeat);
+            }
+            // Every fifth round one of them is more than alive.
+            if round % 5 == 4 {
+                let other = [NOW, 1, round].repeat(100_000);
+                send(&sockets[0], &other);
+                assert_eq!(receive(&sockets[0]), other);
+            }
+        }
+        drop(sockets);
+        rig.wait_until("both are gone", |rig| rig.metrics.connections.value() == 0);
     }
 
     #[test]

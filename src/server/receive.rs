@@ -180,6 +180,10 @@ mod tests {
             unreachable!("nothing is sent here")
         }
 
+        fn set_patient(&mut self, _: bool) {
+            unreachable!("nobody asks")
+        }
+
         fn peer_address(&self) -> io::Result<SocketAddr> {
             unreachable!("nobody asks")
         }

@@ -13,8 +13,9 @@ mod executors;
 mod file;
 mod machine;
 mod net;
+mod readiness;
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
@@ -36,6 +37,7 @@ pub use machine::{Cores, device_bytes, machine_memory_bytes, polled_devices, rai
 pub use net::{GlommioListener, GlommioSocket};
 
 use buffer::Spares;
+use readiness::Readiness;
 
 /// One core's glommio executor. Every clone is the same executor.
 #[derive(Clone)]
@@ -52,6 +54,8 @@ struct Inner {
     spares: Rc<Spares>,
     /// When the next task that yields must let the executor look at I/O.
     io_due: Cell<Instant>,
+    /// Made with the first listener: most executors of tests have none.
+    readiness: OnceCell<Rc<Readiness>>,
 }
 
 impl GlommioRuntime {
@@ -71,6 +75,7 @@ impl GlommioRuntime {
             random_count: Cell::new(0),
             spares: Rc::new(Spares::new(io_memory_bytes)),
             io_due: Cell::new(Instant::now() + IO_INTERVAL),
+            readiness: OnceCell::new(),
         };
         GlommioRuntime { inner: Rc::new(inner) }
     }
@@ -178,7 +183,14 @@ impl Network for GlommioRuntime {
     type Socket = GlommioSocket;
 
     fn listen(&self, address: SocketAddr, shared: bool) -> io::Result<GlommioListener> {
-        GlommioListener::bind(address, shared)
+        let readiness = match self.inner.readiness.get() {
+            Some(readiness) => Rc::clone(readiness),
+            None => {
+                let readiness = Rc::new(Readiness::start()?);
+                Rc::clone(self.inner.readiness.get_or_init(|| readiness))
+            }
+        };
+        GlommioListener::bind(address, shared, readiness)
     }
 }
 

@@ -1,30 +1,32 @@
-//! TCP over glommio.
+//! TCP: system calls that never block, beside an executor that says when to call again.
 //!
 //! One core only. A socket is polled by one task for reading and writing, so nothing is split and nothing is shared.
-#![allow(unsafe_code)]
 
+use std::future::poll_fn;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
-use std::os::fd::{FromRawFd, IntoRawFd};
-use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use glommio::net::{TcpListener, TcpStream};
-use socket2::{Domain, Protocol, SockAddr, TcpKeepalive, Type};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
+use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
+use super::readiness::{Readiness, Registered};
 use crate::limits::{KEEPALIVE_SECONDS, LISTEN_BACKLOG};
 use crate::runtime::{Listener, Socket};
 
 /// A listening socket of this core.
 pub struct GlommioListener {
-    listener: TcpListener,
+    readiness: Rc<Readiness>,
+    socket: Registered,
 }
 
 impl GlommioListener {
-    /// Binds and listens. glommio's own `bind` always sets SO_REUSEPORT, which would let two brokers share a port
-    /// without either noticing; this one sets it only for `shared`.
-    pub(super) fn bind(address: SocketAddr, shared: bool) -> io::Result<GlommioListener> {
+    /// Binds and listens. SO_REUSEPORT would let two brokers share a port without either noticing: it is set only for
+    /// `shared`.
+    pub(super) fn bind(address: SocketAddr, shared: bool, readiness: Rc<Readiness>) -> io::Result<GlommioListener> {
         let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
         // Connections of an earlier life in TIME_WAIT do not hold the port.
         socket.set_reuse_address(true)?;
@@ -34,11 +36,26 @@ impl GlommioListener {
         // Linux hands these on to accepted sockets, which saves two system calls for each.
         socket.set_tcp_nodelay(true)?;
         socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(Duration::from_secs(KEEPALIVE_SECONDS)))?;
+        socket.set_nonblocking(true)?;
         socket.bind(&SockAddr::from(address))?;
         socket.listen(LISTEN_BACKLOG)?;
-        // SAFETY: the descriptor was just created, is open, and its ownership moves into the listener.
-        let listener = unsafe { TcpListener::from_raw_fd(socket.into_raw_fd()) };
-        Ok(GlommioListener { listener })
+        let socket = readiness.register(socket.into())?;
+        Ok(GlommioListener { readiness, socket })
+    }
+
+    fn poll_accept(&self, context: &Context<'_>) -> Poll<io::Result<GlommioSocket>> {
+        let interest = self.socket.interest();
+        while interest.may_read(context) {
+            match rustix::net::accept_with(&self.socket, SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
+                Ok(socket) => {
+                    return Poll::Ready(self.readiness.register(socket).map(|socket| GlommioSocket { socket }));
+                }
+                Err(Errno::AGAIN) => interest.on_emptied(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -46,46 +63,79 @@ impl Listener for GlommioListener {
     type Socket = GlommioSocket;
 
     async fn accept(&self) -> io::Result<GlommioSocket> {
-        let stream = self.listener.accept().await?;
-        Ok(GlommioSocket { stream })
+        poll_fn(|context| self.poll_accept(context)).await
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.listener.local_addr()?)
+        address(SockRef::from(&self.socket).local_addr())
     }
 }
 
 /// A connected socket of this core.
 pub struct GlommioSocket {
-    stream: TcpStream,
+    socket: Registered,
 }
 
 impl Socket for GlommioSocket {
     fn poll_read(&mut self, context: &mut Context<'_>, buffer: &mut [u8]) -> Poll<io::Result<usize>> {
-        futures_io::AsyncRead::poll_read(Pin::new(&mut self.stream), context, buffer)
+        let wanted = buffer.len();
+        let interest = self.socket.interest();
+        while interest.may_read(context) {
+            match rustix::net::recv(&self.socket, &mut *buffer, RecvFlags::DONTWAIT) {
+                Ok((_, received)) => {
+                    if received < wanted {
+                        // That was all, so the next call need not ask the kernel to learn it.
+                        interest.on_emptied();
+                    }
+                    return Poll::Ready(Ok(received));
+                }
+                Err(Errno::AGAIN) => interest.on_emptied(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Poll::Pending
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-        futures_io::AsyncWrite::poll_write_vectored(Pin::new(&mut self.stream), context, pieces)
+        let interest = self.socket.interest();
+        // A peer that is gone is an error to handle, not a signal.
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        while interest.may_write(context) {
+            match rustix::net::sendmsg(&self.socket, pieces, &mut SendAncillaryBuffer::default(), flags) {
+                Ok(sent) => return Poll::Ready(Ok(sent)),
+                Err(Errno::AGAIN) => interest.on_filled(),
+                Err(Errno::INTR) => {}
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        Poll::Pending
+    }
+
+    fn set_patient(&mut self, is_patient: bool) {
+        if let Err(error) = self.socket.set_patient(is_patient) {
+            tracing::debug!("a socket cannot move between epolls: {error}");
+        }
     }
 
     fn peer_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.stream.peer_addr()?)
+        address(SockRef::from(&self.socket).peer_addr())
     }
 
     fn local_address(&self) -> io::Result<SocketAddr> {
-        Ok(self.stream.local_addr()?)
+        address(SockRef::from(&self.socket).local_addr())
     }
+}
+
+fn address(told: io::Result<SockAddr>) -> io::Result<SocketAddr> {
+    told?.as_socket().ok_or_else(|| io::Error::other("a TCP socket without an internet address"))
 }
 
 #[cfg(test)]
 impl GlommioSocket {
     /// True when both options were handed on by the listener.
     pub(crate) fn has_nodelay_and_keepalive(&self) -> bool {
-        use std::os::fd::{AsRawFd, BorrowedFd};
-        // SAFETY: the stream owns the descriptor and outlives the borrow.
-        let descriptor = unsafe { BorrowedFd::borrow_raw(self.stream.as_raw_fd()) };
-        let socket = socket2::SockRef::from(&descriptor);
+        let socket = SockRef::from(&self.socket);
         socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap()
     }
 }
