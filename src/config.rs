@@ -1,12 +1,13 @@
-//! Configuration by Kafka's own names: the broker's settings, and what a topic may say for itself.
+//! Configuration by Kafka's own names: the broker's settings, and what a topic or a group may say for itself.
 //!
-//! [`BrokerConfig`] is what one process was started with; it never changes. What changes while the broker runs (topic
-//! configurations, and broker keys set through the admin API) lives in the metadata image and is laid over it:
-//! [`topic::Dynamic`]. The same properties that configure an Apache Kafka for a comparison are understood here; a key
+//! [`BrokerConfig`] is what one process was started with; it never changes. What changes while the broker runs
+//! (configurations of topics and groups, and broker keys set through the admin API) lives in the metadata image and is laid
+//! over it: [`topic::Dynamic`], [`group::GroupKey::effective`]. The same properties that configure an Apache Kafka for a comparison are understood here; a key
 //! that does nothing here says so, a key that nobody knows ends the start.
 
 pub mod broker;
 mod file;
+pub mod group;
 pub mod topic;
 pub mod value;
 
@@ -31,6 +32,8 @@ pub enum Source {
     StaticBroker,
     /// Set nowhere.
     Default,
+    /// Set on the group.
+    Group,
 }
 
 impl Source {
@@ -42,6 +45,7 @@ impl Source {
             Source::DynamicDefaultBroker => 3,
             Source::StaticBroker => 4,
             Source::Default => 5,
+            Source::Group => 8,
         }
     }
 }

@@ -73,6 +73,8 @@ pub enum Rule {
     OneOf(&'static [&'static str]),
     /// Kafka's throttled replicas: empty, `*`, or `partition:broker` pairs.
     ThrottledReplicas,
+    /// Where a share group starts: `earliest`, `latest`, or `by_duration:` and a duration.
+    OffsetReset,
 }
 
 /// Why a value was refused, without the name of its key.
@@ -151,6 +153,9 @@ fn allowed(rule: Rule, text: &str) -> Result<(), BadValue> {
         Rule::ThrottledReplicas if text != "*" && !is_replica(text) => {
             Err(BadValue::new("must be '*' or a list of partition:broker pairs"))
         }
+        Rule::OffsetReset if !is_offset_reset(text) => {
+            Err(BadValue::new("must be 'earliest', 'latest', or 'by_duration:' and a duration such as P1DT12H"))
+        }
         _ => Ok(()),
     }
 }
@@ -159,6 +164,41 @@ fn allowed(rule: Rule, text: &str) -> Result<(), BadValue> {
 fn is_replica(text: &str) -> bool {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     text.split_once(':').is_some_and(|(partition, broker)| digits(partition) && digits(broker))
+}
+
+fn is_offset_reset(text: &str) -> bool {
+    matches!(text, "earliest" | "latest") || text.strip_prefix("by_duration:").is_some_and(is_duration)
+}
+
+/// True for a duration of ISO 8601 in days and smaller units, such as `P1DT2H30M` or `PT0.5S`. Java's signs before single
+/// numbers are not known here.
+fn is_duration(text: &str) -> bool {
+    let text = text.to_ascii_uppercase();
+    let Some(text) = text.strip_prefix('P') else { return false };
+    match text.split_once('T') {
+        Some((days, time)) => (days.is_empty() || is_amounts(days, "D")) && is_amounts(time, "HMS"),
+        None => is_amounts(text, "D"),
+    }
+}
+
+/// True for one number or more, each before one of these units, in their order. Seconds may have a fraction.
+fn is_amounts(text: &str, units: &str) -> bool {
+    const DIGITS_MAX: usize = 18;
+    let is_number =
+        |digits: &str| (1..=DIGITS_MAX).contains(&digits.len()) && digits.bytes().all(|digit| digit.is_ascii_digit());
+    let mut rest = text;
+    for unit in units.chars() {
+        let Some((amount, behind)) = rest.split_once(unit) else { continue };
+        let (number, fraction) = match amount.split_once(['.', ',']) {
+            Some((number, fraction)) if unit == 'S' => (number, fraction),
+            _ => (amount, "0"),
+        };
+        if !is_number(number) || !is_number(fraction) {
+            return false;
+        }
+        rest = behind;
+    }
+    !text.is_empty() && rest.is_empty()
 }
 
 #[cfg(test)]
@@ -191,5 +231,24 @@ mod tests {
         assert!(check(Kind::List, Rule::ThrottledReplicas, "1:").is_err());
         assert!(check(Kind::String, Rule::Any, &"x".repeat(CONFIG_VALUE_BYTES_MAX)).is_ok());
         assert!(check(Kind::String, Rule::Any, &"x".repeat(CONFIG_VALUE_BYTES_MAX + 1)).is_err());
+    }
+
+    /// What Java's `Duration.parse` reads is a duration, but for signs.
+    #[test]
+    fn a_share_group_starts_at_an_end_or_some_time_ago() {
+        let is_allowed = |text: &str| check(Kind::String, Rule::OffsetReset, text).is_ok();
+        for text in ["earliest", "latest"] {
+            assert!(is_allowed(text), "{text}");
+        }
+        for duration in ["P1D", "PT1H", "pt1h30m", "P2DT3H4M5.678S", "PT0S", "PT1,5S", "PT5M7S"] {
+            assert!(is_allowed(&format!("by_duration:{duration}")), "{duration}");
+        }
+        for text in ["", "none", "EARLIEST", "by_duration", "by_duration:", "by_duration:x"] {
+            assert!(!is_allowed(text), "{text}");
+        }
+        for duration in ["P", "PT", "P1DT", "1D", "P1H", "PT1D", "PT1M1H", "PT1.5H", "PT1", "P-1D", "PT1H1H", "P1Y"] {
+            assert!(!is_allowed(&format!("by_duration:{duration}")), "{duration}");
+        }
+        assert!(!is_allowed(&format!("by_duration:P{}D", "1".repeat(19))), "its text is bounded");
     }
 }
