@@ -46,7 +46,7 @@ pub const BROKER_RESOURCE: i8 = 4;
 pub const BROKER_LOGGER_RESOURCE: i8 = 8;
 /// Kafka's `ConfigResource.Type` of telemetry subscriptions.
 pub const CLIENT_METRICS_RESOURCE: i8 = 16;
-/// Kafka's `ConfigResource.Type` of consumer groups.
+/// Kafka's `ConfigResource.Type` of groups.
 pub const GROUP_RESOURCE: i8 = 32;
 
 static NO_CONFIGS: Configs = Configs::new();
@@ -333,6 +333,21 @@ impl MetadataImage {
     /// What is set for all nodes, by broker key.
     pub fn cluster_configs(&self) -> &Configs {
         self.configs_of(BROKER_RESOURCE, "")
+    }
+
+    /// What is set on a group, by group configuration. The group itself need not be there.
+    pub fn group_configs(&self, group: &str) -> &Configs {
+        self.configs_of(GROUP_RESOURCE, group)
+    }
+
+    /// Names of the groups that something is set on.
+    pub fn configured_groups(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.configs.get(&GROUP_RESOURCE).into_iter().flat_map(BTreeMap::keys)
+    }
+
+    /// Number of the groups that something is set on.
+    pub fn configured_group_count(&self) -> usize {
+        self.configs.get(&GROUP_RESOURCE).map_or(0, BTreeMap::len)
     }
 
     /// The features in use, with their levels.

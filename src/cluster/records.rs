@@ -163,7 +163,7 @@ message! {
 
     /// A configuration is set, or unset.
     pub struct ConfigRecord {
-        /// Kafka's `ConfigResource.Type`: 2 topic, 4 broker.
+        /// Kafka's `ConfigResource.Type`: 2 topic, 4 broker, 32 group.
         resource_type: i8 [0..];
         /// Name of the topic; node id, or empty for all nodes.
         resource_name: Arc<str> [0..];

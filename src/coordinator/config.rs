@@ -1,4 +1,5 @@
-//! Settings of groups, by Kafka's own key names.
+//! Settings of all groups, by Kafka's own key names. What a single group sets for itself is in the metadata:
+//! [`crate::config::group`].
 
 /// What the rules of groups need of the broker's settings. Times in milliseconds.
 #[derive(Clone, Debug, Eq, PartialEq)]

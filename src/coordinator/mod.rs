@@ -25,6 +25,7 @@ use self::offsets::Offsets;
 use self::records::Record;
 use self::timers::Timers;
 use crate::cluster::image::MetadataImage;
+use crate::config::group;
 use crate::protocol::messages::join_group::JoinGroupResponse;
 use crate::protocol::messages::sync_group::SyncGroupResponse;
 use crate::types::{MonotonicUs, TimestampMs};
@@ -94,6 +95,22 @@ pub struct Environment<'a> {
     pub timers: &'a mut Timers,
     /// What follows.
     pub step: &'a mut Step,
+}
+
+impl Environment<'_> {
+    /// Silence after which a member of a consumer group is gone, in milliseconds: the group's own setting, or the broker's.
+    pub fn consumer_session_timeout_ms(&self, group_id: &str) -> i32 {
+        let own = group::consumer_session_timeout_ms(self.context.image.group_configs(group_id));
+        own.unwrap_or(self.config.consumer_session_timeout_ms)
+    }
+
+    /// How often members of a consumer group send heartbeats, in milliseconds: the group's own setting, or the broker's.
+    pub fn consumer_heartbeat_interval_ms(&self, group_id: &str) -> i32 {
+        let own = group::consumer_heartbeat_interval_ms(self.context.image.group_configs(group_id));
+        #[cfg(corelane_defect = "group_settings_ignored")]
+        let own = own.filter(|_| false);
+        own.unwrap_or(self.config.consumer_heartbeat_interval_ms)
+    }
 }
 
 /// The groups of one partition of `__consumer_offsets`.

@@ -98,7 +98,7 @@ impl ConsumerGroup {
 
     /// A member was heard of.
     pub(super) fn renew_session(&mut self, environment: &mut Environment<'_>, member_id: &str) {
-        let at = deadline(environment.context.now, environment.config.consumer_session_timeout_ms);
+        let at = deadline(environment.context.now, environment.consumer_session_timeout_ms(&self.id));
         let Some(member) = self.members.get_mut(member_id) else { return };
         if let Some(entry) = member.session.set(at) {
             environment.timers.arm(entry, &self.id, Timer::Session(self.name_of(member_id)));
@@ -142,6 +142,34 @@ mod tests {
         assert!(matches!(records.last(), Some(Record::ConsumerGroup(_, Some(value))) if value.epoch == 2));
         assert!(bench.group("g").is_empty());
         assert_eq!(bench.pass(100_000), []);
+    }
+
+    #[test]
+    fn a_groups_own_session_timeout_counts_from_the_next_heartbeat_on() {
+        const SESSION: &str = "consumer.session.timeout.ms";
+        let (mut bench, _) = bench();
+        bench.send(&join("g", "a", &["t"]));
+        bench.change_metadata(|cluster| cluster.configure("g", SESSION, Some("60000")));
+        bench.send(&beat("g", "a", 1));
+        assert_eq!(bench.pass(59_999), []);
+        bench.send(&beat("g", "a", 1));
+        // Shorter, but not before the member speaks.
+        bench.change_metadata(|cluster| cluster.configure("g", SESSION, Some("5000")));
+        assert_eq!(bench.pass(30_000), []);
+        bench.send(&beat("g", "a", 1));
+        bench.change_metadata(|cluster| cluster.configure("other", SESSION, Some("60000")));
+        assert_eq!(bench.pass(4_999), []);
+        assert!(!bench.pass(1).is_empty());
+        assert!(bench.group("g").is_empty());
+        // What is set outlives members and restarts.
+        bench.send(&join("g", "b", &["t"]));
+        bench.restart();
+        assert_eq!(bench.pass(4_999), []);
+        assert!(!bench.pass(1).is_empty());
+        bench.change_metadata(|cluster| cluster.configure("g", SESSION, None));
+        bench.send(&join("g", "c", &["t"]));
+        assert_eq!(bench.pass(44_999), []);
+        assert!(!bench.pass(1).is_empty());
     }
 
     #[test]

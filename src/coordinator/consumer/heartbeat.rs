@@ -368,7 +368,7 @@ impl ConsumerGroup {
         Response {
             member_id: Some(member_id.to_owned().into()),
             member_epoch: standing.epoch,
-            heartbeat_interval_ms: environment.config.consumer_heartbeat_interval_ms,
+            heartbeat_interval_ms: environment.consumer_heartbeat_interval_ms(&self.id),
             assignment: (is_full || assigned != before).then(|| Assignment {
                 topic_partitions: assigned
                     .topics()

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::ConsumerGroup;
 use super::member::Name;
-use crate::cluster::image::MetadataImage;
-use crate::cluster::records::{self, BrokerEndpoint, PartitionRecord, RegisterBrokerRecord, TopicRecord};
+use crate::cluster::image::{GROUP_RESOURCE, MetadataImage};
+use crate::cluster::records::{self, BrokerEndpoint, ConfigRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord};
 use crate::coordinator::config::GroupConfig;
 use crate::coordinator::records::Record;
 use crate::coordinator::{Caller, Context, Coordinator, Group, Step};
@@ -68,6 +68,12 @@ impl Cluster {
 
     pub(super) fn set_rack(&mut self, rack: &str) {
         self.register(Some(rack.into()), 2);
+    }
+
+    /// Sets a configuration of a group, or deletes it.
+    pub(super) fn configure(&mut self, group: &str, name: &str, value: Option<&str>) {
+        let (resource_name, name, value) = (Arc::from(group), Arc::from(name), value.map(Arc::from));
+        self.apply(&[ConfigRecord { resource_type: GROUP_RESOURCE, resource_name, name, value }.into()]);
     }
 
     fn register(&mut self, rack: Option<Arc<str>>, life: u8) {

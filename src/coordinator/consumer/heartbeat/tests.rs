@@ -138,6 +138,21 @@ fn a_heartbeat_that_says_nothing_new_leaves_no_record_and_no_assignment() {
 }
 
 #[test]
+fn members_are_told_their_groups_own_heartbeat_interval() {
+    let (mut bench, _) = bench(1);
+    let configure = |bench: &mut Bench, value| {
+        bench.change_metadata(|cluster| cluster.configure("g", "consumer.heartbeat.interval.ms", value));
+    };
+    configure(&mut bench, Some("7000"));
+    assert_eq!(bench.send(&join("g", "m", &["t"])).heartbeat_interval_ms, 7_000);
+    assert_eq!(bench.send(&join("other", "m", &["t"])).heartbeat_interval_ms, 5_000);
+    configure(&mut bench, Some("8000"));
+    assert_eq!(bench.send(&beat("g", "m", 1)).heartbeat_interval_ms, 8_000);
+    configure(&mut bench, None);
+    assert_eq!(bench.send(&beat("g", "m", 1)).heartbeat_interval_ms, 5_000);
+}
+
+#[test]
 fn the_broker_names_members_of_version_0_that_have_no_id() {
     let (mut bench, _) = bench(1);
     bench.version = 0;
