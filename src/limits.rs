@@ -431,12 +431,24 @@ pub const NEW_PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 /// Records of changed configurations that one request may make, as many as Kafka allows.
 pub const CONFIG_RECORDS_PER_REQUEST_MAX: usize = 10_000;
 
-/// Bytes of their values: they become one batch.
+/// Bytes of their values and of the names of their resources: they become one batch.
 pub const CONFIG_BYTES_PER_REQUEST_MAX: usize = 16 * 1024 * 1024;
 
 /// Longest value of a configuration, in bytes: what Kafka's strings could carry before they became compact. No list of
 /// throttled replicas comes near it where a partition has one replica.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 32_767;
+
+/// Groups that may have settings of their own. There need be no group of that name, so nothing else bounds what the metadata
+/// carries of them: about 10 MB with names of common length.
+pub const CONFIGURED_GROUPS_MAX: usize = 10_000;
+
+/// Longest name of a group that may have settings of its own, in bytes: four times what a topic may have.
+pub const CONFIGURED_GROUP_NAME_BYTES_MAX: usize = 1_000;
+
+/// Groups that one DescribeConfigs may ask about: about 25 MB with documentation. Any name has a configuration, so a small
+/// request could ask for a huge answer.
+pub const DESCRIBED_GROUPS_MAX: usize = 10_000;
+const _: () = assert!(DESCRIBED_GROUPS_MAX >= CONFIGURED_GROUPS_MAX);
 
 /// Partitions of one page of DescribeTopicPartitions. Kafka's default for `max.request.partition.size.limit`.
 pub const DESCRIBED_PARTITIONS_MAX: usize = 2000;

@@ -1,4 +1,4 @@
-//! AlterConfigs (33), versions 0 to 2: replaces the whole configuration of topics and nodes. Deprecated in favour of
+//! AlterConfigs (33), versions 0 to 2: replaces the whole configuration of topics, nodes and groups. Deprecated in favour of
 //! IncrementalAlterConfigs, and without a way to leave a configuration as it is.
 //!
 //! Every node takes the request; the controller decides (`broker::controller::configs`). The answer waits until the records

@@ -1,4 +1,4 @@
-//! DescribeConfigs (32), versions 1 to 4: the configurations of topics and nodes, with their sources.
+//! DescribeConfigs (32), versions 1 to 4: the configurations of topics, nodes and groups, with their sources.
 //!
 //! - **Topic** (2): all of Kafka's topic configurations. Its own value comes first among the synonyms, then the broker's
 //!   keys of that meaning. Kafka lists the synonyms only from the topic's first broker key on: with `log.retention.hours`
@@ -6,8 +6,11 @@
 //! - **Broker** (4): an empty name is what is set for all nodes; a node id is everything of that node. All nodes are cores
 //!   of one process with one set of settings, so any of them answers for any other. Read-only is what does not change
 //!   while the broker runs.
+//! - **Group** (32): all of Kafka's configurations of groups, whether or not there is a group of that name. Each has one
+//!   synonym, itself: what the broker's own settings give counts as a default, as in Kafka. One request asks about
+//!   [`DESCRIBED_GROUPS_MAX`](limits::DESCRIBED_GROUPS_MAX) at most.
 //! - **Broker logger** (8): checked as in Kafka, then INVALID_REQUEST: no logger is configured through the protocol. The
-//!   same for client metrics (16) and groups (32), which are not there yet.
+//!   same for client metrics (16), which are not there yet.
 //! - A type that Kafka does not know fails the whole request. A resource that stands twice is described once.
 //! - Documentation (3+) says of a configuration without effect here that it has none, and why.
 
@@ -23,8 +26,10 @@ use crate::cluster::image::{
 };
 use crate::cluster::topic_name;
 use crate::config::broker::{BROKER_KEYS, BrokerKey};
+use crate::config::group::{GROUP_KEYS, GroupKey};
 use crate::config::topic::{Dynamic, TOPIC_KEYS, TopicKey};
 use crate::config::{BrokerConfig, Configs, Source};
+use crate::limits;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::describe_configs::{
     DescribeConfigsRequest, DescribeConfigsResource, DescribeConfigsResourceResult, DescribeConfigsResponse,
@@ -61,11 +66,18 @@ fn respond<'a>(
     let mut first = |resource: &&DescribeConfigsResource<'_>| {
         seen.insert((resource.resource_type, resource.resource_name.to_string()))
     };
-    let results = request.resources.iter().filter(|resource| first(resource)).map(|resource| match stranger {
-        None => describer.describe(resource),
-        Some(stranger) => {
-            failed(resource, Refusal::invalid(format!("Unexpected resource type {}", stranger.resource_type)))
+    let mut group_count = 0;
+    let results = request.resources.iter().filter(|resource| first(resource)).map(|resource| {
+        if let Some(stranger) = stranger {
+            let message = format!("Unexpected resource type {}", stranger.resource_type);
+            return failed(resource, Refusal::invalid(message));
         }
+        group_count += usize::from(resource.resource_type == GROUP_RESOURCE);
+        if resource.resource_type == GROUP_RESOURCE && group_count > limits::DESCRIBED_GROUPS_MAX {
+            let message = format!("One request tells of at most {} groups.", limits::DESCRIBED_GROUPS_MAX);
+            return failed(resource, Refusal { error: ErrorCode::PolicyViolation, message });
+        }
+        describer.describe(resource)
     });
     DescribeConfigsResponse { throttle_time_ms: 0, results: results.collect() }
 }
@@ -116,6 +128,7 @@ impl<'a> Describer<'a, '_> {
         let described = match resource.resource_type {
             TOPIC_RESOURCE => self.topic(resource),
             BROKER_RESOURCE => self.broker(resource),
+            GROUP_RESOURCE => self.group(resource),
             BROKER_LOGGER_RESOURCE => self.broker_logger(resource),
             other => {
                 let name = type_name(other).unwrap_or("UNKNOWN");
@@ -197,6 +210,22 @@ impl<'a> Describer<'a, '_> {
         let synonyms = vec![synonym(key.name, value.clone(), Source::DynamicDefaultBroker)];
         let (value, read_only) = (Some(value.clone()), !key.is_dynamic());
         Some(self.row(key.name, value, key.kind.id(), synonyms, read_only, || key.documentation()))
+    }
+
+    fn group(&self, resource: &DescribeConfigsResource<'a>) -> Result<Vec<DescribeConfigsResourceResult<'a>>, Refusal> {
+        if resource.resource_name.is_empty() {
+            return Err(Refusal::invalid("Group name must not be empty"));
+        }
+        let own = self.image.group_configs(&resource.resource_name);
+        let wanted = Wanted::of(resource);
+        let keys = GROUP_KEYS.iter().filter(|key| wanted.contains(key.name));
+        Ok(keys.map(|key| self.group_row(key, own)).collect())
+    }
+
+    fn group_row(&self, key: &'static GroupKey, own: &Configs) -> DescribeConfigsResourceResult<'a> {
+        let (value, source) = key.effective(self.config, own);
+        let synonyms = vec![synonym(key.name, value.clone(), source)];
+        self.row(key.name, Some(value), key.kind.id(), synonyms, false, || key.documentation())
     }
 
     fn broker_logger(
@@ -306,6 +335,7 @@ mod tests {
 
     use super::*;
     use crate::cluster::records::{ConfigRecord, Record, TopicRecord};
+    use crate::config::value::Kind;
     use crate::types::TopicId;
 
     fn config(resource_type: i8, resource: &str, name: &str, value: &str) -> Record {
@@ -453,6 +483,44 @@ mod tests {
     }
 
     #[test]
+    fn a_group_has_kafkas_configurations_before_it_is_there() {
+        let broker = BrokerConfig::from_settings([("group.consumer.session.timeout.ms", "50000")]).unwrap();
+        let image = image(&[config(GROUP_RESOURCE, "g", "consumer.heartbeat.interval.ms", "6000")]);
+        let told = |group| {
+            let keys = ["consumer.heartbeat.interval.ms", "consumer.session.timeout.ms"];
+            let result = describe(&image, &broker, GROUP_RESOURCE, group, &keys);
+            let row = |row: &DescribeConfigsResourceResult<'_>| {
+                assert_eq!(sources(row), [(row.name.to_string(), row.config_source)]);
+                assert_eq!((row.read_only, row.config_type), (false, Kind::Int.id()));
+                (row.value.as_deref().unwrap().to_owned(), row.config_source)
+            };
+            result.configs.iter().map(row).collect::<Vec<_>>()
+        };
+        assert_eq!(told("g"), [("6000".to_owned(), 8), ("50000".to_owned(), 5)]);
+        assert_eq!(told("absent"), [("5000".to_owned(), 5), ("50000".to_owned(), 5)]);
+        let all = describe(&image, &broker, GROUP_RESOURCE, "g", &[]);
+        assert_eq!(all.configs.len(), GROUP_KEYS.len());
+        let idle = all.configs.iter().find(|row| row.name == "share.session.timeout.ms").unwrap();
+        assert!(idle.documentation.as_ref().unwrap().contains("No effect in Corelane"));
+    }
+
+    #[test]
+    fn one_request_tells_of_a_bounded_number_of_groups() {
+        let (image, config) = (image(&[]), BrokerConfig::default());
+        let group = |number: usize| DescribeConfigsResource {
+            resource_type: GROUP_RESOURCE,
+            resource_name: Cow::Owned(number.to_string()),
+            configuration_keys: Some(vec![Cow::Borrowed("consumer.session.timeout.ms")]),
+        };
+        let resources = (0..=limits::DESCRIBED_GROUPS_MAX).map(group).collect();
+        let request = DescribeConfigsRequest { resources, ..DescribeConfigsRequest::default() };
+        let response = respond(&image, &config, NodeId::new(1), &request);
+        let (last, others) = response.results.split_last().unwrap();
+        assert!(others.iter().all(|it| it.error_code == 0 && it.configs.len() == 1));
+        assert_eq!((last.error_code, last.configs.len()), (ErrorCode::PolicyViolation.code(), 0));
+    }
+
+    #[test]
     fn a_resource_that_stands_twice_is_described_once() {
         let (image, config) = (image(&[]), BrokerConfig::default());
         let resource = |name| DescribeConfigsResource {
@@ -478,7 +546,7 @@ mod tests {
             (8, "1"),
             (8, "2"),
             (16, "m"),
-            (32, "g"),
+            (32, ""),
             (99, "t"),
         ] {
             let result = describe(&image, &broker, resource_type, name, &[]);

@@ -1,5 +1,5 @@
 //! IncrementalAlterConfigs (44), versions 0 and 1: sets, deletes, appends to and subtracts from single configurations of
-//! topics and nodes.
+//! topics, nodes and groups.
 //!
 //! Every node takes the request, for any node of the process; the controller decides (`broker::controller::configs`). The
 //! answer waits until the records are durable and every shard follows them.

@@ -1,8 +1,11 @@
 //! ListConfigResources (74), versions 0 and 1: what has configurations.
 //!
 //! Version 0 lists telemetry subscriptions only, of which there are none; 1 lists the kinds asked for, all when none is
-//! named: topics (2) and nodes (4). Loggers (8), telemetry subscriptions (16) and groups (32) cannot be configured here,
-//! so none is listed. A kind that Kafka does not know is UNSUPPORTED_VERSION.
+//! named: topics (2), nodes (4), and the groups (32) that something is set on. Loggers (8) and telemetry subscriptions (16)
+//! cannot be configured here, so none is listed. A kind that Kafka does not know is UNSUPPORTED_VERSION.
+//!
+//! Kafka lists a group until its next start when all that was set on it is deleted; nothing set and never set are the same
+//! here.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -55,6 +58,13 @@ fn respond<'a>(
             resource_type: TOPIC_RESOURCE,
         }));
     }
+    if wanted(GROUP_RESOURCE) {
+        config_resources.extend(
+            view.image
+                .configured_groups()
+                .map(|group| ConfigResource { resource_name: Cow::Borrowed(&**group), resource_type: GROUP_RESOURCE }),
+        );
+    }
     ListConfigResourcesResponse { config_resources, ..ListConfigResourcesResponse::default() }
 }
 
@@ -65,7 +75,7 @@ mod tests {
     use super::*;
     use crate::broker::controller::{self, NodeStart};
     use crate::cluster::image::MetadataImage;
-    use crate::cluster::records::TopicRecord;
+    use crate::cluster::records::{ConfigRecord, TopicRecord};
     use crate::cluster::view::Advertise;
     use crate::types::{NodeId, TopicId};
 
@@ -74,6 +84,13 @@ mod tests {
         let start = |node| NodeStart { node: NodeId::new(node), host: "h".to_owned(), port: 9092, rack: None };
         let mut records = controller::register_nodes(&empty, &[start(1), start(2)], &mut || 1);
         records.push(TopicRecord { name: Arc::from("t"), topic_id: TopicId::new([1; 16]) }.into());
+        let set = ConfigRecord {
+            resource_type: GROUP_RESOURCE,
+            resource_name: Arc::from("g"),
+            name: Arc::from("consumer.session.timeout.ms"),
+            value: Some(Arc::from("50000")),
+        };
+        records.push(set.into());
         let image = empty.apply(&records).unwrap();
         let view = ClientView { image: &image, advertise: Advertise::PerCore };
         let request = ListConfigResourcesRequest { resource_types: resource_types.to_vec() };
@@ -83,12 +100,14 @@ mod tests {
     }
 
     #[test]
-    fn topics_and_nodes_are_listed() {
-        let (topic, nodes) = (("t".to_owned(), 2), [("1".to_owned(), 4), ("2".to_owned(), 4)]);
+    fn topics_and_nodes_are_listed_and_groups_with_settings() {
+        let (topic, group) = (("t".to_owned(), 2), ("g".to_owned(), 32));
+        let nodes = [("1".to_owned(), 4), ("2".to_owned(), 4)];
         assert_eq!(ask(&[2, 2], 1), (0, vec![topic.clone()]));
         assert_eq!(ask(&[4], 1), (0, nodes.to_vec()));
-        assert_eq!(ask(&[], 1), (0, [nodes.to_vec(), vec![topic]].concat()));
-        assert_eq!(ask(&[8, 16, 32], 1), (0, vec![]));
+        assert_eq!(ask(&[32], 1), (0, vec![group.clone()]));
+        assert_eq!(ask(&[], 1), (0, [nodes.to_vec(), vec![topic, group]].concat()));
+        assert_eq!(ask(&[8, 16], 1), (0, vec![]));
     }
 
     #[test]

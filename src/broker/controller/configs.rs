@@ -5,7 +5,8 @@
 //!   is all nodes of the cluster. Only keys that this broker applies while it runs are accepted
 //!   ([`BrokerKey::is_dynamic`]). Kafka keeps keys that it has never heard of; here they are refused, since nothing would
 //!   ever read them.
-//! - **Loggers, telemetry subscriptions, groups** have no configurations here.
+//! - **Groups** take effect with the image too, whether or not there is a group of that name.
+//! - **Loggers, telemetry subscriptions** have no configurations here.
 //!
 //! Checks in the order of Kafka's `ConfigAdminManager`, `ConfigurationControlManager` and `ControllerConfigurationValidator`.
 //! A resource is changed whole or not at all.
@@ -21,6 +22,7 @@ use crate::cluster::image::{
 use crate::cluster::records::{ConfigRecord, Record};
 use crate::cluster::topic_name;
 use crate::config::broker::BrokerKey;
+use crate::config::group;
 use crate::config::topic::{self, TopicKey};
 use crate::config::value::Kind;
 use crate::config::{BrokerConfig, Configs};
@@ -159,6 +161,7 @@ fn alter(
 ) -> (Vec<Record>, Vec<Result<(), Refusal>>) {
     let times = times(resources.iter().map(|resource| (resource.kind, resource.name)));
     let mut records = Records::default();
+    let mut room = limits::CONFIGURED_GROUPS_MAX.saturating_sub(image.configured_group_count());
     let alter_one = |resource: &Resource<'_>| {
         if times[&(resource.kind, resource.name)] > 1 {
             return refuse(ErrorCode::InvalidRequest, "Each resource must appear at most once.");
@@ -167,6 +170,7 @@ fn alter(
         let changed = match resource.kind {
             TOPIC_RESOURCE => alter_topic(image, config, resource)?,
             BROKER_RESOURCE => alter_nodes(image, resource)?,
+            GROUP_RESOURCE => alter_group(image, config, resource, &mut room)?,
             kind => return refuse(ErrorCode::InvalidRequest, unsupported(kind)),
         };
         records.take(changed)
@@ -192,7 +196,6 @@ fn unsupported(kind: i8) -> String {
     match kind {
         BROKER_LOGGER_RESOURCE => "Unsupported resource type: BROKER_LOGGER".to_owned(),
         CLIENT_METRICS_RESOURCE => "Unsupported resource type: CLIENT_METRICS".to_owned(),
-        GROUP_RESOURCE => "Unsupported resource type: GROUP".to_owned(),
         _ => format!("Unknown resource type {kind}"),
     }
 }
@@ -201,9 +204,7 @@ fn alter_topic(image: &MetadataImage, config: &BrokerConfig, resource: &Resource
     let name = resource.name;
     let before = image.topic_configs(name);
     let list = |key: &str| TopicKey::named(key).filter(|key| key.kind == Kind::List).map(|key| Some(key.default));
-    let wanted = changed(before, resource, list, |key, word| {
-        (ErrorCode::InvalidConfig, format!("Can't {word} to key {key} because its type is not LIST."))
-    })?;
+    let wanted = changed(before, resource, list, not_a_list)?;
     if name.is_empty() {
         return refuse(ErrorCode::InvalidRequest, "Default topic resources are not allowed.");
     }
@@ -216,6 +217,42 @@ fn alter_topic(image: &MetadataImage, config: &BrokerConfig, resource: &Resource
         return refuse(ErrorCode::UnknownTopicOrPartition, format!("The topic '{name}' does not exist."));
     }
     Ok(difference(TOPIC_RESOURCE, name, before, &valid))
+}
+
+fn not_a_list(key: &str, word: &str) -> (ErrorCode, String) {
+    (ErrorCode::InvalidConfig, format!("Can't {word} to key {key} because its type is not LIST."))
+}
+
+/// `room` is how many groups may still get their first setting.
+fn alter_group(
+    image: &MetadataImage,
+    config: &BrokerConfig,
+    resource: &Resource<'_>,
+    room: &mut usize,
+) -> Result<Vec<Record>, Refusal> {
+    let name = resource.name;
+    let before = image.group_configs(name);
+    // No configuration of a group is a list.
+    let wanted = changed(before, resource, |_| None, not_a_list)?;
+    if name.is_empty() {
+        return refuse(ErrorCode::InvalidRequest, "Default group resources are not allowed.");
+    }
+    let given = wanted.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let valid = group::validate(config, given).or_else(|error| refuse(ErrorCode::InvalidConfig, error.to_string()))?;
+    if before.is_empty() && !valid.is_empty() {
+        if name.len() > limits::CONFIGURED_GROUP_NAME_BYTES_MAX {
+            let most = limits::CONFIGURED_GROUP_NAME_BYTES_MAX;
+            let message = format!("A group with settings of its own has a name of at most {most} bytes.");
+            return refuse(ErrorCode::PolicyViolation, message);
+        }
+        if *room == 0 {
+            let most = limits::CONFIGURED_GROUPS_MAX;
+            let message = format!("At most {most} groups have settings of their own: delete those of others first.");
+            return refuse(ErrorCode::PolicyViolation, message);
+        }
+        *room -= 1;
+    }
+    Ok(difference(GROUP_RESOURCE, name, before, &valid))
 }
 
 /// All nodes of the machine when one is named, or what counts for all nodes of the cluster.
@@ -348,7 +385,7 @@ struct Records {
 
 impl Records {
     fn take(&mut self, more: Vec<Record>) -> Result<(), Refusal> {
-        let bytes: usize = more.iter().map(value_bytes).sum();
+        let bytes: usize = more.iter().map(record_bytes).sum();
         let too_many = self.all.len() + more.len() > limits::CONFIG_RECORDS_PER_REQUEST_MAX;
         if too_many || self.bytes + bytes > limits::CONFIG_BYTES_PER_REQUEST_MAX {
             return refuse(ErrorCode::PolicyViolation, "Unable to perform excessively large batch operation.");
@@ -359,9 +396,10 @@ impl Records {
     }
 }
 
-fn value_bytes(record: &Record) -> usize {
+/// What is long in a record that a client had made.
+fn record_bytes(record: &Record) -> usize {
     match record {
-        Record::Config(record) => record.value.as_ref().map_or(0, |value| value.len()),
+        Record::Config(record) => record.resource_name.len() + record.value.as_ref().map_or(0, |value| value.len()),
         _ => 0,
     }
 }
@@ -508,7 +546,21 @@ mod tests {
             refusal(2, "absent", &set("retention.ms", "1")),
             told(ErrorCode::UnknownTopicOrPartition, "The topic 'absent' does not exist.")
         );
-        for kind in [8, 16, 32, 0, 3, 99, -1] {
+        let of_groups = set("consumer.session.timeout.ms", "50000");
+        assert_eq!(refusal(32, "", &of_groups), invalid("Default group resources are not allowed."));
+        assert_eq!(
+            refusal(32, "", &[("consumer.session.timeout.ms", 2, Some("1"))]),
+            told(
+                ErrorCode::InvalidConfig,
+                "Can't APPEND to key consumer.session.timeout.ms because its type is not LIST."
+            )
+        );
+        assert_eq!(
+            refusal(32, "g", &set("no.such", "1")),
+            told(ErrorCode::InvalidConfig, "Unknown group config name: no.such")
+        );
+        assert_eq!(refusal(32, "g", &set("consumer.session.timeout.ms", "44999")).0, 40);
+        for kind in [8, 16, 0, 3, 99, -1] {
             assert_eq!(refusal(kind, "1", &set("x", "y")).0, 42, "{kind}");
         }
     }
@@ -523,6 +575,38 @@ mod tests {
             (text(after.topic_configs("t")), text(after.topic_configs("u"))),
             (String::new(), "retention.ms=2".to_owned())
         );
+    }
+
+    #[test]
+    fn a_groups_configurations_are_set_and_deleted_whether_it_is_there_or_not() {
+        let (session, heartbeat) = ("consumer.session.timeout.ms", "consumer.heartbeat.interval.ms");
+        let image = alter_one(&image(), 32, "g", &[(session, 0, Some("+50000")), (heartbeat, 0, Some("6000"))]);
+        assert_eq!(text(image.group_configs("g")), format!("{heartbeat}=6000 {session}=50000"));
+        let image = alter_one(&image, 32, "g", &[(session, 1, None), ("never.known", 1, None)]);
+        assert_eq!(text(image.group_configs("g")), format!("{heartbeat}=6000"));
+        assert_eq!(image.configured_groups().map(|name| &**name).collect::<Vec<_>>(), ["g"]);
+        let image = alter_one(&image, 32, "g", &[(heartbeat, 1, None)]);
+        assert_eq!(image.configured_group_count(), 0);
+    }
+
+    #[test]
+    fn groups_with_settings_and_their_names_are_bounded() {
+        let set = |name: &str| resource(32, name, &[("consumer.session.timeout.ms", 0, Some("50000"))]);
+        let names = |range: std::ops::Range<usize>| range.map(|number| set(&format!("g{number}"))).collect::<Vec<_>>();
+        let errors = |rows: &[(i16, String)]| rows.iter().map(|(error, _)| *error).collect::<Vec<_>>();
+        let full = limits::CONFIGURED_GROUPS_MAX;
+        let (image, _) = ask(&image(), names(0..full - 1));
+        assert_eq!(image.configured_group_count(), full - 1);
+        let refused = ErrorCode::PolicyViolation.code();
+        // One more fits, and those that are there may change.
+        let (image, rows) = ask(&image, [names(full - 1..full + 1), vec![set("g0")]].concat());
+        assert_eq!(errors(&rows), [0, refused, 0]);
+        let (image, rows) = ask(&image, vec![set("another")]);
+        assert_eq!(errors(&rows), [refused]);
+        let image = alter_one(&image, 32, "g0", &[("consumer.session.timeout.ms", 1, None)]);
+        let (_, rows) =
+            ask(&image, vec![set(&"n".repeat(limits::CONFIGURED_GROUP_NAME_BYTES_MAX + 1)), set("another")]);
+        assert_eq!(errors(&rows), [refused, 0]);
     }
 
     #[test]

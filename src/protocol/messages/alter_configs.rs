@@ -18,7 +18,7 @@ message! {
 
     /// One topic or broker.
     pub struct AlterConfigsResource<'a> {
-        /// As Kafka's `ConfigResource.Type`: 2 topic, 4 broker.
+        /// As Kafka's `ConfigResource.Type`: 2 topic, 4 broker, 32 group.
         resource_type: i8 [0..];
         /// Name of the topic, or id of the node.
         resource_name: Cow<'a, str> [0..];
@@ -48,7 +48,7 @@ message! {
         error_code: i16 [0..];
         /// What the error code does not say.
         error_message: Option<Cow<'a, str>> [0..] default(Some(Cow::Borrowed("")));
-        /// As Kafka's `ConfigResource.Type`: 2 topic, 4 broker.
+        /// As Kafka's `ConfigResource.Type`: 2 topic, 4 broker, 32 group.
         resource_type: i8 [0..];
         /// Name of the topic, or id of the node.
         resource_name: Cow<'a, str> [0..];

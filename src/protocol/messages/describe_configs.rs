@@ -19,7 +19,7 @@ message! {
 
     /// One topic or broker.
     pub struct DescribeConfigsResource<'a> {
-        /// As Kafka's `ConfigResource.Type`: 2 topic, 4 broker.
+        /// As Kafka's `ConfigResource.Type`: 2 topic, 4 broker, 32 group.
         resource_type: i8 [0..];
         /// Name of the topic, or id of the node.
         resource_name: Cow<'a, str> [0..];
