@@ -236,6 +236,7 @@ async fn heartbeat(process: &Process, held: &Held, connection: &Connection) -> O
     };
     held.with(|it| it.is_unsure = true);
     let told = held.groups.borrow().consumer[group].told;
+    let answered = held.groups.borrow().intervals[group].answered();
     let until = process.runtime.now().plus_ms(claimed_ms(session_ms));
     let answer = ask(process, &held.groups, connection, &request, version).await?;
     let response = ConsumerGroupHeartbeatResponse::decode(&mut answer.reader(), version).unwrap();
@@ -263,6 +264,9 @@ async fn heartbeat(process: &Process, held: &Held, connection: &Connection) -> O
     let least = if epoch == 0 { told } else { epoch };
     let got = response.member_epoch;
     assert!(got >= least, "{group}: {id} of epoch {epoch} was told of epoch {got} after {least}");
+    let interval_ms = response.heartbeat_interval_ms;
+    let is_known = held.groups.borrow().intervals[group].may_be(interval_ms, answered);
+    assert!(is_known, "{group}: {id} shall beat every {interval_ms} ms: {:?}", held.groups.borrow().intervals[group]);
     if says_all {
         assert!(response.assignment.is_some(), "{group}: a full heartbeat is answered in full");
     }

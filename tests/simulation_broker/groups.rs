@@ -8,6 +8,7 @@
 //! - a generation has one assignment, and a partition one owner in it; no two members of a KIP-848 group have a partition
 //! - generations and epochs that somebody has an assignment of never come again
 //! - what was, does not count: old generations, old epochs, members that left, static members whose place is taken
+//! - a group's own heartbeat interval is what its members are told, once its change was answered
 //! - every request is answered within the rebalance timeout, and some slack
 //! - when everybody behaves, every group settles: each partition is read by one member
 
@@ -32,6 +33,7 @@ use crate::group_committer as committer;
 use crate::group_consumer::{self as consumer, Consumer};
 use crate::group_member::{self as member, Member};
 use crate::group_model::{ClassicGroup, ConsumerGroup, Register};
+use crate::group_settings::{self as settings, Intervals};
 use crate::machine::{Plan, Process, within};
 use crate::{Course, Outcome, Theme, arm_crash, draw_course};
 
@@ -50,7 +52,7 @@ const CLASSIC: [&str; 2] = ["classic-a", "classic-b"];
 const CONSUMER: [&str; 2] = ["consumer-a", "consumer-b"];
 const SIMPLE: [&str; 2] = ["simple-a", "simple-b"];
 
-const STORAGE_ERROR: i16 = 56;
+pub(crate) const STORAGE_ERROR: i16 = 56;
 /// Longest that a group whose members all behave takes to settle: those that fell silent are out, and then some rounds.
 const SETTLED_WITHIN: Duration = Duration::from_millis(10 * REBALANCE_MS_MAX + 30_000);
 /// Longest that clients take to leave.
@@ -87,6 +89,7 @@ pub(crate) struct GroupWorld {
     pub(crate) consumer_session_ms: u64,
     pub(crate) classic: BTreeMap<&'static str, ClassicGroup>,
     pub(crate) consumer: BTreeMap<&'static str, ConsumerGroup>,
+    pub(crate) intervals: BTreeMap<&'static str, Intervals>,
     pub(crate) members: Vec<Member>,
     pub(crate) consumers: Vec<Consumer>,
     /// Clients at work.
@@ -125,6 +128,7 @@ impl GroupWorld {
             consumer_session_ms,
             classic: CLASSIC.into_iter().map(|group| (group, ClassicGroup::default())).collect(),
             consumer: CONSUMER.into_iter().map(|group| (group, ConsumerGroup::default())).collect(),
+            intervals: CONSUMER.into_iter().map(|group| (group, Intervals::default())).collect(),
             members,
             consumers,
             busy: 0,
@@ -232,7 +236,7 @@ fn run(seed: u64, theme: Theme) -> u64 {
     set("group.initial.rebalance.delay.ms", *random.pick(&[0, 50, 1000]));
     set("group.min.session.timeout.ms", 100);
     set("group.consumer.min.heartbeat.interval.ms", 10);
-    set("group.consumer.heartbeat.interval.ms", 20);
+    set("group.consumer.heartbeat.interval.ms", u64::from(settings::BROKER_INTERVAL_MS.unsigned_abs()));
     set("group.consumer.min.session.timeout.ms", 100);
     set("group.consumer.session.timeout.ms", consumer_session_ms);
     let groups = Rc::new(RefCell::new(GroupWorld::new(random.split(), &plan, consumer_session_ms)));
@@ -417,7 +421,8 @@ fn start_client(process: &Rc<Process>, groups: &Groups, client: impl Future<Outp
     });
 }
 
-/// Makes the topics, and then deletes and creates the one that comes and goes, until everybody is to behave.
+/// Makes the topics, and then deletes and creates the one that comes and goes, and changes settings of groups, until
+/// everybody is to behave.
 async fn administrate(process: Rc<Process>, groups: Groups) {
     for number in 0..TOPICS.len() {
         if groups.borrow().topics[number] == Topic::Absent && create(&process, &groups, number).await.is_none() {
@@ -427,6 +432,13 @@ async fn administrate(process: Rc<Process>, groups: Groups) {
     while !groups.borrow().settling && !groups.borrow().stopping {
         let us = groups.borrow_mut().random.below(300_000);
         process.runtime.sleep(Duration::from_micros(us)).await;
+        if groups.borrow_mut().random.chance(1, 3) {
+            let group = *groups.borrow_mut().random.pick(&CONSUMER);
+            if settings::change(&process, &groups, group).await.is_none() {
+                return;
+            }
+            continue;
+        }
         let changed = match groups.borrow().topics[CHURNED] {
             Topic::Absent => true,
             Topic::Alive(_) => false,

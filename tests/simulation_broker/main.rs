@@ -29,6 +29,7 @@ mod group_committer;
 mod group_consumer;
 mod group_member;
 mod group_model;
+mod group_settings;
 mod groups;
 mod machine;
 mod model;
