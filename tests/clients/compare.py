@@ -12,6 +12,7 @@ import traceback
 import uuid
 
 import brokers
+import group_config_scenarios
 import group_scenarios
 import scenarios
 import wire
@@ -330,7 +331,7 @@ def main():
         made = [kafka(), kafka() if options.target == "kafka" else brokers.Corelane()]
         for broker in made:
             broker.start()
-        for scenario in scenarios.SCENARIOS + group_scenarios.SCENARIOS:
+        for scenario in scenarios.SCENARIOS + group_scenarios.SCENARIOS + group_config_scenarios.SCENARIOS:
             if options.only not in scenario.__name__:
                 continue
             peers = [Peer(broker, name, options.texts) for broker, name in zip(made, ("kafka", "target"))]

@@ -289,6 +289,54 @@ def kafka_configs_broker(s):
         expect("Cannot update these configs dynamically" in out + err, out + err)
 
 
+def kafka_configs_group(s):
+    """What is set on a group is what its members are told, at once and after a restart."""
+    s.topics("--create", "--topic", "paced", "--partitions", "1")
+    entity = ["--entity-type", "groups", "--entity-name", "paced"]
+
+    def interval():
+        """The heartbeat interval that a member is told who joins and leaves."""
+        connection = wire.Connection(s.broker.address)
+        beat = {"GroupId": "paced", "MemberId": "AAAAAAAAAAAAAAAAAAAAAQ", "RebalanceTimeoutMs": 10_000}
+        try:
+            deadline = time.monotonic() + 30
+            while True:
+                connection.call("FindCoordinator", 3, {"Key": "paced", "KeyType": 0})
+                joins = {**beat, "MemberEpoch": 0, "SubscribedTopicNames": ["paced"], "TopicPartitions": []}
+                told = connection.call("ConsumerGroupHeartbeat", 1, joins)
+                if not told["ErrorCode"]:
+                    break
+                expect(time.monotonic() < deadline, f"no member: {told}")
+                time.sleep(0.1)
+            connection.call("ConsumerGroupHeartbeat", 1, {**beat, "MemberEpoch": -1})
+            return told["HeartbeatIntervalMs"]
+        finally:
+            connection.close()
+
+    expect_equal(interval(), 5000, "interval of the broker")
+    configs(s, "--alter", *entity, "--add-config", "consumer.session.timeout.ms=50000,consumer.heartbeat.interval.ms=6000")
+    out = await_config(s, "consumer.session.timeout.ms=50000", True, *entity)
+    expect("consumer.heartbeat.interval.ms=6000" in out, out)
+    expect_equal(interval(), 6000, "interval of the group")
+    # Without a name the tool asks which groups have settings.
+    out, _ = configs(s, "--describe", "--entity-type", "groups")
+    expect("paced" in out and "consumer.session.timeout.ms=50000" in out, out)
+    out, _ = configs(s, "--describe", *entity, "--all")
+    expect("share.auto.offset.reset=latest" in out and "streams.num.standby.replicas=0" in out, out)
+    for value, reason in (("soon", "Invalid value soon"), ("1000", "group.consumer.min.session.timeout.ms")):
+        out, err = configs(s, "--alter", *entity, "--add-config", f"consumer.session.timeout.ms={value}", status=1)
+        expect(reason in out + err, out + err)
+    out, err = configs(s, "--alter", *entity, "--add-config", "no.such.config=1", status=1)
+    expect("Unknown group config name: no.such.config" in out + err, out + err)
+    s.broker.stop()
+    s.broker.start()
+    expect_equal(interval(), 6000, "interval after a restart")
+    configs(s, "--alter", *entity, "--delete-config", "consumer.heartbeat.interval.ms")
+    out = await_config(s, "consumer.heartbeat.interval.ms=6000", False, *entity)
+    expect("consumer.session.timeout.ms=50000" in out, out)
+    expect_equal(interval(), 5000, "interval after it was deleted")
+
+
 def kafka_topics_alter(s):
     s.topics("--create", "--topic", "growing", "--partitions", "2")
     s.topics("--alter", "--topic", "growing", "--partitions", "5")
@@ -498,6 +546,7 @@ ONE_NODE = [
     kafka_get_offsets,
     kafka_configs_topic,
     kafka_configs_broker,
+    kafka_configs_group,
     kafka_topics_alter,
     kafka_delete_records,
     kafka_log_dirs,
@@ -524,7 +573,7 @@ def plans(target):
     one_node = named([*ONE_NODE[:-2], *group_checks.ONE_NODE, *ONE_NODE[-2:]])
     if target == "kafka":
         return [("", brokers.Kafka, one_node)]
-    administration = named([kafka_configs_broker, kafka_delete_records, kafka_log_dirs])
+    administration = named([kafka_configs_broker, kafka_configs_group, kafka_delete_records, kafka_log_dirs])
     two = named([kcat_round_trip, spread, java_round_trip, restart, kill_nine])
     return [
         ("", brokers.Corelane, one_node),

@@ -848,7 +848,7 @@ def set_on(t, kind, name, wanted):
     deadline = time.monotonic() + 5
     while True:
         rows = t.ask("DescribeConfigs", 4, {"Resources": [resource]})["Results"][0]["Configs"]
-        found = {row["Name"]: row["Value"] for row in rows if row["ConfigSource"] in (1, 2, 3)}
+        found = {row["Name"]: row["Value"] for row in rows if row["ConfigSource"] in (1, 2, 3, 8)}
         if found == wanted or time.monotonic() > deadline:
             return found
         time.sleep(0.05)
