@@ -47,14 +47,15 @@ impl Readiness {
     pub(super) fn register(self: &Rc<Readiness>, socket: OwnedFd) -> io::Result<Registered> {
         let interest = Rc::new(Interest::new());
         let key = self.interests.borrow_mut().insert(Rc::clone(&interest));
-        // From here on dropping it takes the interest back.
-        let registered = Registered { readiness: Rc::clone(self), interest, key, socket, is_patient: Cell::new(false) };
-        self.prompt.add(&registered)?;
-        Ok(registered)
+        if let Err(error) = self.prompt.add(socket.as_fd(), key) {
+            self.interests.borrow_mut().remove(key);
+            return Err(error);
+        }
+        Ok(Registered { readiness: Rc::clone(self), interest, key, socket, is_patient: Cell::new(false) })
     }
 }
 
-/// A socket with its registration. Dropping it closes the socket, which ends the registration.
+/// A socket with its registration. Dropping it ends the registration and closes the socket.
 pub(super) struct Registered {
     readiness: Rc<Readiness>,
     interest: Rc<Interest>,
@@ -79,8 +80,8 @@ impl Registered {
             false => (&self.readiness.patient, &self.readiness.prompt),
         };
         // What is there already is news to the other epoll, so nothing is lost in between.
-        to.add(self)?;
-        epoll::delete(&from.descriptor, &self.socket)?;
+        to.add(self.as_fd(), self.key)?;
+        from.remove(self.as_fd());
         self.is_patient.set(is_patient);
         Ok(())
     }
@@ -94,6 +95,9 @@ impl AsFd for Registered {
 
 impl Drop for Registered {
     fn drop(&mut self) {
+        // Closing it is not enough: a child process holds a copy of it between fork and exec.
+        let epoll = if self.is_patient.get() { &self.readiness.patient } else { &self.readiness.prompt };
+        epoll.remove(self.as_fd());
         self.readiness.interests.borrow_mut().remove(self.key);
     }
 }
@@ -186,10 +190,14 @@ impl Epoll {
         Ok(epoll)
     }
 
-    fn add(&self, registered: &Registered) -> io::Result<()> {
-        let key = u64::try_from(registered.key).expect("a key fits 64 bits");
+    fn add(&self, socket: BorrowedFd<'_>, key: usize) -> io::Result<()> {
+        let key = u64::try_from(key).expect("a key fits 64 bits");
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        Ok(epoll::add(&self.descriptor, &registered.socket, EventData::new_u64(key), flags)?)
+        Ok(epoll::add(&self.descriptor, socket, EventData::new_u64(key), flags)?)
+    }
+
+    fn remove(&self, socket: BorrowedFd<'_>) {
+        epoll::delete(&self.descriptor, socket).expect("it was added");
     }
 
     /// Wakes every task whose socket is ready. Runs none of them, so no socket goes away meanwhile.
@@ -300,6 +308,28 @@ mod tests {
             socket.interest().on_emptied();
             readable(&socket).await;
             assert_eq!(read(&socket), Ok(0));
+        });
+    }
+
+    /// An abort of the shard that only came when another thread started a process at that moment: the child's copy kept
+    /// the registration of a socket that was gone here.
+    #[test]
+    fn a_socket_that_a_child_process_still_holds_is_forgotten() {
+        with_pair(|socket, mut peer| async move {
+            for is_patient in [false, true] {
+                let (ours, mut theirs) = UnixStream::pair().unwrap();
+                ours.set_nonblocking(true).unwrap();
+                let copy = ours.try_clone().unwrap();
+                let closed = socket.readiness.register(ours.into()).unwrap();
+                closed.set_patient(is_patient).unwrap();
+                drop(closed);
+                theirs.write_all(b"to nobody").unwrap();
+                settle().await;
+                drop(copy);
+            }
+            socket.interest().on_emptied();
+            peer.write_all(b"news").unwrap();
+            readable(&socket).await;
         });
     }
 
