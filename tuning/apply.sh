@@ -40,16 +40,22 @@ done
 
 # Writes a value, with what was there before remembered before it is gone: set_value PATH VALUE
 set_value() {
-    local path=$1 value=$2 before
+    local path=$1 value=$2 before is_new=
     before=$(value_of "$path")
     if ! grep -qsF "$path"$'\t' "$root$state"; then
         mkdir -p "$(dirname "$root$state")"
         printf '%s\t%s\t%s\n' "$path" "$before" "$value" >>"$root$state"
+        is_new=1
     fi
     # The kernel may take a value without error and yet do something else with it.
     if ! { printf '%s\n' "$value" >"$root$path"; } 2>/dev/null || [ "$(value_of "$path")" != "$value" ]; then
         printf '  FAILED %s: stays %s, the kernel does not take %s\n' "$path" "$(value_of "$path")" "$value"
         failures=$((failures + 1))
+        # What was not changed needs no restoring.
+        if [ -n "$is_new" ] && [ "$(value_of "$path")" = "$before" ]; then
+            sed -i '$d' "$root$state"
+            [ -s "$root$state" ] || forget
+        fi
         return
     fi
     printf '  %s: %s, was %s\n' "$path" "$value" "$before"

@@ -40,6 +40,12 @@ help() {
     sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"
 }
 
+# Removes what is remembered of values from before.
+forget() {
+    rm -f "$root$state"
+    rmdir --ignore-fail-on-non-empty "$(dirname "$root$state")"
+}
+
 is_item() {
     [[ " ${items[*]} " == *" $1 "* ]]
 }

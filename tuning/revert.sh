@@ -52,5 +52,5 @@ if [ ${#left[@]} -gt 0 ]; then
     printf '%s\n' "${left[@]}" >"$root$state"
     exit 1
 fi
-rm -f "$root$state"
+forget
 printf 'all that apply.sh changed is taken back\n'
