@@ -12,6 +12,7 @@ use hdrhistogram::Histogram;
 
 use crate::client::Client;
 use crate::load::{OpenLoop, batch, produce_frame};
+use crate::profile::ProfileArguments;
 use crate::report::{float, latencies, median, quantile_us};
 use crate::server::{BrokerArguments, Server, metric, raise_locked_memory};
 
@@ -25,6 +26,8 @@ const START_DELAY: Duration = Duration::from_millis(50);
 pub(crate) struct Arguments {
     #[command(flatten)]
     broker: BrokerArguments,
+    #[command(flatten)]
+    profile: ProfileArguments,
     /// Partitions of the second broker, in topics of 1,000
     #[arg(long, default_value_t = 10_000)]
     partitions: i32,
@@ -74,7 +77,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let mut samples: [Vec<Sample>; 2] = [Vec::new(), Vec::new()];
     for round in 1..=arguments.rounds {
         for (side, samples) in sides.iter().zip(&mut samples) {
-            let sample = measure(arguments, side)?;
+            let sample = measure(arguments, side, round == arguments.rounds)?;
             println!("round {round} {:<18} {}", side.name, figures(&sample));
             samples.push(sample);
         }
@@ -109,10 +112,10 @@ fn start(arguments: &Arguments, partitions: i32, port: u16) -> Result<Side, Box<
         client.create_topic(&name, count, &[("flush.messages", "1")])?;
         frames.extend((0..count).map(|index| produce_frame(&name, &[index], &batch, -1)));
     }
-    Ok(Side { name: format!("{partitions} partition(s)"), broker, server, frames })
+    Ok(Side { name: format!("{partitions}-partitions"), broker, server, frames })
 }
 
-fn measure(arguments: &Arguments, side: &Side) -> Result<Sample, Box<dyn Error>> {
+fn measure(arguments: &Arguments, side: &Side, is_last: bool) -> Result<Sample, Box<dyn Error>> {
     let connections = usize::try_from(arguments.connections)?;
     let interval = Duration::from_secs(1) * arguments.connections / arguments.rate;
     let count = arguments.rate * arguments.seconds / arguments.connections;
@@ -122,6 +125,7 @@ fn measure(arguments: &Arguments, side: &Side) -> Result<Sample, Box<dyn Error>>
             side.frames.iter().skip(connection % side.frames.len()).step_by(connections).cloned().collect()
         })
         .collect();
+    let recording = arguments.profile.record(&side.server, is_last.then_some(&*side.name), arguments.seconds)?;
     let (began, cpu) = (Instant::now(), side.server.cpu()?);
     let flushes = metric(side.broker.http(), "corelane_flush_seconds_count")?;
     // Requests are due at even distances over all connections. Were each connection's time to start its own, what it does
@@ -141,6 +145,7 @@ fn measure(arguments: &Arguments, side: &Side) -> Result<Sample, Box<dyn Error>>
     let seconds = began.elapsed().as_secs_f64();
     let flushes = metric(side.broker.http(), "corelane_flush_seconds_count")? - flushes;
     let cpu = side.server.cpu()?.total - cpu.total;
+    recording.finish()?;
     let batches = float(u64::from(count * arguments.connections));
     Ok(Sample { latency, flushes_per_second: flushes / seconds, cpu_us_per_batch: cpu.as_secs_f64() * 1e6 / batches })
 }

@@ -17,6 +17,7 @@ mod groups;
 mod idle_partitions;
 mod load;
 mod produce_floors;
+mod profile;
 mod report;
 mod server;
 mod start_time;

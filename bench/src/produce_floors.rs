@@ -5,7 +5,6 @@
 //! writes to recycled segments as the floors write to a file that was written before.
 
 use std::error::Error;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use clap::{Args, ValueEnum};
 
 use crate::client::Client;
 use crate::load::{Saturation, batch, produce_frame};
+use crate::profile::ProfileArguments;
 use crate::report::{mb_per_second, median, ns_per_kib};
 use crate::server::{BrokerArguments, Server, raise_locked_memory};
 
@@ -22,6 +22,8 @@ use crate::server::{BrokerArguments, Server, raise_locked_memory};
 pub(crate) struct Arguments {
     #[command(flatten)]
     broker: BrokerArguments,
+    #[command(flatten)]
+    profile: ProfileArguments,
     /// What to measure, in turn
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["full", "header", "runtime", "raw"])]
     subjects: Vec<Subject>,
@@ -49,9 +51,6 @@ pub(crate) struct Arguments {
     /// Requests in flight
     #[arg(long, default_value_t = 5)]
     window: usize,
-    /// Write a profile of each subject's last round to FILE.SUBJECT, with `perf record`
-    #[arg(long, value_name = "FILE")]
-    perf: Option<PathBuf>,
 }
 
 /// A server to measure.
@@ -147,7 +146,7 @@ fn measure(
     subject: Subject,
     frame: &Arc<Vec<u8>>,
     batch_bytes: usize,
-    profile: bool,
+    is_last: bool,
 ) -> Result<Sample, Box<dyn Error>> {
     let broker = &arguments.broker;
     let server = Server::start(command(arguments, subject)?, Some(broker.server_cpu))?;
@@ -159,18 +158,14 @@ fn measure(
     let bytes = u64::try_from(batch_bytes)?;
     let load = Saturation::start(broker.address(), Arc::clone(frame), bytes, arguments.window, Some(broker.load_cpu))?;
     std::thread::sleep(Duration::from_secs_f64(arguments.warm_up));
-    let perf = match &arguments.perf {
-        Some(file) if profile => Some(server.profile(&profile_name(file, subject), arguments.seconds)?),
-        _ => None,
-    };
+    let name = format!("{subject:?}").to_lowercase();
+    let recording = arguments.profile.record(&server, is_last.then_some(&*name), arguments.seconds)?;
     let (began, cpu_before, bytes_before) = (Instant::now(), server.cpu()?, load.acknowledged());
     std::thread::sleep(Duration::from_secs_f64(arguments.seconds));
     let (cpu, bytes) = (server.cpu()?, load.acknowledged() - bytes_before);
     let time = began.elapsed();
     load.stop()?;
-    if let Some(mut perf) = perf {
-        perf.wait()?;
-    }
+    recording.finish()?;
     server.kill()?;
     if bytes == 0 {
         return Err(format!("{} acknowledged nothing", subject.name()).into());
@@ -181,10 +176,6 @@ fn measure(
         cpu_ns_per_kib: ns_per_kib(cpu.total - cpu_before.total, bytes),
         user_share: cpu.user_share_since(&cpu_before),
     })
-}
-
-fn profile_name(file: &Path, subject: Subject) -> PathBuf {
-    PathBuf::from(format!("{}.{subject:?}", file.display()).to_lowercase())
 }
 
 fn command(arguments: &Arguments, subject: Subject) -> Result<Command, Box<dyn Error>> {

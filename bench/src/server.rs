@@ -170,15 +170,6 @@ impl Server {
         Ok(kib * 1024)
     }
 
-    /// Starts `perf record` on it; ends by itself.
-    pub(crate) fn profile(&self, file: &Path, seconds: impl std::fmt::Display) -> io::Result<Child> {
-        let mut command = Command::new("perf");
-        // Virtual machines often have no cycle counter, so a timer gives the samples.
-        command.args(["record", "-q", "-g", "-e", "cpu-clock", "-F", "1999", "-o"]).arg(file);
-        command.arg("-p").arg(self.pid().to_string()).arg("--").arg("sleep").arg(seconds.to_string());
-        command.spawn()
-    }
-
     /// Asks it to stop and waits until it did.
     pub(crate) fn stop(mut self) -> Result<(), Box<dyn Error>> {
         signal(self.pid(), libc::SIGTERM)?;

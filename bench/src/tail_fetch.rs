@@ -14,7 +14,6 @@ use std::error::Error;
 use std::future::poll_fn;
 use std::io::{ErrorKind, IoSlice, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,6 +33,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::client::{CLIENT_ID, Client, answer_body, debug, read_frame};
 use crate::load::{OpenLoop, batch, pin, produce_frame};
+use crate::profile::ProfileArguments;
 use crate::report::{float, mb_per_second, median, ns_per_kib};
 use crate::server::{BrokerArguments, Server, metric, raise_locked_memory};
 
@@ -58,6 +58,8 @@ const TOPIC: &str = "tail";
 pub(crate) struct Arguments {
     #[command(flatten)]
     broker: BrokerArguments,
+    #[command(flatten)]
+    profile: ProfileArguments,
     /// Consumers, each of all partitions
     #[arg(long, default_value_t = 8)]
     consumers: u32,
@@ -76,9 +78,6 @@ pub(crate) struct Arguments {
     /// Seconds of each measurement
     #[arg(long, default_value_t = 4)]
     seconds: u32,
-    /// Write profiles of the last rounds to FILE.live, FILE.full-speed and so on, with `perf record`
-    #[arg(long, value_name = "FILE")]
-    perf: Option<PathBuf>,
 }
 
 /// Options of `floor-send`.
@@ -185,22 +184,15 @@ fn measure_readers(
     arguments: &Arguments,
     server: &Server,
     readers: Vec<Reading>,
-    profile: Option<&str>,
+    recorded_as: Option<&str>,
 ) -> Result<Sample, Box<dyn Error>> {
     std::thread::sleep(Duration::from_secs(1));
-    let perf = match (&arguments.perf, profile) {
-        (Some(file), Some(name)) => {
-            Some(server.profile(&PathBuf::from(format!("{}.{name}", file.display())), arguments.seconds)?)
-        }
-        _ => None,
-    };
+    let recording = arguments.profile.record(server, recorded_as, arguments.seconds)?;
     let sample = measure(server, &readers, arguments.seconds)?;
     for reader in readers {
         reader.stop()?;
     }
-    if let Some(mut perf) = perf {
-        perf.wait()?;
-    }
+    recording.finish()?;
     Ok(sample)
 }
 
@@ -267,12 +259,8 @@ fn produce(arguments: &Arguments, server: &Server, consume: Option<bool>) -> Res
             .collect::<Result<Vec<_>, _>>()?,
     };
     std::thread::sleep(Duration::from_secs(1));
-    let perf = match (&arguments.perf, consume) {
-        (Some(file), Some(true)) => {
-            Some(server.profile(&PathBuf::from(format!("{}.live", file.display())), arguments.seconds)?)
-        }
-        _ => None,
-    };
+    let recorded_as = (consume == Some(true)).then_some("live");
+    let recording = arguments.profile.record(server, recorded_as, arguments.seconds)?;
     let misses = || metric(broker.http(), "corelane_cache_misses_total");
     let before = misses()?;
     let mut sample = measure(server, &consumers, arguments.seconds)?;
@@ -281,9 +269,7 @@ fn produce(arguments: &Arguments, server: &Server, consume: Option<bool>) -> Res
         consumer.stop()?;
     }
     load.finish()?;
-    if let Some(mut perf) = perf {
-        perf.wait()?;
-    }
+    recording.finish()?;
     Ok(sample)
 }
 

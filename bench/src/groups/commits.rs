@@ -23,6 +23,7 @@ use hdrhistogram::Histogram;
 use super::{KafkaArguments, Target, check};
 use crate::client::{CLIENT_ID, Client, answer_body, debug, read_frame};
 use crate::load::pin;
+use crate::profile::ProfileArguments;
 use crate::report::{float, latencies, median, quantile_us, record};
 use crate::server::{BrokerArguments, metric, raise_locked_memory};
 
@@ -39,6 +40,8 @@ pub(crate) struct Arguments {
     broker: BrokerArguments,
     #[command(flatten)]
     kafka: KafkaArguments,
+    #[command(flatten)]
+    profile: ProfileArguments,
     /// Kafka answers once a commit is written, as by default; else it flushes too
     #[arg(long, requires = "kafka")]
     kafka_written: bool,
@@ -92,12 +95,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
 /// Commits per second and CPU per commit of each shape.
 fn measure_all(arguments: &Arguments, target: Target, level: &str) -> Result<Vec<(f64, f64)>, Box<dyn Error>> {
     Client::connect(target.address())?.create_topic(TOPIC, PARTITIONS_MAX, &[])?;
-    measure(arguments, &target, SHAPES[3], arguments.warm_up)?;
+    measure(arguments, &target, SHAPES[3], arguments.warm_up, false)?;
     let mut figures = Vec::new();
     for shape in SHAPES {
         let mut samples = Vec::new();
-        for _ in 0..arguments.rounds {
-            samples.push(measure(arguments, &target, shape, arguments.seconds)?);
+        for round in 1..=arguments.rounds {
+            samples.push(measure(arguments, &target, shape, arguments.seconds, round == arguments.rounds)?);
         }
         let middle = |of: fn(&Sample) -> f64| median(samples.iter().map(of));
         let (commits, cpu) = (middle(|sample| sample.commits_per_second), middle(|sample| sample.cpu_us_per_commit));
@@ -126,10 +129,13 @@ fn measure(
     target: &Target,
     (partitions, groups): (i32, u32),
     seconds: u64,
+    is_recorded: bool,
 ) -> Result<Sample, Box<dyn Error>> {
     let stopping = Arc::new(AtomicBool::new(false));
     let flushes =
         || if target.is_kafka { Ok(0.0) } else { metric(target.broker.http(), "corelane_flush_seconds_count") };
+    let subject = format!("{partitions}-partitions-{groups}-groups");
+    let recording = target.record(&arguments.profile, is_recorded.then_some(&*subject), seconds)?;
     let (began, cpu, flushes_before) = (Instant::now(), target.cpu()?, flushes()?);
     let mut threads = Vec::new();
     for connection in 0..arguments.connections {
@@ -149,6 +155,7 @@ fn measure(
         latency.add(thread.join().map_err(|_| "a thread of the load panicked")??)?;
     }
     let (elapsed, cpu, flushes) = (began.elapsed(), target.cpu()? - cpu, flushes()? - flushes_before);
+    recording.finish()?;
     let commits = float(latency.len());
     Ok(Sample {
         commits_per_second: commits / elapsed.as_secs_f64(),

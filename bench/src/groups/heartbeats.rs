@@ -16,6 +16,7 @@ use super::member::{self, Member};
 use super::{KafkaArguments, Target, check};
 use crate::client::{answer_body, debug};
 use crate::load::pin;
+use crate::profile::ProfileArguments;
 use crate::report::float;
 use crate::server::{BrokerArguments, raise_locked_memory};
 
@@ -28,6 +29,8 @@ pub(crate) struct Arguments {
     broker: BrokerArguments,
     #[command(flatten)]
     kafka: KafkaArguments,
+    #[command(flatten)]
+    profile: ProfileArguments,
     /// Groups
     #[arg(long, default_value_t = 100)]
     groups: u32,
@@ -82,9 +85,11 @@ fn measure(arguments: &Arguments, target: Target) -> Result<Spent, Box<dyn Error
     warm.wait();
     // The first heartbeats at the rate.
     std::thread::sleep(Duration::from_millis(500));
+    let recording = target.record(&arguments.profile, Some("members"), arguments.seconds)?;
     let (began, before) = (Instant::now(), target.cpu()?);
     std::thread::sleep(Duration::from_secs(arguments.seconds));
     let (elapsed, cpu) = (began.elapsed().as_secs_f64(), (target.cpu()? - before).as_secs_f64());
+    recording.finish()?;
     let mut warming = 0;
     for thread in threads {
         warming += thread.join().map_err(|_| "a thread of the load panicked")??;

@@ -20,6 +20,7 @@ use corelane::protocol::messages::find_coordinator::{FindCoordinatorRequest, Fin
 use corelane::protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse};
 
 use crate::client::{Client, answer_body, debug};
+use crate::profile::{ProfileArguments, Recording};
 use crate::server::{BrokerArguments, Server};
 
 /// `KAFKA_JVM_PERFORMANCE_OPTS` of Kafka's `kafka-run-class.sh`.
@@ -82,6 +83,16 @@ impl Target {
 
     fn address(&self) -> SocketAddr {
         self.broker.address()
+    }
+
+    /// Records it as `ProfileArguments::record` does, if it is ours: Kafka's code has no names that perf knows.
+    fn record(
+        &self,
+        profile: &ProfileArguments,
+        subject: Option<&str>,
+        seconds: u64,
+    ) -> Result<Recording, Box<dyn Error>> {
+        profile.record(&self.server, subject.filter(|_| !self.is_kafka), seconds)
     }
 
     fn cpu(&self) -> Result<Duration, Box<dyn Error>> {
