@@ -15,6 +15,7 @@ mod floor;
 mod flushed_partitions;
 mod groups;
 mod idle_partitions;
+mod lab;
 mod load;
 mod produce_floors;
 mod report;
@@ -63,6 +64,8 @@ enum Benchmark {
     IdleGroups(groups::idle::Arguments),
     /// CPU of many members' heartbeats
     GroupHeartbeats(groups::heartbeats::Arguments),
+    /// One HTML page from saved runs of the load lab, or two of them compared
+    Report(lab::report::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -90,5 +93,6 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::GroupJoin(arguments) => groups::join::run(&arguments),
         Benchmark::IdleGroups(arguments) => groups::idle::run(&arguments),
         Benchmark::GroupHeartbeats(arguments) => groups::heartbeats::run(&arguments),
+        Benchmark::Report(arguments) => lab::report::run(&arguments),
     }
 }

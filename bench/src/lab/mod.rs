@@ -9,5 +9,6 @@
 //! `workload` says what is sent, `result` what was seen; everything else stands between these two. Nothing below judges:
 //! a trial that does not count says why, in its `verdict`.
 
+pub(crate) mod report;
 pub(crate) mod result;
 pub(crate) mod workload;

@@ -1,0 +1,153 @@
+//! From saved runs to one HTML page that needs nothing else: figures with what speaks against them, pictures, every setting.
+//!
+//! ```text
+//! run (JSON) ─► group (repeats together, who speaks for Kafka) ─► figure, statistics ─► headline, pictures, cost ─► page
+//!                                                              └► curve (histograms)       chart (SVG) ──┘
+//! ```
+//!
+//! Nothing is measured here. A trial with objections supports no ratio, here or anywhere; its figures are shown struck out.
+//! Text from the JSON enters the page only through `maud`, which escapes it.
+
+mod appendix;
+mod chart;
+mod compare;
+mod cost;
+mod curve;
+mod figure;
+#[cfg(test)]
+mod fixture;
+mod group;
+mod headline;
+mod look;
+mod markdown;
+mod number;
+mod page;
+mod pictures;
+mod settings;
+mod statistics;
+mod verdict;
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::result::{Run, SCHEMA, Trial};
+use group::Numbered;
+
+/// What to report.
+#[derive(clap::Args)]
+pub(crate) struct Arguments {
+    /// Saved runs; several stand on one page, each for itself
+    #[arg(required = true)]
+    runs: Vec<PathBuf>,
+    /// Compares exactly two runs: the older first
+    #[arg(long, conflicts_with = "markdown")]
+    compare: bool,
+    /// Where the page goes; by default beside the first run, with .html instead of .json
+    #[arg(long)]
+    out: Option<PathBuf>,
+    /// Also prints the headline tables as Markdown
+    #[arg(long)]
+    markdown: bool,
+}
+
+/// Writes the page and says where.
+///
+/// Errors: a file cannot be read or written, is no run, or is of a newer version of the document.
+pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let runs = arguments.runs.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let html = match (arguments.compare, runs.as_slice()) {
+        (true, [a, b]) => page::comparison(a, b)?,
+        (true, _) => return Err("--compare takes two runs".into()),
+        (false, runs) => page::report(runs)?,
+    };
+    let out = arguments.out.clone().unwrap_or_else(|| arguments.runs[0].with_extension("html"));
+    fs::write(&out, html).map_err(|error| format!("{}: {error}", out.display()))?;
+    if arguments.markdown {
+        for run in &runs {
+            println!(
+                "{}",
+                markdown::table(&group::groups(numbered(&run.trials, 0)), &run.commit, &run.command, &run.host.cpu)
+            );
+        }
+    }
+    // Not on the standard output, where the Markdown is.
+    eprintln!("wrote {}", out.display());
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Run, Box<dyn Error>> {
+    let named = |error: &dyn Error| format!("{}: {error}", path.display());
+    let text = fs::read_to_string(path).map_err(|error| named(&error))?;
+    let run: Run = serde_json::from_str(&text).map_err(|error| named(&error))?;
+    if run.schema > SCHEMA {
+        return Err(
+            format!("{}: version {} of the document, this reads up to {SCHEMA}", path.display(), run.schema).into()
+        );
+    }
+    Ok(run)
+}
+
+/// Trials with the numbers by which links of one page find them, from `first` on.
+fn numbered(trials: &[Trial], first: usize) -> Vec<Numbered<'_>> {
+    trials.iter().enumerate().map(|(index, trial)| Numbered { number: first + index, trial }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("corelane-report-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).expect("the temporary directory is writable");
+        path
+    }
+
+    fn saved(directory: &Path, name: &str, run: &Run) -> PathBuf {
+        let path = directory.join(name);
+        fs::write(&path, serde_json::to_string(run).expect("a run is JSON")).expect("the directory is there");
+        path
+    }
+
+    fn arguments(runs: Vec<PathBuf>) -> Arguments {
+        Arguments { runs, compare: false, out: None, markdown: false }
+    }
+
+    #[test]
+    fn a_saved_run_becomes_a_page_beside_it() {
+        let directory = directory("page");
+        let path = saved(&directory, "single.json", &fixture::single());
+        run(&arguments(vec![path])).expect("the run is sound");
+        let html = fs::read_to_string(directory.join("single.html")).expect("it stands beside the run");
+        assert!(html.starts_with("<!DOCTYPE html>"));
+        fs::remove_dir_all(directory).expect("it was made above");
+    }
+
+    #[test]
+    fn two_runs_become_a_comparison_where_it_was_asked_for() {
+        let directory = directory("compare");
+        let path = saved(&directory, "run.json", &fixture::run());
+        let out = Some(directory.join("out.html"));
+        let both = Arguments { compare: true, out: out.clone(), ..arguments(vec![path.clone(), path.clone()]) };
+        run(&both).expect("both are sound");
+        let html = fs::read_to_string(out.as_ref().expect("it was given")).expect("it was written");
+        assert!(html.contains("B ÷ A"));
+        assert!(run(&Arguments { compare: true, ..arguments(vec![path]) }).is_err(), "one run has nothing beside it");
+        fs::remove_dir_all(directory).expect("it was made above");
+    }
+
+    #[test]
+    fn a_newer_document_and_no_document_are_refused() {
+        let directory = directory("newer");
+        let newer = saved(&directory, "newer.json", &Run { schema: SCHEMA + 1, ..fixture::single() });
+        let none = directory.join("none.json");
+        fs::write(&none, "{}").expect("the directory is there");
+        for (path, words) in
+            [(newer, "version 2"), (none, "missing field"), (directory.join("gone.json"), "No such file")]
+        {
+            let error = run(&arguments(vec![path])).expect_err("it is refused").to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        fs::remove_dir_all(directory).expect("it was made above");
+    }
+}
