@@ -10,10 +10,10 @@ use super::figure::{CPU_S_PER_GB, END_TO_END_P99, MB_PER_S, Metric, P50, P99, P9
 use super::group::{Figure, Group, groups};
 use super::look::Look;
 use super::number;
-use super::pictures::{percentile_chart, percentile_series, rate_words, section};
+use super::pictures::{rate_words, section};
 use super::settings::host_lines;
 use super::statistics::Ratio;
-use super::{appendix, headline, numbered, verdict};
+use super::{appendix, headline, numbered, percentile, verdict};
 
 const METRICS: [Metric; 8] = [RECORDS_PER_S, MB_PER_S, P50, P99, P999, END_TO_END_P99, CPU_S_PER_GB, READY_MS];
 
@@ -162,13 +162,13 @@ fn curves(pairs: &[(&Group<'_>, &Group<'_>)]) -> Result<Markup, Box<dyn Error>> 
     let mut charts = Vec::new();
     for (old, new) in pairs.iter().filter(|(old, _)| old.theme != "ladder") {
         let mut series = Vec::new();
-        if let Some(mut line) = percentile_series(old, "A".to_owned(), produce)? {
+        if let Some(mut line) = percentile::series(old, "A".to_owned(), produce)? {
             line.look = line.look.older();
             series.push(line);
         }
-        series.extend(percentile_series(new, "B".to_owned(), produce)?);
+        series.extend(percentile::series(new, "B".to_owned(), produce)?);
         let title = format!("{}: {}", old.workload.name, old.label());
-        charts.extend(percentile_chart(title, rate_words(old.workload), series));
+        charts.extend(percentile::chart(title, rate_words(old.workload), series));
     }
     Ok(section(
         "Latency by percentile",

@@ -37,7 +37,7 @@ pub(super) fn cpu(groups: &[Group<'_>]) -> Markup {
     });
     section(
         "CPU per GB",
-        "Less is better. The line at a bar's end spans the repeats; hatched bars do not count. With several variants of \
+        "Less is better. The line at a bar's end spans the repeats; bars in outline do not count. With several variants of \
          Kafka the cheapest is shown.",
         charts.collect(),
     )
@@ -62,23 +62,25 @@ pub(super) fn floor_share(groups: &[Group<'_>], probe: Option<&Probe>) -> Markup
     let least = stack.as_ref().map(|parts| parts.iter().map(|limit| limit.cpu_ns_per_kib).sum::<f64>());
     let families = THEMES.iter().flat_map(|theme| by_workload(groups, theme, |a, b| a == b));
     let charts = families.filter_map(|family| {
-        let shown = speakers(&family, &CPU_NS_PER_KIB);
-        let floors: Vec<&&Group<'_>> = shown.iter().filter(|group| is_floor(group)).collect();
-        if floors.is_empty() && stack.is_none() {
+        let (floors, brokers): (Vec<&Group<'_>>, Vec<&Group<'_>>) = speakers(&family, &CPU_NS_PER_KIB)
+            .into_iter()
+            .filter(|group| is_floor(group) || group.target.kind == TargetKind::Corelane)
+            .partition(|group| is_floor(group));
+        if brokers.is_empty() || (floors.is_empty() && stack.is_none()) {
             return None;
         }
         let ns = |group: &Group<'_>| group.figure(&CPU_NS_PER_KIB).map(|figure| figure.spread.median);
-        let floor = floors.iter().filter(|group| counts_as_floor(ns(group), least)).filter_map(|group| ns(group));
+        let floor = floors.iter().filter_map(|group| ns(group)).filter(|floor| counts_as_floor(*floor, least));
         let floor = floor.min_by(f64::total_cmp);
         let mut bars: Vec<Bar> = stack.iter().map(|parts| probe_bar(parts)).collect();
-        bars.extend(shown.iter().filter_map(|group| {
+        bars.extend(floors.iter().chain(&brokers).filter_map(|group| {
             let remark =
-                if is_floor(group) { floor_words(ns(group), least) } else { times_words(ns(group), floor, least) };
+                if is_floor(group) { floor_words(ns(group)?, least) } else { times_words(ns(group)?, floor, least) };
             Some(Bar { remark, ..bar(group, &CPU_NS_PER_KIB, "ns")? })
         }));
         let title = family[0].workload.name.clone();
         let note = "CPU nanoseconds of the server per KiB of batches received".to_owned();
-        (bars.len() > 1).then(|| html! { (BarChart { title, note, bars }.draw()) })
+        Some(BarChart { title, note, bars }.draw())
     });
     section(
         "Share of the floor",
@@ -102,28 +104,25 @@ fn is_floor(group: &Group<'_>) -> bool {
     matches!(group.target.kind, TargetKind::FloorRaw | TargetKind::FloorRuntime)
 }
 
-fn counts_as_floor(ns: Option<f64>, probe_ns: Option<f64>) -> bool {
-    ns.zip(probe_ns).is_some_and(|(ns, probe_ns)| ns <= probe_ns * FLOOR_EXCESS_MAX)
+fn counts_as_floor(ns: f64, probe_ns: Option<f64>) -> bool {
+    probe_ns.is_some_and(|probe_ns| ns <= probe_ns * FLOOR_EXCESS_MAX)
 }
 
-fn floor_words(ns: Option<f64>, probe_ns: Option<f64>) -> String {
-    let Some((ns, probe_ns)) = ns.zip(probe_ns) else {
-        return "no probe: it is not known whether it counts".to_owned();
-    };
-    let verdict = if counts_as_floor(Some(ns), Some(probe_ns)) { "counts" } else { "does not count" };
+fn floor_words(ns: f64, probe_ns: Option<f64>) -> String {
+    let Some(probe_ns) = probe_ns else { return "no probe: it is not known whether it counts".to_owned() };
+    let verdict = if counts_as_floor(ns, Some(probe_ns)) { "counts" } else { "does not count" };
     format!("{} × the probe: {verdict}", number::plain(ns / probe_ns))
 }
 
-fn times_words(ns: Option<f64>, floor_ns: Option<f64>, probe_ns: Option<f64>) -> String {
-    let times = |least: Option<f64>, of: &str| {
-        ns.zip(least).and_then(|(ns, least)| Some(format!("{} × the {of}", number::plain(quotient(ns, least)?))))
-    };
+/// How many times the lowest floor that counts a broker costs, or the probe where none does.
+fn times_words(ns: f64, floor_ns: Option<f64>, probe_ns: Option<f64>) -> String {
+    let times = |least: Option<f64>, of: &str| Some(format!("{} × the {of}", number::plain(quotient(ns, least?)?)));
     times(floor_ns, "lowest floor").or_else(|| times(probe_ns, "probe")).unwrap_or_default()
 }
 
 fn probe_bar(parts: &[&Limit]) -> Bar {
     let sum: f64 = parts.iter().map(|limit| limit.cpu_ns_per_kib).sum();
-    let words = parts.iter().map(|limit| format!("{} {}", limit.work, number::plain(limit.cpu_ns_per_kib)));
+    let words = parts.iter().map(|limit| format!("{} {}", limit.work, number::short(limit.cpu_ns_per_kib)));
     Bar {
         name: "probe".to_owned(),
         look: Look::probe(),
@@ -155,10 +154,10 @@ pub(super) fn limit_shares(groups: &[Group<'_>], probe: Option<&Probe>) -> Marku
                     th { "workload" } th { "target" } th.figure { "batches MB/s" }
                     @for (name, _) in &limits { th.figure { "of " (name) } }
                 } }
-                tbody { @for (group, bytes_per_s) in &rows { tr {
+                tbody { @for (group, bytes_per_s) in &rows { tr.void[void(group)] {
                     td { (group.workload.name) }
                     td { (Look::of(group.target).sample()) " " (group.label()) }
-                    td.figure { (struck(group, number::plain(bytes_per_s / 1e6))) }
+                    td.figure { (number::plain(bytes_per_s / 1e6)) }
                     @for (_, limit) in &limits {
                         td.figure { (limit.and_then(|limit| quotient(*bytes_per_s, limit)).map_or_else(none, number::percent)) }
                     }
@@ -172,10 +171,6 @@ fn wire_bytes_per_s(group: &Group<'_>) -> Option<f64> {
     let loads = group.speaking().into_iter().filter_map(|trial| trial.load.as_ref());
     let rates = loads.filter_map(|load| quotient(float(load.produced.batch_bytes), load.seconds));
     Spread::of(rates.filter(|rate| *rate > 0.0)).map(|spread| spread.median)
-}
-
-fn struck(group: &Group<'_>, text: String) -> Markup {
-    html! { @if group.counting().next().is_some() { (text) } @else { s { (text) } } }
 }
 
 /// Memory, disk and context switches of every server under load.
@@ -220,7 +215,7 @@ fn resource_row(group: &Group<'_>) -> Markup {
         quotient(float(trial.server?.disk_written_bytes), float(trial.load.as_ref()?.produced.batch_bytes))
     });
     html! {
-        tr {
+        tr.void[void(group)] {
             td { (group.workload.name) }
             td { (Look::of(group.target).sample()) " " (group.label()) }
             td.figure { (plain(server(cores))) }
@@ -243,6 +238,10 @@ fn median(group: &Group<'_>, whose: fn(&Trial) -> Option<Usage>, of: fn(&Usage) 
     Spread::of(values).map(|spread| spread.median)
 }
 
+fn void(group: &Group<'_>) -> bool {
+    group.counting().next().is_none()
+}
+
 fn none() -> String {
     number::NONE.to_owned()
 }
@@ -262,7 +261,7 @@ pub(super) fn idle_and_start(groups: &[Group<'_>]) -> Markup {
                             @for metric in metrics { th.figure { (metric.name) } }
                             @if memory { th.figure { "resident" } th.figure { "peak memory" } }
                         } }
-                        tbody { @for group in rows { tr {
+                        tbody { @for group in rows { tr.void[void(group)] {
                             td { (group.workload.name) }
                             td { (Look::of(group.target).sample()) " " (label(group.target)) }
                             @for metric in metrics {
@@ -297,10 +296,10 @@ mod tests {
 
     #[test]
     fn a_floor_counts_within_a_quarter_of_the_probe() {
-        assert!(counts_as_floor(Some(125.0), Some(100.0)));
-        assert!(!counts_as_floor(Some(126.0), Some(100.0)));
-        assert!(!counts_as_floor(Some(126.0), None));
-        assert!(floor_words(Some(130.0), Some(100.0)).contains("does not count"));
+        assert!(counts_as_floor(125.0, Some(100.0)));
+        assert!(!counts_as_floor(126.0, Some(100.0)));
+        assert!(!counts_as_floor(126.0, None));
+        assert!(floor_words(130.0, Some(100.0)).contains("does not count"));
     }
 
     #[test]

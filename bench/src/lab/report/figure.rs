@@ -38,7 +38,7 @@ pub(super) const MB_PER_S: Metric = Metric {
 };
 
 pub(super) const CPU_S_PER_GB: Metric = Metric {
-    name: "server CPU s/GB",
+    name: "CPU s/GB",
     better: Better::Less,
     of: |trial| quotient(trial.server?.cpu_s, float(load(trial)?.produced.bytes) / 1e9),
     notation: number::plain,
@@ -46,7 +46,7 @@ pub(super) const CPU_S_PER_GB: Metric = Metric {
 
 /// Over bytes of batches as they went over the wire, because that is what a server receives, checks, copies and writes.
 pub(super) const CPU_NS_PER_KIB: Metric = Metric {
-    name: "server CPU ns/KiB",
+    name: "CPU ns/KiB",
     better: Better::Less,
     of: |trial| quotient(trial.server?.cpu_s * 1e9, float(load(trial)?.produced.batch_bytes) / 1024.0),
     notation: number::plain,
@@ -103,7 +103,7 @@ pub(super) const CAUGHT_UP_MB_PER_S: Metric = Metric {
 
 /// A thousandth of one core is 1.
 pub(super) const CPU_MS_PER_S: Metric = Metric {
-    name: "server CPU ms/s",
+    name: "CPU ms/s",
     better: Better::Less,
     of: |trial| quotient(trial.server?.cpu_s * 1e3, trial.server?.seconds),
     notation: number::plain,

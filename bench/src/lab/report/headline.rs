@@ -1,10 +1,12 @@
 //! The headline: Corelane beside Kafka, in three rows of durability and never in one.
 
-use maud::{Markup, PreEscaped, html};
+use std::collections::BTreeSet;
+
+use maud::{Markup, html};
 
 use super::super::result::{Durability, TargetKind};
 use super::chart::ratios::{RatioChart, RatioRow};
-use super::figure::{Better, Metric, headline};
+use super::figure::{Better, CPU_S_PER_GB, Metric, headline, leading};
 use super::group::{Figure, Group, by_workload, speaker};
 use super::number;
 use super::statistics::Ratio;
@@ -62,9 +64,17 @@ pub(super) struct Side<'g, 'a> {
     pub(super) figure: Figure,
 }
 
+/// A side of a line.
+type OfLine<'g, 'a> = for<'l> fn(&'l Line<'g, 'a>) -> Option<&'l Side<'g, 'a>>;
+
 /// The lines of one workload.
 pub(super) struct Block<'g, 'a> {
-    pub(super) title: String,
+    /// The workload's name.
+    pub(super) name: &'g str,
+    /// What it is: a maximum or a rate, and how often it was repeated.
+    pub(super) remark: String,
+    /// The metric that speaks for the workload where there is room for one.
+    leading: &'static Metric,
     pub(super) lines: Vec<Line<'g, 'a>>,
 }
 
@@ -74,10 +84,23 @@ pub(super) fn blocks<'g, 'a>(groups: &'g [Group<'a>], pair: &Pair) -> Vec<Block<
         by_workload(groups, theme, |a, b| a == b).into_iter().map(move |family| (family, *words))
     });
     let blocks = themes.map(|(family, words)| Block {
-        title: format!("{}, {words}", family[0].workload.name),
+        name: &family[0].workload.name,
+        remark: format!("{words}, {}", repeats(&family)),
+        leading: leading(family[0].workload),
         lines: headline(family[0].workload).iter().filter_map(|metric| line(&family, pair, metric)).collect(),
     });
     blocks.filter(|block| !block.lines.is_empty()).collect()
+}
+
+/// How often each of the two had its turn.
+fn repeats(family: &[&Group<'_>]) -> String {
+    let compared = |group: &&&Group<'_>| matches!(group.target.kind, TargetKind::Corelane | TargetKind::Kafka);
+    let counts = || family.iter().filter(compared).map(|group| group.trials.len());
+    match (counts().min().unwrap_or(0), counts().max().unwrap_or(0)) {
+        (1, 1) => "once".to_owned(),
+        (least, most) if least == most => format!("{most} repeats"),
+        (least, most) => format!("{least} to {most} repeats"),
+    }
 }
 
 fn line<'g, 'a>(family: &[&'g Group<'a>], pair: &Pair, metric: &'static Metric) -> Option<Line<'g, 'a>> {
@@ -102,27 +125,29 @@ fn line<'g, 'a>(family: &[&'g Group<'a>], pair: &Pair, metric: &'static Metric) 
 
 /// All three rows, as pictures of the ratios and as tables.
 pub(super) fn section(groups: &[Group<'_>]) -> Markup {
+    let all = PAIRS.each_ref().map(|pair| blocks(groups, pair));
+    let ratios = all.iter().flatten().flat_map(|block| &block.lines).filter_map(|line| line.favour);
+    let ends: Vec<f64> = ratios.flat_map(|ratio| [ratio.min, ratio.max]).collect();
     html! {
         section.headline {
             h2 { "Corelane and Kafka" }
             p {
                 "A ratio above 1 is in Corelane's favour: more records, or less time or CPU. Bold is the median over the \
-                 repeats, below it the smallest and the largest; for ratios these are the least and the most favourable \
-                 pair of repeats. On every line stands the variant of Kafka that is best on that line, with its name; all \
+                 repeats, below it the smallest and the largest, for ratios those of any two repeats; a figure leads to its \
+                 first trial. On every line stands the variant of Kafka that is best on that line, with its name; all \
                  variants are in the table of all trials. GB and MB are powers of ten and mean \
                  keys and values before compression. CPU is that of the server's process."
             }
             div.three {
-                @for pair in &PAIRS {
-                    @let blocks = blocks(groups, pair);
+                @for (pair, blocks) in PAIRS.iter().zip(&all) {
                     section.pair {
                         h3 { (pair.title) }
                         p.note { (pair.explanation) }
                         @if blocks.is_empty() {
                             p.missing { "Not measured in this run." }
                         } @else {
-                            (ratio_chart(pair, &blocks))
-                            (table(&blocks))
+                            (ratio_chart(pair, blocks, &ends))
+                            (table(blocks))
                         }
                     }
                 }
@@ -131,20 +156,21 @@ pub(super) fn section(groups: &[Group<'_>]) -> Markup {
     }
 }
 
-fn ratio_chart(pair: &Pair, blocks: &[Block<'_, '_>]) -> Markup {
-    let rows: Vec<RatioRow> = blocks
-        .iter()
-        .flat_map(|block| block.lines.iter().map(move |line| (block, line)))
-        .filter_map(|(block, line)| {
-            let name = format!("{}: {}", block.title, line.metric.name);
-            line.favour.map(|ratio| RatioRow { name, ratio })
-        })
-        .collect();
+/// The metric that leads and the CPU of every workload, as far as they support a ratio.
+fn ratio_chart(pair: &Pair, blocks: &[Block<'_, '_>], ends: &[f64]) -> Markup {
+    let mut rows = Vec::new();
+    for block in blocks {
+        let drawn = |line: &&Line<'_, '_>| [block.leading.name, CPU_S_PER_GB.name].contains(&line.metric.name);
+        rows.extend(block.lines.iter().filter(drawn).filter_map(|line| {
+            let (name, metric) = (block.name.to_owned(), line.metric.name);
+            line.favour.map(|ratio| RatioRow { name, metric, ratio })
+        }));
+    }
     html! {
         @if rows.is_empty() {
             p.missing { "No line below supports a ratio." }
         } @else {
-            (RatioChart { title: format!("Ratios: {}", pair.title.to_lowercase()), rows }.draw())
+            (RatioChart { title: format!("Ratios: {}", pair.title.to_lowercase()), rows, ends: ends.to_vec() }.draw())
         }
     }
 }
@@ -153,29 +179,63 @@ fn table(blocks: &[Block<'_, '_>]) -> Markup {
     html! {
         div.scroll {
             table.figures {
-                thead { tr { th { "" } th.figure { "Corelane" } th.figure { "Kafka, best" } th.figure { "in Corelane's favour" } } }
-                @for block in blocks {
-                    tbody {
-                        tr.head { th colspan="4" scope="colgroup" { (block.title) } }
-                        @for line in &block.lines {
-                            tr {
-                                th scope="row" { (line.metric.name) }
-                                (side(line.corelane.as_ref(), line.metric))
-                                (side(line.kafka.as_ref(), line.metric))
-                                (favour(line))
-                            }
-                        }
-                    }
+                thead { tr { th { "" } th.figure { "Corelane" } th.figure { "Kafka, best" } th.figure { "ratio" } } }
+                @for block in blocks { (block_rows(block)) }
+            }
+        }
+    }
+}
+
+fn block_rows(block: &Block<'_, '_>) -> Markup {
+    let corelane = common(block, |line| line.corelane.as_ref());
+    let kafka = common(block, |line| line.kafka.as_ref());
+    html! {
+        tbody {
+            tr.head { th colspan="4" scope="colgroup" { (head(block, &[("Corelane", corelane), ("Kafka", kafka)])) } }
+            @for line in &block.lines {
+                tr {
+                    th scope="row" { (line.metric.name) }
+                    (cell(line.corelane.as_ref(), line.metric, corelane.is_some()))
+                    (cell(line.kafka.as_ref(), line.metric, kafka.is_some()))
+                    (favour(line))
                 }
             }
         }
     }
 }
 
-fn side(side: Option<&Side<'_, '_>>, metric: &Metric) -> Markup {
+/// The heading of a workload, with what is true of a side on all of its lines: said once, it need not stand on each.
+fn head(block: &Block<'_, '_>, sides: &[(&str, Option<&Group<'_>>)]) -> Markup {
+    html! {
+        (block.name) " " span.note { (block.remark) }
+        @for (name, group) in sides {
+            @if let Some(group) = group {
+                @if !group.target.variant.is_empty() { small { (name) ": " (group.target.variant) } }
+                @let objections = objections(group);
+                @if !objections.is_empty() { small.objection { (name) ": " (objections) } }
+            }
+        }
+    }
+}
+
+/// The group that stands on a side of all lines; `None` where there are several.
+fn common<'g, 'a>(block: &Block<'g, 'a>, side: OfLine<'g, 'a>) -> Option<&'g Group<'a>> {
+    let mut groups = block.lines.iter().filter_map(side).map(|side| side.group);
+    let first = groups.next()?;
+    groups.all(|group| std::ptr::eq(group, first)).then_some(first)
+}
+
+fn cell(side: Option<&Side<'_, '_>>, metric: &Metric, said: bool) -> Markup {
     html! {
         td.figure {
-            @if let Some(side) = side { (figure(side.group, side.figure, metric)) } @else { span.missing { "not measured" } }
+            @if let Some(Side { group, figure }) = side {
+                (median(group, *figure, metric))
+                @if !said {
+                    @let objections = objections(group);
+                    @if !group.target.variant.is_empty() { small.variant { (group.target.variant) } }
+                    @if !objections.is_empty() { small.objection { (objections) } }
+                }
+            } @else { span.missing { "not measured" } }
         }
     }
 }
@@ -191,26 +251,36 @@ fn favour(line: &Line<'_, '_>) -> Markup {
     }
 }
 
-/// A median with its range, its variant, the trials behind it and what was objected to them.
+/// A median that leads to its trials, with its range and what was objected to.
 pub(super) fn figure(group: &Group<'_>, figure: Figure, metric: &Metric) -> Markup {
-    let objected = group.trials.len() - group.counting().count();
-    let mut objections: Vec<&str> =
-        group.trials.iter().flat_map(|numbered| &numbered.trial.verdict).map(verdict::short).collect();
-    objections.dedup();
-    let range = number::range(figure.spread, metric.notation);
-    let repeats = match figure.spread.count {
-        1 => "1 repeat".to_owned(),
-        count => format!("{count} repeats"),
-    };
+    let objections = objections(group);
     html! {
-        @let median = (metric.notation)(figure.spread.median);
-        @if figure.counts { strong { (median) } } @else { s { (median) } }
-        @if !range.is_empty() { small { (range) } }
-        @if !group.target.variant.is_empty() { small.variant { (group.target.variant) } }
-        small { a href={ "#t" (group.trials[0].number) } { (PreEscaped(repeats)) } }
-        @if objected > 0 {
-            small.objection { (objections.join(", ")) @if figure.counts { " (" (objected) " left out)" } }
+        (median(group, figure, metric))
+        @if !objections.is_empty() { small.objection { (objections) } }
+    }
+}
+
+fn median(group: &Group<'_>, figure: Figure, metric: &Metric) -> Markup {
+    let range = number::range(figure.spread, metric.notation);
+    html! {
+        a href={ "#t" (group.trials[0].number) } {
+            @let median = (metric.notation)(figure.spread.median);
+            @if figure.counts { strong { (median) } } @else { s { (median) } }
         }
+        @if !range.is_empty() { small { (range) } }
+    }
+}
+
+/// What was objected to the repeats of a group, and how many were left out for it; empty where nothing was.
+fn objections(group: &Group<'_>) -> String {
+    let names = group.trials.iter().flat_map(|numbered| &numbered.trial.verdict).map(verdict::short);
+    let names = names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
+    match group.counting().count() {
+        0 => names,
+        counting if counting < group.trials.len() => {
+            format!("{} of {} left out: {names}", group.trials.len() - counting, group.trials.len())
+        }
+        _ => String::new(),
     }
 }
 
@@ -242,9 +312,9 @@ mod tests {
         let numbered = run.trials.iter().enumerate().map(|(number, trial)| Numbered { number, trial });
         let groups = groups(numbered);
         let blocks = blocks(&groups, &PAIRS[0]);
-        let limited = blocks.iter().find(|block| block.title.starts_with("throughput-100b")).expect("it was measured");
+        let limited = blocks.iter().find(|block| block.name == "throughput-100b").expect("it was measured");
         assert!(limited.lines.iter().all(|line| line.favour.is_none()));
-        let sound = blocks.iter().find(|block| block.title.starts_with("throughput-1k")).expect("it was measured");
+        let sound = blocks.iter().find(|block| block.name == "throughput-1k").expect("it was measured");
         assert!(sound.lines.iter().all(|line| line.favour.is_some_and(|ratio| ratio.median > 1.0)));
         let text = section(&groups).into_string();
         assert!(text.contains("<s>") && text.contains("generator-limited"));

@@ -22,7 +22,7 @@ pub(super) fn table(groups: &[Group<'_>], commit: &str, command: &str, host: &st
                     format!("{} ({})", number::times(ratio), number::times_range(ratio))
                 });
                 let (corelane, kafka) = sides(line);
-                let title = cell(&block.title);
+                let title = format!("{}, {}", cell(block.name), block.remark);
                 let _ = writeln!(
                     out,
                     "| {} | {title} | {} | {corelane} | {kafka} | {favour} |",

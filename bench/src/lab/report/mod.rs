@@ -1,8 +1,8 @@
 //! From saved runs to one HTML page that needs nothing else: figures with what speaks against them, pictures, every setting.
 //!
 //! ```text
-//! run (JSON) ─► group (repeats together, who speaks for Kafka) ─► figure, statistics ─► headline, pictures, cost ─► page
-//!                                                              └► curve (histograms)       chart (SVG) ──┘
+//! run (JSON) ─► group (repeats together, who speaks for Kafka) ─► headline, cost, percentile, over_time, sweep, … ─► page
+//!                                                                   figure, statistics, curve      chart (SVG)
 //! ```
 //!
 //! Nothing is measured here. A trial with objections supports no ratio, here or anywhere; its figures are shown struck out.
@@ -21,10 +21,13 @@ mod headline;
 mod look;
 mod markdown;
 mod number;
+mod over_time;
 mod page;
+mod percentile;
 mod pictures;
 mod settings;
 mod statistics;
+mod sweep;
 mod verdict;
 
 use std::error::Error;

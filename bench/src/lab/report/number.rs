@@ -67,9 +67,17 @@ pub(super) fn percent(share: f64) -> String {
     format!("{} %", trimmed(share * 100.0))
 }
 
-/// How far repeats lie apart: `1.20 – 1.31`; empty for one alone.
+/// How far repeats lie apart: `1.20 – 1.31 ms`; empty for one alone.
 pub(super) fn range(spread: Spread, notation: fn(f64) -> String) -> String {
-    if spread.count < 2 { String::new() } else { format!("{} – {}", notation(spread.min), notation(spread.max)) }
+    if spread.count < 2 {
+        return String::new();
+    }
+    let (min, max) = (notation(spread.min), notation(spread.max));
+    match (min.rsplit_once(' '), max.rsplit_once(' ')) {
+        // Where the line is too long it breaks at the dash and not before the unit.
+        (Some((min, unit)), Some((max, other))) if unit == other => format!("{min} – {max}\u{a0}{unit}"),
+        _ => format!("{min} – {max}"),
+    }
 }
 
 /// `2.01 ×`.
@@ -137,5 +145,12 @@ mod tests {
         let one = Spread { median: 2.0, min: 2.0, max: 2.0, count: 1 };
         assert_eq!(range(one, plain), "");
         assert_eq!(range(Spread { max: 3.0, count: 2, ..one }, plain), "2.00 – 3.00");
+    }
+
+    #[test]
+    fn a_range_names_its_unit_once() {
+        let range_of = |min, max| range(Spread { median: min, min, max, count: 2 }, duration_us);
+        assert_eq!(range_of(1_100.0, 1_200.0), "1.10 – 1.20\u{a0}ms");
+        assert_eq!(range_of(900.0, 1_200.0), "900 µs – 1.20 ms");
     }
 }

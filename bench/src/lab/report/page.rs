@@ -6,7 +6,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::super::result::Run;
 use super::group::{Numbered, groups};
-use super::{appendix, compare, cost, headline, numbered, pictures, settings, verdict};
+use super::{appendix, compare, cost, headline, numbered, over_time, percentile, settings, sweep, verdict};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -53,12 +53,12 @@ fn part(run: &Run, trials: &[Numbered<'_>]) -> Result<Markup, Box<dyn Error>> {
         (opening(run))
         (verdict::section(trials))
         (headline::section(&groups))
-        (pictures::latency_by_percentile(&groups)?)
-        (pictures::ladder(&groups))
-        (pictures::latency_over_time(&groups))
-        (pictures::throughput_over_time(&groups))
-        (pictures::partitions(&groups))
-        (pictures::catch_up(&groups))
+        (percentile::by_percentile(&groups)?)
+        (sweep::ladder(&groups))
+        (over_time::latency(&groups))
+        (over_time::throughput(&groups))
+        (sweep::partitions(&groups))
+        (over_time::catch_up(&groups))
         (cost::cpu(&groups))
         (cost::floor_share(&groups, probe))
         (cost::limit_shares(&groups, probe))

@@ -40,6 +40,14 @@ pub(super) fn words(objection: &Objection) -> String {
     }
 }
 
+/// True where the server failed, and not the generator, the warm-up or the hour.
+pub(super) fn server_failed(objection: &Objection) -> bool {
+    match objection {
+        Objection::NotSustained { .. } | Objection::Errors { .. } => true,
+        Objection::GeneratorLimited { .. } | Objection::BehindSchedule { .. } | Objection::NotWarm => false,
+    }
+}
+
 /// True where a rate ladder went beyond what the server keeps up with, which is what ladders are for.
 fn beyond_knee(numbered: &Numbered<'_>) -> bool {
     let verdict = &numbered.trial.verdict;
@@ -64,19 +72,43 @@ pub(super) fn section(trials: &[Numbered<'_>]) -> Markup {
                     " " (void.len()) " do not; their figures are struck out and support no ratio:"
                 }
             }
-            @if !void.is_empty() {
-                ul {
-                    @for numbered in &void {
-                        li {
-                            a href={ "#t" (numbered.number) } {
-                                (numbered.trial.workload.name) ", " (label(&numbered.trial.target)) ", repeat "
-                                (numbered.trial.repeat + 1)
-                            }
-                            ": " (numbered.trial.verdict.iter().map(words).collect::<Vec<_>>().join("; "))
-                        }
-                    }
-                }
+            @if !void.is_empty() { ul { @for alike in alike(&void) { (item(&alike)) } } }
+        }
+    }
+}
+
+/// Repeats to which the same was objected, together.
+fn alike<'n, 'a>(void: &[&'n Numbered<'a>]) -> Vec<Vec<&'n Numbered<'a>>> {
+    let kinds = |one: &Numbered<'_>| one.trial.verdict.iter().map(short).collect::<Vec<_>>();
+    let mut together: Vec<Vec<&Numbered<'_>>> = Vec::new();
+    for &numbered in void {
+        let same = |others: &&mut Vec<&Numbered<'_>>| {
+            let other = others[0];
+            other.trial.workload == numbered.trial.workload
+                && other.trial.target == numbered.trial.target
+                && other.trial.theme == numbered.trial.theme
+                && kinds(other) == kinds(numbered)
+        };
+        match together.iter_mut().find(same) {
+            Some(others) => others.push(numbered),
+            None => together.push(vec![numbered]),
+        }
+    }
+    together
+}
+
+fn item(alike: &[&Numbered<'_>]) -> Markup {
+    let first = alike[0].trial;
+    let words = first.verdict.iter().map(words).collect::<Vec<_>>().join("; ");
+    html! {
+        li {
+            (first.workload.name) ", " (label(&first.target)) ", repeat "
+            @for (index, numbered) in alike.iter().enumerate() {
+                @if index > 0 { ", " }
+                a href={ "#t" (numbered.number) } { (numbered.trial.repeat + 1) }
             }
+            ": " (words)
+            @if alike.len() > 1 { " (the first of them)" }
         }
     }
 }
@@ -95,6 +127,16 @@ mod tests {
         let text = section(&trials).into_string();
         assert!(text.contains("steps of rate ladders above the knee"));
         assert!(text.contains("Nothing else was objected to"));
+    }
+
+    #[test]
+    fn repeats_with_the_same_objection_stand_together() {
+        let mut run = fixture::run();
+        run.trials.retain(|trial| trial.workload.name == "throughput-100b" && trial.target.name == "corelane written");
+        let trials =
+            run.trials.iter().enumerate().map(|(number, trial)| Numbered { number, trial }).collect::<Vec<_>>();
+        let text = section(&trials).into_string();
+        assert_eq!((trials.len(), text.matches("<li>").count(), text.matches("href").count()), (6, 2, 6));
     }
 
     #[test]

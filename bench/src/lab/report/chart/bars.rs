@@ -44,7 +44,7 @@ impl BarChart {
         let height = self.bars.iter().fold(4.0, |height, _| height + ROW);
         html! {
             figure.chart {
-                figcaption { strong { (self.title) } @if !self.note.is_empty() { " " span.note { (self.note) } } }
+                figcaption { strong { (self.title) } @if !self.note.is_empty() { br; span.note { (self.note) } } }
                 svg viewBox=(format!("0 0 {WIDTH} {height}")) role="img" aria-label=(self.title) {
                     @for (bar, top) in self.bars.iter().zip((0_u32..).map(|row| f64::from(row) * ROW)) {
                         (bar.draw(top, scale))

@@ -6,7 +6,7 @@ use maud::{Markup, html};
 
 use super::super::look::Look;
 use super::axis::Axis;
-use super::spread_apart;
+use super::{shortened, spread_apart};
 
 const WIDTH: f64 = 480.0;
 const HEIGHT: f64 = 300.0;
@@ -47,6 +47,8 @@ pub(in super::super) struct Point {
     /// Its figures in words; without them it is but a part of the line.
     pub(in super::super) words: Option<String>,
     pub(in super::super) marker: Mark,
+    /// Whether the line comes here from the point before.
+    pub(in super::super) joined: bool,
 }
 
 /// How a point is marked.
@@ -65,7 +67,7 @@ impl LineChart {
     pub(in super::super) fn draw(&self) -> Markup {
         html! {
             figure.chart {
-                figcaption { strong { (self.title) } @if !self.note.is_empty() { " " span.note { (self.note) } } }
+                figcaption { strong { (self.title) } @if !self.note.is_empty() { br; span.note { (self.note) } } }
                 svg viewBox=(format!("0 0 {WIDTH} {HEIGHT}")) role="img" aria-label=(self.title) {
                     (self.axes())
                     @for series in &self.series { (self.line(series)) }
@@ -97,9 +99,10 @@ impl LineChart {
 
     fn line(&self, series: &Series) -> Markup {
         let mut path = String::new();
-        for (index, point) in series.points.iter().enumerate() {
-            let command = if index == 0 { 'M' } else { 'L' };
-            let _ = write!(path, "{command}{:.1} {:.1}", self.x(point.x), self.y(point.y));
+        for point in &series.points {
+            // A line of no length is a dot, by its round ends: a point between two gaps can be seen.
+            let (command, end) = if point.joined && !path.is_empty() { ("L", "") } else { ("M", "h0") };
+            let _ = write!(path, "{command}{:.1} {:.1}{end}", self.x(point.x), self.y(point.y));
         }
         html! {
             g.series.(series.look.class) {
@@ -135,7 +138,7 @@ impl LineChart {
                 g.name.(series.look.class) {
                     path.tie d=(format!("M{:.1} {:.1}L{:.1} {y:.1}", self.x(last.x), self.y(last.y), edge + 6.0)) {}
                     (series.look.marker(edge + 11.0, y, true))
-                    text x=(edge + 18.0) y=(format!("{:.1}", y + 4.0)) { (shortened(&series.name)) }
+                    text x=(edge + 18.0) y=(format!("{:.1}", y + 4.0)) { (shortened(&series.name, NAME_LETTERS)) }
                 }
             }
         }
@@ -147,24 +150,5 @@ impl LineChart {
 
     fn y(&self, value: f64) -> f64 {
         HEIGHT - BOTTOM - self.y.place(value) * (HEIGHT - TOP - BOTTOM)
-    }
-}
-
-/// A name that fits beside a picture.
-fn shortened(name: &str) -> String {
-    if name.chars().count() <= NAME_LETTERS {
-        return name.to_owned();
-    }
-    name.chars().take(NAME_LETTERS - 1).chain(['…']).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn long_names_are_cut_where_letters_end() {
-        assert_eq!(shortened("corelane flushed"), "corelane flushed");
-        assert_eq!(shortened("brøker at 127.0.0.1:9092"), "brøker at 127.0.…");
     }
 }

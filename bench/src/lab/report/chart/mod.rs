@@ -25,9 +25,23 @@ fn spread_apart(wanted: &[f64], gap: f64, end: f64) -> Vec<f64> {
     placed
 }
 
+/// A name of at most so many letters.
+fn shortened(name: &str, letters_max: usize) -> String {
+    if name.chars().count() <= letters_max {
+        return name.to_owned();
+    }
+    name.chars().take(letters_max.saturating_sub(1)).chain(['…']).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_names_are_cut_where_letters_end() {
+        assert_eq!(shortened("corelane flushed", 17), "corelane flushed");
+        assert_eq!(shortened("brøker at 127.0.0.1:9092", 17), "brøker at 127.0.…");
+    }
 
     #[test]
     fn labels_keep_their_distance_and_their_order() {
