@@ -15,10 +15,13 @@ mod floor;
 mod flushed_partitions;
 mod groups;
 mod idle_partitions;
+mod lab;
 mod load;
+mod process;
 mod produce_floors;
 mod report;
 mod server;
+mod signals;
 mod start_time;
 mod tail_fetch;
 
@@ -63,6 +66,8 @@ enum Benchmark {
     IdleGroups(groups::idle::Arguments),
     /// CPU of many members' heartbeats
     GroupHeartbeats(groups::heartbeats::Arguments),
+    /// Starts a server as the lab does, for tools of one's own, and tells what it spent
+    Target(lab::target::hold::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -90,5 +95,6 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::GroupJoin(arguments) => groups::join::run(&arguments),
         Benchmark::IdleGroups(arguments) => groups::idle::run(&arguments),
         Benchmark::GroupHeartbeats(arguments) => groups::heartbeats::run(&arguments),
+        Benchmark::Target(arguments) => lab::target::hold::run(&arguments),
     }
 }
