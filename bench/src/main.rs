@@ -19,6 +19,7 @@ mod lab;
 mod load;
 mod process;
 mod produce_floors;
+mod region;
 mod report;
 mod server;
 mod signals;
@@ -68,6 +69,10 @@ enum Benchmark {
     GroupHeartbeats(groups::heartbeats::Arguments),
     /// Starts a server as the lab does, for tools of one's own, and tells what it spent
     Target(lab::target::hold::Arguments),
+    /// Writes down what a server on this host spends while a lab elsewhere loads it
+    Observe(lab::measure::observe::Arguments),
+    /// What this machine can do at most: disk, loopback, memory, checksums
+    Probe(lab::probe::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -96,5 +101,7 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::IdleGroups(arguments) => groups::idle::run(&arguments),
         Benchmark::GroupHeartbeats(arguments) => groups::heartbeats::run(&arguments),
         Benchmark::Target(arguments) => lab::target::hold::run(&arguments),
+        Benchmark::Observe(arguments) => lab::measure::observe::run(&arguments),
+        Benchmark::Probe(arguments) => lab::probe::run(&arguments),
     }
 }

@@ -7,6 +7,9 @@ use std::time::{Duration, Instant};
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
+/// Between two looks at whether one came.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Whether one of them came.
 pub(crate) struct Signals {
     came: Arc<AtomicBool>,
@@ -29,11 +32,12 @@ impl Signals {
         self.came.load(Ordering::Relaxed)
     }
 
-    /// Waits until one comes, for `time` at most; looks every `pause`.
-    pub(crate) fn wait(&self, time: Option<Duration>, pause: Duration) {
+    /// Waits until one comes, for `time` at most.
+    pub(crate) fn wait(&self, time: Option<Duration>) {
         let end = time.map(|time| Instant::now() + time);
-        while !self.came() && end.is_none_or(|end| Instant::now() < end) {
-            std::thread::sleep(pause);
+        let left = || end.map_or(PAUSE, |end| end.saturating_duration_since(Instant::now()).min(PAUSE));
+        while !self.came() && !left().is_zero() {
+            std::thread::sleep(left());
         }
     }
 }

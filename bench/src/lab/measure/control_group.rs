@@ -142,7 +142,10 @@ fn group_of<'a>(own: &'a str, controller: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
     use super::*;
+    use crate::process::Process;
 
     #[test]
     fn a_group_of_version_two_stands_beside_its_own() {
@@ -177,5 +180,22 @@ mod tests {
         let two = "anon 5\nfile 8192\nfile_mapped 1\n";
         assert_eq!(number(one, page_cache_name(Version::One)), Some(40960));
         assert_eq!(number(two, page_cache_name(Version::Two)), Some(8192));
+    }
+
+    /// Where this process may make no group, there is nothing to see.
+    #[test]
+    fn a_group_has_the_memory_of_its_member_and_goes_with_it() {
+        let Some(group) = ControlGroup::new() else { return };
+        let mut command = Command::new("sleep");
+        command.arg("100");
+        let door = group.door().expect("a new group has a door");
+        let member = Process::start(command, &[], vec![door]).expect("sleep is there");
+        let members = fs::read_to_string(group.directory.join("cgroup.procs")).expect("it can be read");
+        assert_eq!(members.trim(), member.pid().to_string());
+        assert!(group.memory_peak_bytes().is_some_and(|bytes| bytes > 0));
+        member.kill().expect("it runs");
+        let directory = group.directory.clone();
+        drop(group);
+        assert!(!directory.exists());
     }
 }

@@ -20,14 +20,13 @@ use super::{Snapshot, Switches};
 ///
 /// Disk figures are zero where `/proc/PID/io` cannot be read (a process of somebody else), memory is without a peak.
 ///
-/// Errors: there is no such process.
+/// Errors: there is no such process, or it has ended and nobody waited for it yet.
 pub(crate) fn snapshot(pid: u32) -> Result<Snapshot, Box<dyn Error>> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let disk = fs::read_to_string(format!("/proc/{pid}/io")).map_or_else(|_| Disk::default(), |text| disk(&text));
     Ok(Snapshot {
         cpu: cpu_time(pid)?,
-        // A process that is ending has no memory any more.
-        resident_bytes: status_bytes(&status, "VmHWM").unwrap_or(0),
+        resident_bytes: status_bytes(&status, "VmHWM").ok_or("the process has ended")?,
         disk_written_bytes: disk.written_bytes,
         disk_read_bytes: disk.read_bytes,
         switches: thread_switches(pid)?,

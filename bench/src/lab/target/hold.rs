@@ -12,9 +12,6 @@ use crate::report::float;
 use crate::server::raise_locked_memory;
 use crate::signals::Signals;
 
-/// Between two looks at whether it is to end.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// Options of `target`.
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -87,7 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     println!("{}", serde_json::to_string_pretty(&running.sheet)?);
     let ready = running.ready.map_or_else(String::new, |ready| format!(" after {:.0} ms", ready.as_secs_f64() * 1e3));
     println!("{} answers{ready} at {:?}", running.sheet.name, running.cluster);
-    signals.wait(arguments.seconds.map(Duration::from_secs_f64), PAUSE);
+    signals.wait(arguments.seconds.map(Duration::from_secs_f64));
     let after = (running.snapshot()?, machine::snapshot(&setup.data)?);
     if let (Some(after), Some(before)) = (after.0, before.0) {
         print_usage("server", &after, &before);

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 
 use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::messages::metadata::{MetadataRequest, MetadataResponse};
-use corelane::protocol::wire::Message;
 
 use super::setup::ServerDirectory;
 use crate::client::{Client, answer_body, debug};
