@@ -115,11 +115,11 @@ fn locked_memory(limits: &str) -> Option<String> {
     Some(if soft == "unlimited" { soft.to_owned() } else { format!("{soft} bytes") })
 }
 
-/// The first line that a program prints, on either of its outputs.
+/// The first line that a program prints, on either of its outputs. A JVM says before it which options it picked up.
 fn first_line(command: &mut Command) -> Option<String> {
     let output = command.output().ok()?;
     let text = if output.stdout.is_empty() { output.stderr } else { output.stdout };
-    String::from_utf8_lossy(&text).lines().next().map(str::to_owned)
+    String::from_utf8_lossy(&text).lines().find(|line| !line.starts_with("Picked up")).map(str::to_owned)
 }
 
 /// The block device below a directory.

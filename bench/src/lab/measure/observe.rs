@@ -26,9 +26,9 @@ pub(crate) struct Arguments {
     /// File to write to
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Seconds between observations
-    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
-    interval: f64,
+    /// Time between observations
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    interval: Duration,
     /// A directory on the disk that the server uses
     #[arg(long, value_name = "DIR", default_value = ".")]
     data: PathBuf,
@@ -60,7 +60,6 @@ pub(super) struct Observation {
 /// Errors: there is no such process at the start, or the file cannot be written.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let signals = Signals::listen()?;
-    let interval = Duration::try_from_secs_f64(arguments.interval)?;
     let mut out = File::create(&arguments.out)?;
     let observer = Observer::begin(arguments.pid, &arguments.data)?;
     write_line(&mut out, &Line::Host(host::sheet(&arguments.data)))?;
@@ -68,7 +67,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     // A process that cannot be read any more has ended: that is how observing is meant to end.
     while let (false, Ok(server)) = (signals.came(), process::snapshot(arguments.pid)) {
         write_line(&mut out, &Line::Observation(observer.observe(&server)?))?;
-        due += interval;
+        due += arguments.interval;
         signals.wait(Some(due.saturating_duration_since(Instant::now())));
     }
     Ok(())

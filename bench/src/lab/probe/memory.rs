@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::hint::black_box;
-use std::time::Instant;
 
 use super::round::{Clock, Pace, Work};
 use crate::lab::result::Limit;
@@ -44,7 +43,7 @@ fn repeat<Output>(
     let work = Work { name, block_bytes, depth: 1, clock: Clock::Thread, is_timed: true };
     work.measure(pace, |meter| {
         while !meter.is_over() {
-            let began = Instant::now();
+            let began = meter.now();
             black_box(act());
             meter.count(began);
         }

@@ -3,7 +3,6 @@
 use std::error::Error;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::time::Instant;
 
 use super::round::{Clock, Pace, Work};
 use crate::lab::result::Limit;
@@ -44,7 +43,7 @@ fn receive(other_cpu: usize, block_bytes: usize, pace: Pace) -> Result<Limit, Bo
     against(other_cpu, sender, |stream| {
         work(RECEIVE, block_bytes).measure(pace, |meter| {
             while !meter.is_over() {
-                let began = Instant::now();
+                let began = meter.now();
                 // Filled by as many receives as it takes: a fast receiver finds less than a block at a time.
                 stream.read_exact(&mut block)?;
                 meter.count(began);
@@ -64,7 +63,7 @@ fn send(other_cpu: usize, block_bytes: usize, pace: Pace) -> Result<Limit, Box<d
     against(other_cpu, receiver, |stream| {
         work(SEND, block_bytes).measure(pace, |meter| {
             while !meter.is_over() {
-                let began = Instant::now();
+                let began = meter.now();
                 stream.write_all(&block)?;
                 meter.count(began);
             }

@@ -62,21 +62,30 @@ pub(super) struct Work {
 /// Counts pieces of work within one round.
 pub(super) struct Meter {
     end: Instant,
+    /// When the last piece was done. The clock is read once for each piece: that of a small one takes little longer.
+    now: Instant,
     operations: u64,
     /// In nanoseconds.
     latencies: Histogram<u64>,
 }
 
 impl Meter {
-    /// Whether the round is over.
+    /// Whether the round was over when the last piece was done.
     pub(super) fn is_over(&self) -> bool {
-        Instant::now() >= self.end
+        self.now >= self.end
+    }
+
+    /// When the last piece was done, or the round began.
+    pub(super) fn now(&self) -> Instant {
+        self.now
     }
 
     /// One piece is done, which was begun at this moment.
     pub(super) fn count(&mut self, began: Instant) {
+        self.now = Instant::now();
         self.operations += 1;
-        self.latencies.saturating_record(u64::try_from(began.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1));
+        let time = self.now.duration_since(began);
+        self.latencies.saturating_record(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX).max(1));
     }
 }
 
@@ -113,7 +122,7 @@ impl Work {
     ) -> Result<Round, Box<dyn Error>> {
         let latencies = Histogram::new_with_bounds(1, 60_000_000_000, 3)?;
         let (cpu_before, began) = (self.clock.read()?, Instant::now());
-        let mut meter = Meter { end: began + time, operations: 0, latencies };
+        let mut meter = Meter { end: began + time, now: began, operations: 0, latencies };
         round(&mut meter).map_err(|error| format!("{} of {} bytes: {error}", self.name, self.block_bytes))?;
         let (elapsed, cpu) = (began.elapsed(), self.clock.read()? - cpu_before);
         let quantile = |share| float(meter.latencies.value_at_quantile(share)) / 1000.0;

@@ -2,7 +2,6 @@
 
 use std::error::Error;
 use std::os::unix::fs::FileExt;
-use std::time::Instant;
 
 use super::blocks::{Act, Blocks, TestFile};
 use super::round::{Clock, Pace, Work};
@@ -59,7 +58,7 @@ fn flushed(file: &TestFile, work: Work, pace: Pace) -> Result<Limit, Box<dyn Err
     let mut places = (0..file.blocks(work.block_bytes)).cycle();
     work.measure(pace, |meter| {
         while let (false, Some(place)) = (meter.is_over(), places.next()) {
-            let began = Instant::now();
+            let began = meter.now();
             file.file().write_all_at(block.bytes(), place * super::to_u64(work.block_bytes))?;
             file.file().sync_data()?;
             meter.count(began);

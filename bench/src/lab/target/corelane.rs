@@ -7,7 +7,7 @@ use std::process::Command;
 
 use super::running::{Own, Running, Sign};
 use super::setup::{ServerDirectory, Setup, file_name};
-use super::{TargetSpec, Validation};
+use super::{FLUSH_INTERVAL, TargetSpec, VALIDATION, Validation};
 use crate::lab::cluster::Cluster;
 
 /// Its HTTP port, counted from the first port.
@@ -33,11 +33,8 @@ fn settings(spec: &TargetSpec) -> Result<BTreeMap<String, String>, Box<dyn Error
         Validation::Full => "full",
         Validation::Header => "header",
     };
-    let own = [
-        ("auto.create.topics.enable", "false"),
-        ("corelane.validation", validation),
-        ("log.flush.interval.messages", spec.flush_interval()?),
-    ];
+    let own =
+        [("auto.create.topics.enable", "false"), (VALIDATION, validation), (FLUSH_INTERVAL, spec.flush_interval()?)];
     let mut settings: BTreeMap<String, String> = own.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     settings.extend(spec.settings.clone());
     Ok(settings)

@@ -13,7 +13,7 @@ use std::process::{Command, Stdio};
 
 use super::running::{Own, Running, Sign, log_of};
 use super::setup::{ServerDirectory, Setup};
-use super::{TargetSpec, Threads};
+use super::{FLUSH_INTERVAL, TargetSpec, Threads};
 use crate::lab::cluster::Cluster;
 
 /// Names the cluster: 16 bytes in base64, as Kafka wants it.
@@ -43,7 +43,7 @@ impl Installation {
     /// Version and directory of the jars.
     ///
     /// Errors: it is not installed.
-    fn find(&self) -> Result<(String, PathBuf), Box<dyn Error>> {
+    pub(crate) fn find(&self) -> Result<(String, PathBuf), Box<dyn Error>> {
         let installed = fs::read_dir(&self.directory).into_iter().flatten().flatten();
         let mut versions: Vec<String> = installed
             .filter(|entry| entry.path().join("lib").is_dir())
@@ -129,7 +129,7 @@ fn settings(spec: &TargetSpec, setup: &Setup, cpu_count: usize) -> Result<BTreeM
         ("transaction.state.log.min.isr", "1".to_owned()),
         ("share.coordinator.state.topic.replication.factor", "1".to_owned()),
         ("share.coordinator.state.topic.min.isr", "1".to_owned()),
-        ("log.flush.interval.messages", spec.flush_interval()?.to_owned()),
+        (FLUSH_INTERVAL, spec.flush_interval()?.to_owned()),
         ("num.network.threads", network.to_string()),
         ("num.io.threads", io.to_string()),
     ];

@@ -23,6 +23,10 @@ pub(crate) use self::running::Running;
 pub(crate) use self::setup::{Setup, SetupArguments};
 use super::result::{Durability, TargetKind, TargetSheet};
 
+/// Broker setting that decides on durability.
+const FLUSH_INTERVAL: &str = "log.flush.interval.messages";
+/// Broker setting of Corelane for how it looks at batches.
+const VALIDATION: &str = "corelane.validation";
 /// Value of `log.flush.interval.messages` that flushes before every answer.
 const FLUSH_EVERY: &str = "1";
 /// Kafka's own default of it: no flush on account of messages.
@@ -50,7 +54,8 @@ pub(crate) struct TargetSpec {
     pub(crate) shards: Option<u16>,
     /// Where an external one is.
     pub(crate) address: Option<SocketAddr>,
-    /// Further broker settings, by Kafka's names; they win over those of the lab.
+    /// Further broker settings, by Kafka's names; they win over those of the lab. Durability and validation are not among
+    /// them: a target must not be other than its name says.
     pub(crate) settings: BTreeMap<String, String>,
 }
 
@@ -133,6 +138,7 @@ impl TargetSpec {
     ///
     /// Errors: it is not installed, ends at once or does not answer; its last words are part of the error.
     pub(crate) fn start(&self, setup: &Setup) -> Result<Running, Box<dyn Error>> {
+        self.check_settings()?;
         match self.kind {
             TargetKind::Corelane => corelane::start(self, setup),
             TargetKind::Kafka => kafka::start(self, setup),
@@ -140,6 +146,15 @@ impl TargetSpec {
             TargetKind::FloorRuntime => floor::start(self, setup, "floor-runtime"),
             TargetKind::External => external::start(self, setup),
         }
+    }
+
+    fn check_settings(&self) -> Result<(), Box<dyn Error>> {
+        for (setting, field) in [(FLUSH_INTERVAL, "durability"), (VALIDATION, "validation")] {
+            if self.settings.contains_key(setting) {
+                return Err(format!("{setting} is said by `{field}`, not among the settings").into());
+            }
+        }
+        Ok(())
     }
 
     /// CPUs that it may use.
@@ -202,6 +217,17 @@ mod tests {
         for kind in [TargetKind::Corelane, TargetKind::Kafka, TargetKind::FloorRaw] {
             assert_eq!(TargetSpec { kind, ..TargetSpec::default() }.variant(), "");
         }
+    }
+
+    #[test]
+    fn a_setting_cannot_belie_the_name() {
+        let with = |key: &str| {
+            let settings = BTreeMap::from([(key.to_owned(), "1".to_owned())]);
+            TargetSpec { settings, ..TargetSpec::default() }.check_settings()
+        };
+        assert!(with(FLUSH_INTERVAL).is_err());
+        assert!(with(VALIDATION).is_err());
+        assert!(with("num.io.threads").is_ok());
     }
 
     #[test]

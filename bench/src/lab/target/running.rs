@@ -3,9 +3,9 @@
 use std::error::Error;
 use std::fs::{self, File};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -24,10 +24,18 @@ use crate::process::{PATIENCE, Process};
 const READY_PAUSE: Duration = Duration::from_millis(1);
 /// How long one attempt may wait for its answer.
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long a server of somebody else may still listen.
+const SILENCE_PATIENCE: Duration = Duration::from_secs(5);
+/// Between two looks at whether it does.
+const SILENCE_PAUSE: Duration = Duration::from_millis(50);
 /// Version of Metadata that is asked for; every broker since 2.1 knows it.
 const METADATA_VERSION: i16 = 7;
 /// What a JVM ends with that SIGTERM asked to.
 const JVM_TERMINATED: i32 = 143;
+/// File for what a server prints.
+const OUTPUT: &str = "output.log";
+/// File for the log of a server that keeps one.
+const LOG: &str = "server.log";
 /// Lines of a server's log that an error shows.
 const LAST_WORDS: usize = 15;
 
@@ -57,6 +65,14 @@ pub(super) enum Sign {
     Metadata(SocketAddr),
     /// It accepts a connection.
     Connection(SocketAddr),
+}
+
+impl Sign {
+    fn address(self) -> SocketAddr {
+        match self {
+            Sign::Metadata(address) | Sign::Connection(address) => address,
+        }
+    }
 }
 
 impl Running {
@@ -92,6 +108,7 @@ impl Own {
         directory: ServerDirectory,
         sign: Sign,
     ) -> Result<(Own, Duration), Box<dyn Error>> {
+        await_silence(sign.address())?;
         let out = File::create(directory.file(OUTPUT))?;
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let group = ControlGroup::new();
@@ -107,14 +124,21 @@ impl Own {
     }
 }
 
-/// File for what a server prints.
-const OUTPUT: &str = "output.log";
-/// File for the log of a server that keeps one.
-const LOG: &str = "server.log";
-
 /// Where the log of a server belongs.
-pub(super) fn log_of(directory: &ServerDirectory) -> std::path::PathBuf {
+pub(super) fn log_of(directory: &ServerDirectory) -> PathBuf {
     directory.file(LOG)
+}
+
+/// Waits until nobody listens any more: a server whose lab was killed may take a moment to end, and must not be taken for ours.
+fn await_silence(address: SocketAddr) -> Result<(), Box<dyn Error>> {
+    let began = Instant::now();
+    while TcpStream::connect(address).is_ok() {
+        if began.elapsed() > SILENCE_PATIENCE {
+            return Err(format!("somebody else listens at {address}: choose another --port").into());
+        }
+        std::thread::sleep(SILENCE_PAUSE);
+    }
+    Ok(())
 }
 
 fn await_sign(process: &mut Process, sign: Sign) -> Result<(), Box<dyn Error>> {
@@ -136,7 +160,7 @@ fn await_sign(process: &mut Process, sign: Sign) -> Result<(), Box<dyn Error>> {
 /// Fails while nobody listens.
 fn is_given(sign: Sign) -> Result<bool, Box<dyn Error>> {
     match sign {
-        Sign::Connection(address) => Ok(std::net::TcpStream::connect(address).is_ok()),
+        Sign::Connection(address) => Ok(TcpStream::connect(address).is_ok()),
         Sign::Metadata(address) => names_a_node(address),
     }
 }
