@@ -5,7 +5,8 @@
 //! for the lab holds for the server; no limit is set and no controller is switched on. Where there is no right to do so, or
 //! no memory controller, there is no group: that is no error.
 //!
-//! Groups are named after the lab's process. Those of a lab that was killed are removed when another one makes its own.
+//! Groups are named after the lab's process. Those of a lab that was killed are removed when another one makes its own,
+//! and when it removes that.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -76,10 +77,12 @@ impl Drop for ControlGroup {
     fn drop(&mut self) {
         for _ in 0..REMOVAL_TRIES {
             if !matches!(fs::remove_dir(&self.directory), Err(error) if error.kind() == io::ErrorKind::ResourceBusy) {
-                return;
+                break;
             }
             std::thread::sleep(REMOVAL_PAUSE);
         }
+        // A server of a killed lab may still have been ending when this group was made.
+        self.directory.parent().map_or((), remove_abandoned);
     }
 }
 
