@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::kafka::Installation;
-use crate::server::corelane_beside;
+use crate::server::corelane_program;
 
 /// Options of every subcommand that starts targets.
 #[derive(Args, Clone, Debug)]
@@ -79,7 +79,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(super) fn corelane(&self) -> Result<PathBuf, Box<dyn Error>> {
-        self.corelane.clone().map_or_else(corelane_beside, Ok)
+        corelane_program(self.corelane.as_deref())
     }
 
     /// Where a server listens.
