@@ -63,7 +63,11 @@ impl BrokerArguments {
 
     /// `corelane serve` on `data` with further options.
     pub(crate) fn serve(&self, data: &Path, shards: u16, options: &[&str]) -> Result<Command, Box<dyn Error>> {
-        let mut command = Command::new(corelane_program(self.corelane.as_deref())?);
+        let program = match &self.corelane {
+            Some(program) => built(program.clone())?,
+            None => corelane_beside()?,
+        };
+        let mut command = Command::new(program);
         command.arg("serve").arg("--data").arg(data).arg("--listen").arg(self.address().to_string());
         command.arg("--http").arg(self.http().to_string()).arg("--shards").arg(shards.to_string());
         command.args(options);
@@ -166,12 +170,12 @@ pub(crate) fn ready_line(process: &mut Process) -> Result<String, Box<dyn Error>
     }
 }
 
-/// The program of the broker: the given one, else `corelane` beside this one.
-pub(crate) fn corelane_program(given: Option<&Path>) -> Result<PathBuf, Box<dyn Error>> {
-    let program = match given {
-        Some(program) => program.to_owned(),
-        None => std::env::current_exe()?.with_file_name("corelane"),
-    };
+/// `corelane` beside this program, if it was built.
+pub(crate) fn corelane_beside() -> Result<PathBuf, Box<dyn Error>> {
+    built(std::env::current_exe()?.with_file_name("corelane"))
+}
+
+fn built(program: PathBuf) -> Result<PathBuf, Box<dyn Error>> {
     if program.exists() {
         Ok(program)
     } else {

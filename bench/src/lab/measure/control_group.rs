@@ -82,7 +82,9 @@ impl Drop for ControlGroup {
             std::thread::sleep(REMOVAL_PAUSE);
         }
         // A server of a killed lab may still have been ending when this group was made.
-        self.directory.parent().map_or((), remove_abandoned);
+        if let Some(parent) = self.directory.parent() {
+            remove_abandoned(parent);
+        }
     }
 }
 

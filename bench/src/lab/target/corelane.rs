@@ -66,7 +66,8 @@ fn arguments(
 
 /// What the program calls itself, without its name.
 fn version(program: &Path) -> Result<String, Box<dyn Error>> {
-    let output = Command::new(program).arg("--version").output()?;
+    let output = Command::new(program).arg("--version").output();
+    let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
     let text = String::from_utf8(output.stdout)?;
     Ok(text.trim().rsplit(' ').next().unwrap_or_default().to_owned())
 }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::kafka::Installation;
-use crate::server::corelane_program;
+use crate::server::corelane_beside;
 
 /// Options of every subcommand that starts targets.
 #[derive(Args, Clone, Debug)]
@@ -79,7 +79,7 @@ pub(crate) struct Setup {
 
 impl Setup {
     pub(super) fn corelane(&self) -> Result<PathBuf, Box<dyn Error>> {
-        corelane_program(self.corelane.as_deref())
+        self.corelane.clone().map_or_else(corelane_beside, Ok)
     }
 
     /// Where a server listens.
