@@ -81,6 +81,8 @@ pub(super) enum Act {
 pub(super) struct Blocks<'a> {
     ring: IoUring,
     memory: Region,
+    /// Whether the ring knows the memory beforehand, for which it must be locked.
+    is_registered: bool,
     file: &'a File,
     block_bytes: usize,
     /// When the operation of each place began.
@@ -88,15 +90,14 @@ pub(super) struct Blocks<'a> {
 }
 
 impl Blocks<'_> {
-    /// Places for `depth` operations, of which the memory is registered as that of a broker is.
+    /// Places for `depth` operations. Their memory is registered as that of the broker is, where the host allows that.
     pub(super) fn new(file: &File, block_bytes: usize, depth: usize) -> io::Result<Blocks<'_>> {
         let ring = IoUring::new(u32::try_from(depth).map_err(io::Error::other)?)?;
         let memory = Region::new(block_bytes * depth)?;
         let whole = libc::iovec { iov_base: memory.at(0).cast(), iov_len: block_bytes * depth };
         // SAFETY: the mapping is ours and is dropped after the ring.
-        unsafe { ring.submitter().register_buffers(&[whole]) }
-            .map_err(|error| io::Error::other(format!("memory cannot be locked ({error}): raise `ulimit -l`")))?;
-        Ok(Blocks { ring, memory, file, block_bytes, began: vec![Instant::now(); depth] })
+        let is_registered = unsafe { ring.submitter().register_buffers(&[whole]) }.is_ok();
+        Ok(Blocks { ring, memory, is_registered, file, block_bytes, began: vec![Instant::now(); depth] })
     }
 
     /// Does one operation after the other, each at the next of `blocks`, until the round is over or the blocks are.
@@ -136,9 +137,11 @@ impl Blocks<'_> {
         let bytes = u32::try_from(self.block_bytes).expect("a block is small");
         let position = block * to_u64(self.block_bytes);
         let file = Fd(self.file.as_raw_fd());
-        let entry = match act {
-            Act::Read => opcode::ReadFixed::new(file, memory, bytes, 0).offset(position).build(),
-            Act::Write => opcode::WriteFixed::new(file, memory, bytes, 0).offset(position).build(),
+        let entry = match (act, self.is_registered) {
+            (Act::Read, true) => opcode::ReadFixed::new(file, memory, bytes, 0).offset(position).build(),
+            (Act::Read, false) => opcode::Read::new(file, memory, bytes).offset(position).build(),
+            (Act::Write, true) => opcode::WriteFixed::new(file, memory, bytes, 0).offset(position).build(),
+            (Act::Write, false) => opcode::Write::new(file, memory, bytes).offset(position).build(),
         };
         self.began[place] = Instant::now();
         // SAFETY: the place's memory is mapped until after the ring is dropped, and no other operation in flight uses it.

@@ -85,7 +85,7 @@ fn row(limit: &Limit) -> String {
 
 /// Measures everything on `cpu`, the disk that holds `data` (made if missing) included. The calling thread only waits.
 ///
-/// Errors: `data` allows no direct I/O, memory for it cannot be locked, or there is no such CPU.
+/// Errors: `data` allows no direct I/O, or there is no such CPU.
 pub(crate) fn measure(data: &Path, cpu: usize, other_cpu: usize, pace: Pace) -> Result<Probe, Box<dyn Error>> {
     fs::create_dir_all(data)?;
     let measured = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
