@@ -9,6 +9,10 @@
 //! `workload` says what is sent, `result` what was seen; everything else stands between these two. Nothing below judges:
 //! a trial that does not count says why, in its `verdict`.
 
+pub(crate) mod cluster;
+pub(crate) mod measure;
+pub(crate) mod probe;
 pub(crate) mod report;
 pub(crate) mod result;
+pub(crate) mod target;
 pub(crate) mod workload;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::workload::Workload;
@@ -41,7 +42,8 @@ pub(crate) struct Trial {
     pub(crate) target: TargetSheet,
     /// 0 for the first of several repeats.
     pub(crate) repeat: u32,
-    /// When it began, RFC 3339 in UTC.
+    /// When the seconds that count began (without load: when the server was started), RFC 3339 in UTC with milliseconds. By it
+    /// and `load.seconds`, what was observed on the server's host is found.
     pub(crate) started: String,
     /// `None` for a trial without load, such as the time to start.
     pub(crate) load: Option<LoadResult>,
@@ -110,28 +112,30 @@ pub(crate) struct TargetSheet {
 }
 
 /// Kinds of servers.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum TargetKind {
+    /// `corelane serve`
     Corelane,
+    /// A real Apache Kafka in KRaft mode
     Kafka,
-    /// The least on io_uring alone.
+    /// The least on io_uring alone
     FloorRaw,
-    /// The least on glommio.
+    /// The least on glommio
     FloorRuntime,
-    /// Somebody else's, at an address.
+    /// Somebody else's, at an address
     External,
 }
 
 /// When an acks=all write is answered.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Durability {
-    /// After the write, before any flush.
+    /// After the write, before any flush
     Written,
-    /// After a flush.
+    /// After a flush
     Flushed,
-    /// A server of which the lab does not know.
+    /// A server of which the lab does not know
     Unknown,
 }
 
@@ -244,13 +248,15 @@ pub(crate) struct Usage {
     pub(crate) cpu_system_s: f64,
     /// Largest memory in use, page cache included, by the control group; `None` without one.
     pub(crate) memory_peak_bytes: Option<u64>,
-    /// Resident memory at the end.
+    /// Of a server: its largest resident memory so far. Of a machine: what was in use at the end and could not be given back.
     pub(crate) resident_bytes: u64,
-    /// Page cache of the whole machine at the end.
+    /// Page cache at the end: that of the control group of a server that has one, else that of the whole machine.
     pub(crate) page_cache_bytes: u64,
-    /// Bytes given to the block layer, preparation of files included.
+    /// Of a server: bytes that it wrote directly or made dirty, preparation of files included. Of a machine: bytes that
+    /// went to the disk, with what filesystems add.
     pub(crate) disk_written_bytes: u64,
     pub(crate) disk_read_bytes: u64,
+    /// Of a machine: all, since the kernel does not tell them apart.
     pub(crate) context_switches_voluntary: u64,
     pub(crate) context_switches_involuntary: u64,
 }
