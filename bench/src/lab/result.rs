@@ -28,6 +28,9 @@ pub(crate) struct Run {
     pub(crate) host: HostSheet,
     /// The machine's limits, if they were measured.
     pub(crate) probe: Option<Probe>,
+    /// What the suite decided on its way, in words: which variant of a server was its best, where the knees were.
+    #[serde(default)]
+    pub(crate) notes: Vec<String>,
     pub(crate) trials: Vec<Trial>,
 }
 

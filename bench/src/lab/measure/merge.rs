@@ -174,6 +174,7 @@ mod tests {
             command: String::new(),
             host: HostSheet::default(),
             probe: None,
+            notes: Vec::new(),
             trials,
         };
         let directory = tempfile::tempdir().expect("a directory");

@@ -3,7 +3,6 @@
 pub(crate) mod control_group;
 pub(crate) mod host;
 pub(crate) mod machine;
-#[cfg_attr(not(test), expect(dead_code, reason = "called by the report"))]
 pub(crate) mod merge;
 pub(crate) mod observe;
 pub(crate) mod process;

@@ -117,7 +117,7 @@ pub(super) fn headline(workload: &Workload) -> &'static [Metric] {
     match workload.rate {
         Rate::Max => const { &[RECORDS_PER_S, MB_PER_S, CPU_S_PER_GB] },
         Rate::PerSecond(_) => {
-            const { &[P50, P99, P999, END_TO_END_P50, END_TO_END_P99, END_TO_END_P999, CPU_S_PER_GB] }
+            const { &[P50, P99, P999, END_TO_END_P50, END_TO_END_P99, END_TO_END_P999, CAUGHT_UP_MB_PER_S, CPU_S_PER_GB] }
         }
     }
 }

@@ -47,19 +47,23 @@ impl<'a> Group<'a> {
     /// One metric over the repeats; `None` where no repeat has it.
     pub(super) fn figure(&self, metric: &Metric) -> Option<Figure> {
         let spread = Spread::of(self.speaking().into_iter().filter_map(metric.of))?;
-        Some(Figure { spread, counts: self.counting().next().is_some() })
+        Some(Figure { spread, counts: !self.is_void() })
     }
 
     /// The load of the repeat in the middle by one metric: what pictures over time show.
     pub(super) fn middle(&self, metric: &Metric) -> Option<(Numbered<'a>, &'a LoadResult)> {
         let median = self.figure(metric)?.spread.median;
-        let counts = self.counting().next().is_some();
-        let speaking = self.trials.iter().filter(|numbered| !counts || numbered.trial.verdict.is_empty());
+        let speaking = self.trials.iter().filter(|numbered| self.is_void() || numbered.trial.verdict.is_empty());
         let with_load = speaking.filter_map(|&numbered| Some((numbered, numbered.trial.load.as_ref()?)));
         with_load.filter(|(numbered, _)| (metric.of)(numbered.trial).is_some()).min_by(|(a, _), (b, _)| {
             let distance = |of: &Numbered<'_>| (metric.of)(of.trial).map_or(f64::INFINITY, |v| (v - median).abs());
             distance(a).total_cmp(&distance(b))
         })
+    }
+
+    /// True when no repeat counts.
+    pub(super) fn is_void(&self) -> bool {
+        self.counting().next().is_none()
     }
 
     /// The target's name, with its variant where it has one.
@@ -138,7 +142,7 @@ pub(super) fn speaker<'g, 'a>(
     candidates.min_by(|a, b| {
         let sound = |group: &Group<'_>| {
             let mut objections = group.trials.iter().flat_map(|numbered| &numbered.trial.verdict);
-            group.counting().next().is_some() || !objections.any(verdict::server_failed)
+            !group.is_void() || !objections.any(verdict::server_failed)
         };
         let plain = |group: &Group<'_>| kind == TargetKind::Kafka || group.target.variant.is_empty();
         let cost = |group: &Group<'_>| match (group.figure(metric), metric.better) {
@@ -162,6 +166,22 @@ pub(super) fn speakers<'g, 'a>(groups: &[&'g Group<'a>], metric: &Metric) -> Vec
     chosen.extend(groups.iter().copied().filter(|group| group.target.kind == External));
     chosen.retain(|group| group.figure(metric).is_some());
     chosen
+}
+
+/// Themes with sections of their own: what is raised step by step, and what carries no load.
+const APART: [&str; 4] = ["ladder", "partitions", "idle", "start-time"];
+/// Themes that come first, in this order; others follow as they appear.
+const FIRST: [&str; 3] = ["throughput", "latency", "past-recycling"];
+
+/// The groups of all workloads that stand for themselves, apart by workload.
+pub(super) fn families<'g, 'a>(groups: &'g [Group<'a>]) -> Vec<Vec<&'g Group<'a>>> {
+    let mut themes = Vec::from(FIRST);
+    for group in groups {
+        if !APART.contains(&group.theme) && !themes.contains(&group.theme) {
+            themes.push(group.theme);
+        }
+    }
+    themes.into_iter().flat_map(|theme| by_workload(groups, theme, |a, b| a == b)).collect()
 }
 
 /// True when two workloads differ in nothing but their rate and their name.

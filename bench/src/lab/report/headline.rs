@@ -7,14 +7,11 @@ use maud::{Markup, html};
 use super::super::result::{Durability, TargetKind};
 use super::chart::ratios::{RatioChart, RatioRow};
 use super::figure::{Better, CPU_S_PER_GB, Metric, headline, leading};
-use super::group::{Figure, Group, by_workload, speaker};
+use super::group::{Figure, Group, families, speaker};
 use super::number;
+use super::pictures::rate_words;
 use super::statistics::Ratio;
 use super::verdict;
-
-/// Themes whose workloads make headlines, and what is said of them behind their name.
-const THEMES: [(&str, &str); 3] =
-    [("throughput", "maximum"), ("latency", "fixed rate"), ("past-recycling", "past the recycling point")];
 
 /// When each side answers an acks=all write.
 pub(super) struct Pair {
@@ -78,18 +75,29 @@ pub(super) struct Block<'g, 'a> {
     pub(super) lines: Vec<Line<'g, 'a>>,
 }
 
-/// What one row of durability says: a block for each headline workload in which one of the sides was measured.
+/// What one row of durability says: a block for each workload that both were given, in whatever durability.
 pub(super) fn blocks<'g, 'a>(groups: &'g [Group<'a>], pair: &Pair) -> Vec<Block<'g, 'a>> {
-    let themes = THEMES.iter().flat_map(|(theme, words)| {
-        by_workload(groups, theme, |a, b| a == b).into_iter().map(move |family| (family, *words))
-    });
-    let blocks = themes.map(|(family, words)| Block {
+    let both = |family: &Vec<&Group<'_>>| {
+        let given = |kind| family.iter().any(|group| group.target.kind == kind);
+        given(TargetKind::Corelane) && given(TargetKind::Kafka)
+    };
+    let families = families(groups).into_iter().filter(both);
+    let blocks = families.map(|family| Block {
         name: &family[0].workload.name,
-        remark: format!("{words}, {}", repeats(&family)),
+        remark: remark(&family),
         leading: leading(family[0].workload),
         lines: headline(family[0].workload).iter().filter_map(|metric| line(&family, pair, metric)).collect(),
     });
     blocks.filter(|block| !block.lines.is_empty()).collect()
+}
+
+/// The rate of a workload, its theme where that says more, and how often it was repeated.
+fn remark(family: &[&Group<'_>]) -> String {
+    let rate = rate_words(family[0].workload);
+    match family[0].theme {
+        "throughput" | "latency" => format!("{rate}, {}", repeats(family)),
+        theme => format!("{rate}, {theme}, {}", repeats(family)),
+    }
 }
 
 /// How often each of the two had its turn.
@@ -128,6 +136,9 @@ pub(super) fn section(groups: &[Group<'_>]) -> Markup {
     let all = PAIRS.each_ref().map(|pair| blocks(groups, pair));
     let ratios = all.iter().flatten().flat_map(|block| &block.lines).filter_map(|line| line.favour);
     let ends: Vec<f64> = ratios.flat_map(|ratio| [ratio.min, ratio.max]).collect();
+    if all.iter().all(Vec::is_empty) {
+        return html! { p.missing { "No workload of this run was given to both Corelane and Kafka: there is nothing to compare." } };
+    }
     html! {
         section.headline {
             h2 { "Corelane and Kafka" }
@@ -300,10 +311,17 @@ mod tests {
     #[test]
     fn durability_stands_in_three_rows_even_where_one_was_not_measured() {
         let text = text_of(|trials| trials.retain(|trial| trial.target.durability == Durability::Written));
+        assert!(text.contains("Not measured in this run."), "neither was flushed");
         let places = PAIRS.map(|pair| text.find(pair.title));
         assert!(places.iter().all(Option::is_some) && places.is_sorted(), "{places:?}");
         assert!(text.contains("not measured"));
         assert!(text.contains("relies on replication"));
+    }
+
+    #[test]
+    fn without_kafka_nothing_is_compared() {
+        let text = text_of(|trials| trials.retain(|trial| trial.target.kind != TargetKind::Kafka));
+        assert!(text.contains("nothing to compare") && !text.contains("Both written"));
     }
 
     #[test]

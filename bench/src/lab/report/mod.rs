@@ -1,7 +1,7 @@
 //! From saved runs to one HTML page that needs nothing else: figures with what speaks against them, pictures, every setting.
 //!
 //! ```text
-//! run (JSON) ─► group (repeats together, who speaks for Kafka) ─► headline, cost, percentile, over_time, sweep, … ─► page
+//! run (JSON) ─► group (repeats together, who speaks for Kafka) ─► headline, floors, percentile, over_time, sweep, … ─► page
 //!                                                                   figure, statistics, curve      chart (SVG)
 //! ```
 //!
@@ -11,11 +11,11 @@
 mod appendix;
 mod chart;
 mod compare;
-mod cost;
 mod curve;
 mod figure;
 #[cfg(test)]
 mod fixture;
+mod floors;
 mod group;
 mod headline;
 mod look;
@@ -25,6 +25,7 @@ mod over_time;
 mod page;
 mod percentile;
 mod pictures;
+mod resources;
 mod settings;
 mod statistics;
 mod sweep;
@@ -34,6 +35,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::measure::merge::merge;
 use super::result::{Run, SCHEMA, Trial};
 use group::Numbered;
 
@@ -49,6 +51,9 @@ pub(crate) struct Arguments {
     /// Where the page goes; by default beside the first run, with .html instead of .json
     #[arg(long)]
     out: Option<PathBuf>,
+    /// What `observe` wrote down on the host of an external server, merged into the runs
+    #[arg(long)]
+    observed: Option<PathBuf>,
     /// Also prints the headline tables as Markdown
     #[arg(long)]
     markdown: bool,
@@ -58,7 +63,10 @@ pub(crate) struct Arguments {
 ///
 /// Errors: a file cannot be read or written, is no run, or is of a newer version of the document.
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let runs = arguments.runs.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    let mut runs = arguments.runs.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(observed) = &arguments.observed {
+        observe(observed, &mut runs)?;
+    }
     let html = match (arguments.compare, runs.as_slice()) {
         (true, [a, b]) => page::comparison(a, b)?,
         (true, _) => return Err("--compare takes two runs".into()),
@@ -76,6 +84,20 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     }
     // Not on the standard output, where the Markdown is.
     eprintln!("wrote {}", out.display());
+    Ok(())
+}
+
+/// Fills in what was observed.
+///
+/// Errors: the file cannot be read, or fits no trial of any run.
+fn observe(observed: &Path, runs: &mut [Run]) -> Result<(), Box<dyn Error>> {
+    let mut filled = 0;
+    for run in runs {
+        filled += merge(observed, run)?;
+    }
+    if filled == 0 {
+        return Err(format!("{}: no trial against an external server falls into it", observed.display()).into());
+    }
     Ok(())
 }
 
@@ -98,13 +120,8 @@ fn numbered(trials: &[Trial], first: usize) -> Vec<Numbered<'_>> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::result::TargetKind;
     use super::*;
-
-    fn directory(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("corelane-report-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("the temporary directory is writable");
-        path
-    }
 
     fn saved(directory: &Path, name: &str, run: &Run) -> PathBuf {
         let path = directory.join(name);
@@ -113,44 +130,52 @@ mod tests {
     }
 
     fn arguments(runs: Vec<PathBuf>) -> Arguments {
-        Arguments { runs, compare: false, out: None, markdown: false }
+        Arguments { runs, compare: false, out: None, observed: None, markdown: false }
     }
 
     #[test]
     fn a_saved_run_becomes_a_page_beside_it() {
-        let directory = directory("page");
-        let path = saved(&directory, "single.json", &fixture::single());
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let path = saved(directory.path(), "single.json", &fixture::single());
         run(&arguments(vec![path])).expect("the run is sound");
-        let html = fs::read_to_string(directory.join("single.html")).expect("it stands beside the run");
+        let html = fs::read_to_string(directory.path().join("single.html")).expect("it stands beside the run");
         assert!(html.starts_with("<!DOCTYPE html>"));
-        fs::remove_dir_all(directory).expect("it was made above");
+    }
+
+    #[test]
+    fn observations_that_fit_no_trial_are_an_error() {
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let mut run = fixture::run();
+        run.trials.retain(|trial| trial.target.kind != TargetKind::External);
+        let path = saved(directory.path(), "run.json", &run);
+        let gone = Arguments { observed: Some(directory.path().join("gone")), ..arguments(vec![path]) };
+        assert!(super::run(&gone).is_err());
+        assert!(!directory.path().join("run.html").exists(), "no page without what it was asked to hold");
     }
 
     #[test]
     fn two_runs_become_a_comparison_where_it_was_asked_for() {
-        let directory = directory("compare");
-        let path = saved(&directory, "run.json", &fixture::run());
-        let out = Some(directory.join("out.html"));
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let path = saved(directory.path(), "run.json", &fixture::run());
+        let out = Some(directory.path().join("out.html"));
         let both = Arguments { compare: true, out: out.clone(), ..arguments(vec![path.clone(), path.clone()]) };
         run(&both).expect("both are sound");
         let html = fs::read_to_string(out.as_ref().expect("it was given")).expect("it was written");
         assert!(html.contains("B ÷ A"));
         assert!(run(&Arguments { compare: true, ..arguments(vec![path]) }).is_err(), "one run has nothing beside it");
-        fs::remove_dir_all(directory).expect("it was made above");
     }
 
     #[test]
     fn a_newer_document_and_no_document_are_refused() {
-        let directory = directory("newer");
-        let newer = saved(&directory, "newer.json", &Run { schema: SCHEMA + 1, ..fixture::single() });
-        let none = directory.join("none.json");
+        let directory = tempfile::tempdir().expect("the temporary directory is writable");
+        let newer = saved(directory.path(), "newer.json", &Run { schema: SCHEMA + 1, ..fixture::single() });
+        let none = directory.path().join("none.json");
         fs::write(&none, "{}").expect("the directory is there");
         for (path, words) in
-            [(newer, "version 2"), (none, "missing field"), (directory.join("gone.json"), "No such file")]
+            [(newer, "version 2"), (none, "missing field"), (directory.path().join("gone.json"), "No such file")]
         {
             let error = run(&arguments(vec![path])).expect_err("it is refused").to_string();
             assert!(error.contains(words), "{error}");
         }
-        fs::remove_dir_all(directory).expect("it was made above");
     }
 }

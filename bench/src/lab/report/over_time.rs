@@ -7,10 +7,10 @@ use super::super::workload::Rate;
 use super::chart::axis::Axis;
 use super::chart::line::{LineChart, Mark, Point, Series};
 use super::figure::{Better, CAUGHT_UP_MB_PER_S, MB_PER_S, Metric, P99};
-use super::group::{Group, by_workload, speakers};
+use super::group::{Group, by_workload, families, speakers};
 use super::look::Look;
 use super::number;
-use super::pictures::{LATENCY_THEMES, rate_words, section, values, void_words};
+use super::pictures::{rate_words, section, values, void_words};
 use crate::report::float;
 
 /// Something that is read off one second.
@@ -19,7 +19,7 @@ type OfWindow = fn(&Window) -> f64;
 /// p50, p99 and the maximum of every second, one picture for each target.
 pub(super) fn latency(groups: &[Group<'_>]) -> Markup {
     let mut charts = Vec::new();
-    for family in LATENCY_THEMES.iter().flat_map(|theme| by_workload(groups, theme, |a, b| a == b)) {
+    for family in families(groups) {
         let shown = speakers(&family, &P99);
         let middles: Vec<_> = shown.iter().filter_map(|group| Some((group, group.middle(&P99)?))).collect();
         // One scale for all targets of a workload, or no one could compare them.
@@ -49,8 +49,8 @@ pub(super) fn latency(groups: &[Group<'_>]) -> Markup {
 
 /// MB/s of every second at a maximum.
 pub(super) fn throughput(groups: &[Group<'_>]) -> Markup {
-    let families = THROUGHPUT_THEMES.iter().flat_map(|theme| by_workload(groups, theme, |a, b| a == b));
-    let charts = families
+    let charts = families(groups)
+        .into_iter()
         .filter(|family| family[0].workload.rate == Rate::Max)
         .filter_map(|family| windows_chart(&family, &MB_PER_S, "MB/s", |window| float(window.produced_bytes) / 1e6));
     section(
@@ -120,8 +120,6 @@ fn seconds(windows: &[Window]) -> Axis {
     Axis::linear("seconds", windows.iter().map(|window| window.second), number::short)
 }
 
-/// Themes whose throughput is worth a picture over time.
-const THROUGHPUT_THEMES: [&str; 2] = ["throughput", "past-recycling"];
 /// Points of a line over time at most.
 const POINTS_MAX: usize = 240;
 

@@ -6,7 +6,9 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::super::result::Run;
 use super::group::{Numbered, groups};
-use super::{appendix, compare, cost, headline, numbered, over_time, percentile, settings, sweep, verdict};
+use super::{
+    appendix, compare, floors, headline, numbered, over_time, percentile, resources, settings, sweep, verdict,
+};
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -59,12 +61,13 @@ fn part(run: &Run, trials: &[Numbered<'_>]) -> Result<Markup, Box<dyn Error>> {
         (over_time::throughput(&groups))
         (sweep::partitions(&groups))
         (over_time::catch_up(&groups))
-        (cost::cpu(&groups))
-        (cost::floor_share(&groups, probe))
-        (cost::limit_shares(&groups, probe))
-        (cost::resources(&groups))
-        (cost::idle_and_start(&groups))
+        (floors::cpu(&groups))
+        (floors::floor_share(&groups, probe))
+        (floors::limit_shares(&groups, probe))
+        (resources::under_load(&groups))
+        (resources::idle_and_start(&groups))
         (settings::section(trials, &groups, &run.host, probe))
+        (appendix::every_target(&groups))
         (appendix::section("All trials", trials))
     })
 }
@@ -79,6 +82,7 @@ fn opening(run: &Run) -> Markup {
                 dt { "began" } dd { (run.started) }
                 dt { "host" } dd { (run.host.cpu) ", " (run.host.cores) " cores, Linux " (run.host.kernel) }
                 dt { "command" } dd { code { (run.command) } }
+                @for note in &run.notes { dt { "note" } dd { (note) } }
             }
             p {
                 "How to read this: the same generator sent the same records to one server after the other, in turns, one \
@@ -163,6 +167,7 @@ mod tests {
             "Targets",
             "Workloads",
             "Warm-up and generator",
+            "Every target and variant",
             "All trials",
         ];
         let places = titles.map(|title| html.find(&format!(">{title}")).or_else(|| html.find(title)));

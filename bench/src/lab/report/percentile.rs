@@ -9,17 +9,17 @@ use super::chart::axis::Axis;
 use super::chart::line::{LineChart, Mark, Point, Series};
 use super::curve::{merged, percentiles};
 use super::figure::{P99, end_to_end, produce};
-use super::group::{Group, by_workload, speakers};
+use super::group::{Group, families, speakers};
 use super::look::Look;
 use super::number;
-use super::pictures::{LATENCY_THEMES, mark, rate_words, section, values, void_words};
+use super::pictures::{mark, rate_words, section, values, void_words};
 
 /// Latency by percentile, over all repeats that count.
 ///
 /// Errors: a histogram that cannot be read.
 pub(super) fn by_percentile(groups: &[Group<'_>]) -> Result<Markup, Box<dyn Error>> {
     let mut charts = Vec::new();
-    for family in LATENCY_THEMES.iter().flat_map(|theme| by_workload(groups, theme, |a, b| a == b)) {
+    for family in families(groups) {
         let shown = speakers(&family, &P99);
         for (title, of) in [("produce", produce as fn(&Trial) -> Option<&Latency>), ("end to end", end_to_end)] {
             let curves = shown.iter().filter_map(|group| series(group, group.target.name.clone(), of).transpose());
@@ -48,7 +48,7 @@ pub(super) fn series(
     if histogram.is_empty() {
         return Ok(None);
     }
-    let marker = mark(group.counting().next().is_some());
+    let marker = mark(!group.is_void());
     let points = percentiles(&histogram).into_iter().map(|point| {
         let whole = (point.nines - point.nines.round()).abs() < 1e-6 && point.nines > 0.5;
         let quarter = (point.nines * 4.0 - (point.nines * 4.0).round()).abs() < 1e-6;

@@ -8,9 +8,6 @@ use super::figure::leading;
 use super::group::Group;
 use super::number;
 
-/// Themes with a fixed rate whose latencies are worth a picture each.
-pub(super) const LATENCY_THEMES: [&str; 3] = ["latency", "catch-up", "past-recycling"];
-
 /// A section of pictures; nothing at all where there are none.
 pub(super) fn section(title: &str, text: &str, charts: Vec<Markup>) -> Markup {
     html! {
@@ -27,7 +24,7 @@ pub(super) fn section(title: &str, text: &str, charts: Vec<Markup>) -> Markup {
 /// The rate of a workload in words.
 pub(super) fn rate_words(workload: &Workload) -> String {
     match workload.rate {
-        Rate::Max => "as fast as answers come".to_owned(),
+        Rate::Max => "maximum".to_owned(),
         Rate::PerSecond(rate) => format!("{} records/s", number::plain(rate)),
     }
 }

@@ -2,11 +2,12 @@
 
 use maud::{Markup, html};
 
-use super::super::result::{HostSheet, Probe, TargetSheet};
+use super::super::result::{GeneratorUsage, HostSheet, Probe, TargetSheet};
 use super::super::workload::Workload;
 use super::group::{Group, Numbered, label};
 use super::look::Look;
 use super::number;
+use super::pictures::rate_words;
 use super::statistics::Spread;
 use crate::report::float;
 
@@ -120,7 +121,7 @@ fn workloads(trials: &[Numbered<'_>]) -> Markup {
         p { "Each as the file that runs it again." }
         @for workload in workloads {
             details {
-                summary { strong { (workload.name) } " " span.note { (super::pictures::rate_words(workload)) } }
+                summary { strong { (workload.name) } " " span.note { (rate_words(workload)) } }
                 pre { (toml::to_string(workload).unwrap_or_else(|error| format!("cannot be shown: {error}"))) }
             }
         }
@@ -131,6 +132,8 @@ fn generator(groups: &[Group<'_>]) -> Markup {
     let loaded = groups.iter().filter(|group| group.trials.iter().any(|numbered| numbered.trial.load.is_some()));
     html! {
         h3 { "Warm-up and generator" }
+        details {
+        summary { "How each server was warmed up, and how much of the generator was used" }
         p { "The worst of the repeats. Usage is that of the generator's busiest thread; above 80 % a maximum shows the \
              generator. Lateness is how long after its moment a record was taken up." }
         div.scroll { table.figures {
@@ -141,32 +144,31 @@ fn generator(groups: &[Group<'_>]) -> Markup {
             } }
             tbody { @for group in loaded { (generator_row(group)) } }
         } }
+        }
     }
 }
 
 fn generator_row(group: &Group<'_>) -> Markup {
     let usages: Vec<_> =
         group.trials.iter().filter_map(|one| one.trial.load.as_ref()).map(|load| load.generator).collect();
-    let worst = |of: fn(&super::super::result::GeneratorUsage) -> f64| {
-        Spread::of(usages.iter().map(of)).map_or(0.0, |spread| spread.max)
-    };
+    let worst = |of: fn(&GeneratorUsage) -> f64| Spread::of(usages.iter().map(of)).map_or(0.0, |spread| spread.max);
     let warm_ups: Vec<_> = group.trials.iter().filter_map(|numbered| numbered.trial.warm_up).collect();
     let shortest = Spread::of(warm_ups.iter().map(|warm_up| warm_up.seconds));
     html! {
         tr {
-            td { (group.workload.name) }
+            td { (group.workload.name) ", " (rate_words(group.workload)) }
             td { (Look::of(group.target).sample()) " " (group.label()) }
-            td.figure { (shortest.map_or(number::NONE.to_owned(), |spread| format!("{} s", number::plain(spread.min)))) }
+            td.figure { (shortest.map_or(number::NONE.to_owned(), |spread| format!("{} s", number::short(spread.min)))) }
             td {
                 @if warm_ups.is_empty() { (number::NONE) }
                 @else if warm_ups.iter().all(|warm_up| warm_up.settled) { "yes" } @else { "no" }
             }
-            td.figure { (number::plain(worst(|usage| f64::from(usage.threads)))) }
-            td.figure { (number::plain(worst(|usage| f64::from(usage.connections)))) }
+            td.figure { (number::short(worst(|usage| f64::from(usage.threads)))) }
+            td.figure { (number::short(worst(|usage| f64::from(usage.connections)))) }
             td.figure { (number::percent(worst(|usage| usage.cpu_share_max))) }
-            td.figure { (number::duration_us(worst(|usage| float(usage.late_p99_us)))) }
-            td.figure { (number::duration_us(worst(|usage| float(usage.late_p999_us)))) }
-            td.figure { (number::duration_us(worst(|usage| float(usage.late_max_us)))) }
+            td.figure { (number::duration_us_short(worst(|usage| float(usage.late_p99_us)))) }
+            td.figure { (number::duration_us_short(worst(|usage| float(usage.late_p999_us)))) }
+            td.figure { (number::duration_us_short(worst(|usage| float(usage.late_max_us)))) }
         }
     }
 }

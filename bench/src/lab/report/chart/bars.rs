@@ -28,7 +28,7 @@ pub(in super::super) struct Bar {
     pub(in super::super) look: Look,
     pub(in super::super) spread: Spread,
     /// What it is made of, from left to right; empty for one piece.
-    pub(in super::super) parts: Vec<(String, f64)>,
+    pub(in super::super) parts: Vec<f64>,
     pub(in super::super) counts: bool,
     /// The value as text.
     pub(in super::super) value: String,
@@ -76,7 +76,7 @@ impl Bar {
 
     /// Where one part ends and the next begins.
     fn joints(&self, y: f64, scale: f64) -> Markup {
-        let ends = self.parts.iter().scan(0.0, |end, (_, value)| {
+        let ends = self.parts.iter().scan(0.0, |end, value| {
             *end += value;
             Some(*end)
         });
