@@ -3,56 +3,52 @@
 use maud::{Markup, html};
 
 use super::figure::{
-    CAUGHT_UP_MB_PER_S, CPU_S_PER_GB, END_TO_END_P50, END_TO_END_P99, MB_PER_S, Metric, P50, P99, P999, READY_MS,
-    RECORDS_PER_S, produce,
+    CPU_S_PER_GB, END_TO_END_P99, MB_PER_S, Metric, P50, P99, P999, READY_MS, RECORDS_PER_S, headline, produce,
 };
 use super::group::{Group, Numbered, families, label};
-use super::headline;
+use super::headline::{median, objections};
 use super::look::Look;
 use super::number;
 use super::pictures::rate_words;
 use super::verdict;
 use crate::report::float;
 
-/// Columns that are metrics, of targets.
-const TARGET_METRICS: [Metric; 9] =
-    [RECORDS_PER_S, MB_PER_S, P50, P99, P999, END_TO_END_P50, END_TO_END_P99, CAUGHT_UP_MB_PER_S, CPU_S_PER_GB];
-/// Columns that are metrics, of trials.
+/// Columns that are metrics.
 const METRICS: [Metric; 8] = [RECORDS_PER_S, MB_PER_S, CPU_S_PER_GB, P50, P99, P999, END_TO_END_P99, READY_MS];
 
 /// Every target and variant beside the others of its workload.
 pub(super) fn every_target(groups: &[Group<'_>]) -> Markup {
-    let families: Vec<_> = families(groups)
-        .into_iter()
-        .map(|family| {
-            let shown =
-                TARGET_METRICS.iter().filter(|metric| family.iter().any(|group| group.figure(metric).is_some()));
-            (shown.collect::<Vec<_>>(), family)
-        })
-        .filter(|(metrics, _)| !metrics.is_empty())
-        .collect();
+    let measured = |family: &Vec<&Group<'_>>| {
+        headline(family[0].workload).iter().any(|metric| family.iter().any(|group| group.figure(metric).is_some()))
+    };
+    let families: Vec<_> = families(groups).into_iter().filter(measured).collect();
     html! {
         @if !families.is_empty() {
             section {
                 h2 { "Every target and variant" }
                 p { "The median over the repeats that count, below it the smallest and the largest." }
-                @for (metrics, family) in families { (target_table(&metrics, &family)) }
+                @for family in families { (target_table(&family)) }
             }
         }
     }
 }
 
-fn target_table(metrics: &[&Metric], family: &[&Group<'_>]) -> Markup {
+fn target_table(family: &[&Group<'_>]) -> Markup {
+    let workload = family[0].workload;
+    let has = |metric: &&Metric| family.iter().any(|group| group.figure(metric).is_some());
+    let metrics: Vec<&Metric> = headline(workload).iter().filter(has).collect();
     html! {
-        h3 { (family[0].workload.name) " " span.note { (family[0].theme) ", " (rate_words(family[0].workload)) } }
+        h3 { (workload.name) " " span.note { (family[0].theme) ", " (rate_words(workload)) } }
         div.scroll { table.figures {
-            thead { tr { th { "target" } @for metric in metrics { th.figure { (metric.name) } } } }
+            thead { tr { th { "target" } @for metric in &metrics { th.figure { (metric.name) } } } }
             tbody { @for group in family { tr {
-                td { (Look::of(group.target).sample()) " " (group.label()) }
-                @for metric in metrics {
+                td.target {
+                    (Look::of(group.target).sample()) " " (group.label())
+                    small.objection { (objections(group)) }
+                }
+                @for metric in &metrics {
                     td.figure {
-                        @if let Some(figure) = group.figure(metric) { (headline::figure(group, figure, metric)) }
-                        @else { (number::NONE) }
+                        @if let Some(figure) = group.figure(metric) { (median(group, figure, metric)) } @else { (number::NONE) }
                     }
                 }
             } } }

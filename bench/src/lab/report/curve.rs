@@ -43,11 +43,14 @@ fn decoded(base64: &str) -> Result<Histogram<u64>, Box<dyn Error>> {
     histogram.map_err(|error| format!("a histogram that cannot be read: {error:?}").into())
 }
 
-/// The curve up to 99.999 %, or up to the percentile beyond which fewer than one record lies.
+/// The curve from 50 % up to 99.999 %, or up to the percentile beyond which fewer than one record lies.
 pub(super) fn percentiles(histogram: &Histogram<u64>) -> Vec<Percentile> {
     let nines_max = float(histogram.len()).log10();
-    (0..=NINES_MAX * POINTS_PER_NINE)
-        .map(|step| f64::from(step) / f64::from(POINTS_PER_NINE))
+    let half = 2_f64.log10();
+    let steps = (0..=NINES_MAX * POINTS_PER_NINE).map(|step| f64::from(step) / f64::from(POINTS_PER_NINE));
+    [half]
+        .into_iter()
+        .chain(steps.filter(|&nines| nines > half))
         .take_while(|&nines| nines <= nines_max)
         .map(|nines| at(histogram, nines))
         .collect()
@@ -79,6 +82,7 @@ mod tests {
         let last = curve.last().expect("there are records");
         assert!((last.nines - 3.0).abs() < 1e-9, "a thousand records tell nothing beyond 99.9 %: {last:?}");
         assert!(curve.windows(2).all(|pair| pair[0].us <= pair[1].us));
+        assert!((curve[0].share - 0.5).abs() < 1e-9);
         assert!(percentiles(&latencies()).is_empty());
     }
 

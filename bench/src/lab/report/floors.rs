@@ -118,28 +118,36 @@ pub(super) fn limit_shares(groups: &[Group<'_>], probe: Option<&Probe>) -> Marku
         of_work.map(|limit| limit.bytes_per_s).max_by(f64::total_cmp)
     };
     let limits = [("disk writes", fastest("write")), ("loopback", fastest("loopback receive"))];
-    let rows: Vec<_> = families(groups)
-        .into_iter()
-        .filter(|family| family[0].workload.rate == Rate::Max)
-        .flat_map(|family| speakers(&family, &MB_PER_S))
-        .filter_map(|group| Some((group, wire_bytes_per_s(group)?)))
+    let maxima = families(groups).into_iter().filter(|family| family[0].workload.rate == Rate::Max);
+    let tables: Vec<_> = maxima
+        .map(|family| {
+            let shown = speakers(&family, &MB_PER_S).into_iter();
+            (
+                family[0].workload.name.as_str(),
+                shown.filter_map(|group| Some((group, wire_bytes_per_s(group)?))).collect(),
+            )
+        })
+        .filter(|(_, rows): &(&str, Vec<_>)| !rows.is_empty())
         .collect();
     html! {
-        @if probe.is_some() && !rows.is_empty() {
+        @if probe.is_some() && !tables.is_empty() {
+            h3 { "Share of the machine's limits" }
+            p.note { "Throughput as a share of the most that the probe reached, in bytes of batches." }
             div.scroll { table.figures {
-                caption { "Throughput at its maximum as a share of what the probe reached on this machine, in bytes of batches" }
                 thead { tr {
-                    th { "workload" } th { "target" } th.figure { "batches MB/s" }
-                    @for (name, _) in &limits { th.figure { "of " (name) } }
+                    th { "target" } th.figure { "batches MB/s" } @for (name, _) in &limits { th.figure { "of " (name) } }
                 } }
-                tbody { @for (group, bytes_per_s) in &rows { tr.void[group.is_void()] {
-                    td { (group.workload.name) }
-                    td { (Look::of(group.target).sample()) " " (group.label()) }
-                    td.figure { (number::plain(bytes_per_s / 1e6)) }
-                    @for (_, limit) in &limits {
-                        td.figure { (limit.and_then(|limit| quotient(*bytes_per_s, limit)).map_or(number::NONE.to_owned(), number::percent)) }
-                    }
-                } } }
+                @for (workload, rows) in &tables { tbody {
+                    tr.head { th colspan="4" scope="colgroup" { (workload) } }
+                    @for (group, bytes_per_s) in rows { tr.void[group.is_void()] {
+                        td.target { (Look::of(group.target).sample()) " " (group.label()) }
+                        td.figure { (number::plain(bytes_per_s / 1e6)) }
+                        @for (_, limit) in &limits {
+                            @let share = limit.and_then(|limit| quotient(*bytes_per_s, limit));
+                            td.figure { (share.map_or(number::NONE.to_owned(), number::percent)) }
+                        }
+                    } }
+                } }
             } }
         }
     }

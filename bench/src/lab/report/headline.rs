@@ -271,7 +271,8 @@ pub(super) fn figure(group: &Group<'_>, figure: Figure, metric: &Metric) -> Mark
     }
 }
 
-fn median(group: &Group<'_>, figure: Figure, metric: &Metric) -> Markup {
+/// A median that leads to its trials, with its range.
+pub(super) fn median(group: &Group<'_>, figure: Figure, metric: &Metric) -> Markup {
     let range = number::range(figure.spread, metric.notation);
     html! {
         a href={ "#t" (group.trials[0].number) } {
@@ -283,7 +284,7 @@ fn median(group: &Group<'_>, figure: Figure, metric: &Metric) -> Markup {
 }
 
 /// What was objected to the repeats of a group, and how many were left out for it; empty where nothing was.
-fn objections(group: &Group<'_>) -> String {
+pub(super) fn objections(group: &Group<'_>) -> String {
     let names = group.trials.iter().flat_map(|numbered| &numbered.trial.verdict).map(verdict::short);
     let names = names.collect::<BTreeSet<_>>().into_iter().collect::<Vec<_>>().join(", ");
     match group.counting().count() {

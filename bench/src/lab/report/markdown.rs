@@ -18,9 +18,7 @@ pub(super) fn table(groups: &[Group<'_>], commit: &str, command: &str, host: &st
         }
         for block in &blocks {
             for line in &block.lines {
-                let favour = line.favour.map_or("no ratio".to_owned(), |ratio| {
-                    format!("{} ({})", number::times(ratio), number::times_range(ratio))
-                });
+                let favour = line.favour.map_or("no ratio".to_owned(), number::times_with_range);
                 let (corelane, kafka) = sides(line);
                 let title = format!("{}, {}", cell(block.name), block.remark);
                 let _ = writeln!(

@@ -120,7 +120,7 @@ fn numbered(trials: &[Trial], first: usize) -> Vec<Numbered<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::result::TargetKind;
+    use super::super::result::Usage;
     use super::*;
 
     fn saved(directory: &Path, name: &str, run: &Run) -> PathBuf {
@@ -143,14 +143,34 @@ mod tests {
     }
 
     #[test]
-    fn observations_that_fit_no_trial_are_an_error() {
+    fn what_was_observed_elsewhere_stands_in_the_page_or_is_an_error() {
         let directory = tempfile::tempdir().expect("the temporary directory is writable");
-        let mut run = fixture::run();
-        run.trials.retain(|trial| trial.target.kind != TargetKind::External);
+        let run = fixture::single();
+        let began = humantime::parse_rfc3339(&run.trials[0].started).expect("the fixture says when it began");
+        let began = began.duration_since(std::time::UNIX_EPOCH).expect("it lies in the future").as_secs();
+        let observed_from = |began: u64| {
+            let line = |second: u64| {
+                let spent = Usage { cpu_s: crate::report::float(second) * 0.5, ..Usage::default() };
+                let moment =
+                    serde_json::json!({ "unix_ms": (began + second) * 1000, "server": spent, "machine": spent });
+                serde_json::json!({ "observation": moment }).to_string() + "\n"
+            };
+            serde_json::json!({ "host": run.host }).to_string() + "\n" + &(0..40).map(line).collect::<String>()
+        };
+        let observed = directory.path().join("observed");
         let path = saved(directory.path(), "run.json", &run);
-        let gone = Arguments { observed: Some(directory.path().join("gone")), ..arguments(vec![path]) };
-        assert!(super::run(&gone).is_err());
+        let with = || Arguments { observed: Some(observed.clone()), ..arguments(vec![path.clone()]) };
+
+        fs::write(&observed, observed_from(began - 1000)).expect("the directory is there");
+        let error = super::run(&with()).expect_err("it ended before the trial began").to_string();
+        assert!(error.contains("no trial against an external server"), "{error}");
         assert!(!directory.path().join("run.html").exists(), "no page without what it was asked to hold");
+
+        fs::write(&observed, observed_from(began)).expect("the directory is there");
+        super::run(&with()).expect("it fits");
+        let html = fs::read_to_string(directory.path().join("run.html")).expect("it stands beside the run");
+        // 15 CPU seconds in the 30 that count, for 30.7 MB.
+        assert!(html.contains("CPU s/GB") && html.contains("488"), "half a core was spent");
     }
 
     #[test]

@@ -85,9 +85,17 @@ pub(super) fn times(ratio: Ratio) -> String {
     format!("{} ×", plain(ratio.median))
 }
 
-/// `1.90 – 2.11`.
+/// How far it may be off by the repeats: `1.90 – 2.11`; empty where there was one of each.
 pub(super) fn times_range(ratio: Ratio) -> String {
-    format!("{} – {}", plain(ratio.min), plain(ratio.max))
+    if ratio.min < ratio.max { format!("{} – {}", plain(ratio.min), plain(ratio.max)) } else { String::new() }
+}
+
+/// Both: `2.01 × (1.90 – 2.11)`.
+pub(super) fn times_with_range(ratio: Ratio) -> String {
+    match times_range(ratio) {
+        range if range.is_empty() => times(ratio),
+        range => format!("{} ({range})", times(ratio)),
+    }
 }
 
 /// Three significant digits without zeros at the end: `1.5`, `20`.
@@ -145,6 +153,13 @@ mod tests {
         let one = Spread { median: 2.0, min: 2.0, max: 2.0, count: 1 };
         assert_eq!(range(one, plain), "");
         assert_eq!(range(Spread { max: 3.0, count: 2, ..one }, plain), "2.00 – 3.00");
+    }
+
+    #[test]
+    fn a_ratio_of_single_trials_has_no_range() {
+        let one = Ratio { median: 2.0, min: 2.0, max: 2.0 };
+        assert_eq!(times_with_range(one), "2.00 ×");
+        assert_eq!(times_with_range(Ratio { min: 1.5, ..one }), "2.00 × (1.50 – 2.00)");
     }
 
     #[test]

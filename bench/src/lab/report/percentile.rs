@@ -49,16 +49,16 @@ pub(super) fn series(
         return Ok(None);
     }
     let marker = mark(!group.is_void());
-    let points = percentiles(&histogram).into_iter().map(|point| {
-        let whole = (point.nines - point.nines.round()).abs() < 1e-6 && point.nines > 0.5;
-        let quarter = (point.nines * 4.0 - (point.nines * 4.0).round()).abs() < 1e-6;
+    let points = percentiles(&histogram).into_iter().enumerate().map(|(index, point)| {
+        let whole = index == 0 || (point.nines - point.nines.round()).abs() < 1e-6;
+        let quarter = index == 0 || (point.nines * 4.0 - (point.nines * 4.0).round()).abs() < 1e-6;
         let words = format!("{} of records within {}", share(point.share), number::duration_us(point.us));
         Point {
             x: point.nines,
             y: point.us,
             words: quarter.then_some(words),
             marker: if whole { marker } else { Mark::Hidden },
-            joined: point.nines > 0.0,
+            joined: index > 0,
         }
     });
     Ok(Some(Series { name, look: Look::of(group.target), points: points.collect(), flag: None }))

@@ -4,10 +4,11 @@ use maud::{Markup, html};
 
 use super::super::result::{Trial, Usage};
 use super::figure::{CPU_MS_PER_S, Metric, READY_MS, cores, leading, quotient};
-use super::group::{Group, families, label, speakers};
+use super::group::{Group, families, speakers};
 use super::headline::figure;
 use super::look::Look;
 use super::number;
+use super::pictures::rate_words;
 use super::statistics::Spread;
 use crate::report::float;
 
@@ -15,11 +16,13 @@ use crate::report::float;
 pub(super) fn under_load(groups: &[Group<'_>]) -> Markup {
     let loaded =
         |group: &&Group<'_>| group.trials.iter().any(|one| one.trial.load.is_some() && one.trial.server.is_some());
-    let families = families(groups).into_iter();
-    let shown = families.flat_map(|family| speakers(&family, leading(family[0].workload)));
-    let rows: Vec<&Group<'_>> = shown.filter(loaded).collect();
+    let families: Vec<Vec<&Group<'_>>> = families(groups)
+        .into_iter()
+        .map(|family| speakers(&family, leading(family[0].workload)).into_iter().filter(loaded).collect())
+        .filter(|rows: &Vec<_>| !rows.is_empty())
+        .collect();
     html! {
-        @if !rows.is_empty() {
+        @if !families.is_empty() {
             section {
                 h2 { "Memory, disk and context switches" }
                 p { "Medians over the seconds that count. Peak memory and page cache are those of the server's control group; without \
@@ -28,12 +31,17 @@ pub(super) fn under_load(groups: &[Group<'_>]) -> Markup {
                      variant is shown that did best." }
                 div.scroll { table.figures {
                     thead { tr {
-                        th { "workload" } th { "target" } th.figure { "server, cores" } th.figure { "machine, cores" }
+                        th { "target" } th.figure { "server, cores" } th.figure { "machine, cores" }
                         th.figure { "peak memory" } th.figure { "resident" } th.figure { "page cache" }
                         th.figure { "disk written" } th.figure { "per byte" } th.figure { "disk read" }
                         th.figure { "switches/s, voluntary" } th.figure { "involuntary" }
                     } }
-                    tbody { @for group in rows { (resource_row(group)) } }
+                    @for family in &families { tbody {
+                        tr.head { th colspan="11" scope="colgroup" {
+                            (family[0].workload.name) " " span.note { (family[0].theme) ", " (rate_words(family[0].workload)) }
+                        } }
+                        @for group in family { (resource_row(group)) }
+                    } }
                 } }
             }
         }
@@ -54,8 +62,7 @@ fn resource_row(group: &Group<'_>) -> Markup {
     });
     html! {
         tr.void[group.is_void()] {
-            td { (group.workload.name) }
-            td { (Look::of(group.target).sample()) " " (group.label()) }
+            td.target { (Look::of(group.target).sample()) " " (group.label()) }
             td.figure { (plain(server(cores))) }
             td.figure { (plain(median(group, |usage| usage.machine, cores))) }
             td.figure { (size(|usage| usage.memory_peak_bytes.map(float))) }
@@ -97,7 +104,7 @@ pub(super) fn idle_and_start(groups: &[Group<'_>]) -> Markup {
                         } }
                         tbody { @for group in rows { tr.void[group.is_void()] {
                             td { (group.workload.name) }
-                            td { (Look::of(group.target).sample()) " " (label(group.target)) }
+                            td.target { (Look::of(group.target).sample()) " " (group.label()) }
                             @for metric in metrics {
                                 td.figure {
                                     @if let Some(value) = group.figure(metric) { (figure(group, value, metric)) } @else { (number::NONE) }

@@ -23,7 +23,7 @@ pub(super) fn ladder(groups: &[Group<'_>]) -> Markup {
             continue;
         }
         let rates = series.iter().flat_map(|series| &series.points).map(|point| point.x);
-        let x = Axis::linear("offered records/s", rates, number::short);
+        let x = Axis::logarithmic("offered records/s", rates, number::short);
         let y = Axis::logarithmic("produce p99", values(&series), number::duration_us_short);
         let knees: Vec<String> =
             series.iter().filter_map(|series| Some(format!("{}: {}", series.name, series.flag.as_ref()?.1))).collect();

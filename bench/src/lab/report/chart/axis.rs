@@ -55,13 +55,13 @@ impl Axis {
         Axis { label: label.to_owned(), begin: begin.log10(), end: end.log10(), logarithmic: true, marks }
     }
 
-    /// Nines, see [`super::super::curve::Percentile`]: as many records lie between two marks as beyond the second, nine times.
+    /// Nines from 50 % on, see [`super::super::curve::Percentile`]: nine in ten of the records beyond one mark lie before the next.
     pub(in super::super) fn nines(label: &str, nines_max: f64) -> Axis {
         let named = [(2_f64.log10(), "50"), (1.0, "90"), (2.0, "99"), (3.0, "99.9"), (4.0, "99.99"), (5.0, "99.999")];
-        let end = nines_max.max(1.0);
+        let (begin, end) = (2_f64.log10(), nines_max.max(1.0));
         let marks = named.into_iter().filter(|(nines, _)| *nines <= end + 1e-9);
         let marks = marks.map(|(nines, name)| (nines, name.to_owned())).collect();
-        Axis { label: label.to_owned(), begin: 0.0, end, logarithmic: false, marks }
+        Axis { label: label.to_owned(), begin, end, logarithmic: false, marks }
     }
 
     /// Where `value` lies: 0 at the beginning, 1 at the end, and never beyond.
@@ -130,6 +130,7 @@ mod tests {
     fn every_nine_is_as_wide_as_the_one_before() {
         let axis = Axis::nines("records", 5.0);
         assert_eq!(names(&axis), ["50", "90", "99", "99.9", "99.99", "99.999"]);
-        assert!((axis.place(2.0) - 0.4).abs() < 1e-9);
+        assert!((axis.place(3.0) - axis.place(2.0) - (axis.place(2.0) - axis.place(1.0))).abs() < 1e-9);
+        assert!((axis.place(5.0) - 1.0).abs() < 1e-9);
     }
 }

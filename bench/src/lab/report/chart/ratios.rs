@@ -69,9 +69,7 @@ impl RatioRow {
         let inside = median - x(1.0) > VALUE_WIDTH;
         html! {
             g.ratio.corelane {
-                title {
-                    (self.name) ", " (self.metric) ": " (number::times(self.ratio)) ", " (number::times_range(self.ratio))
-                }
+                title { (self.name) ", " (self.metric) ": " (number::times_with_range(self.ratio)) }
                 text.name x="1" y=(format!("{:.1}", y + 4.0)) { (name) " " tspan.remark { (self.metric) } }
                 path.whisker d=(format!("M{:.1} {y:.1}H{:.1}", x(self.ratio.min), x(self.ratio.max))) {}
                 circle.fill cx=(format!("{median:.1}")) cy=(format!("{y:.1}")) r="4.5" {}
