@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::frame::{ResponseHeader, request_frame};
@@ -29,6 +30,11 @@ impl Client {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         Ok(Client { stream, correlation_id: 0 })
+    }
+
+    /// Bounds how long an answer is waited for.
+    pub(crate) fn wait_at_most(&self, time: Duration) -> std::io::Result<()> {
+        self.stream.set_read_timeout(Some(time))
     }
 
     /// Sends a request and returns the frame of its answer, of which `answer_body` is the message.

@@ -15,11 +15,15 @@ mod floor;
 mod flushed_partitions;
 mod groups;
 mod idle_partitions;
+mod lab;
 mod load;
+mod process;
 mod produce_floors;
 mod profile;
+mod region;
 mod report;
 mod server;
+mod signals;
 mod start_time;
 mod tail_fetch;
 
@@ -64,6 +68,14 @@ enum Benchmark {
     IdleGroups(groups::idle::Arguments),
     /// CPU of many members' heartbeats
     GroupHeartbeats(groups::heartbeats::Arguments),
+    /// One HTML page from saved runs of the load lab, or two of them compared
+    Report(lab::report::Arguments),
+    /// Starts a server as the lab does, for tools of one's own, and tells what it spent
+    Target(lab::target::hold::Arguments),
+    /// Writes down what a server on this host spends while a lab elsewhere loads it
+    Observe(lab::measure::observe::Arguments),
+    /// What this machine can do at most: disk, loopback, memory, checksums
+    Probe(lab::probe::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -91,5 +103,9 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::GroupJoin(arguments) => groups::join::run(&arguments),
         Benchmark::IdleGroups(arguments) => groups::idle::run(&arguments),
         Benchmark::GroupHeartbeats(arguments) => groups::heartbeats::run(&arguments),
+        Benchmark::Report(arguments) => lab::report::run(&arguments),
+        Benchmark::Target(arguments) => lab::target::hold::run(&arguments),
+        Benchmark::Observe(arguments) => lab::measure::observe::run(&arguments),
+        Benchmark::Probe(arguments) => lab::probe::run(&arguments),
     }
 }
