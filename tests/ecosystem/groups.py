@@ -15,6 +15,8 @@ from judge import Judge
 from world import HERE, SESSION_MS, WORK, Failed, expect, java, wait_until
 
 PARTITIONS = 4
+# Begins a line that is not of a member.
+MARK = "- mark "
 MEMBERS = os.path.join(HERE, "members")
 PYTHON = os.path.join(WORK, "venv", "bin", "python")
 
@@ -95,6 +97,22 @@ class Traffic:
         return self.acknowledged, self.ends
 
 
+class Mark:
+    """Something that the judge takes in at its place among the lines of the members."""
+
+    def __init__(self, act):
+        self.act = act
+        self.reached = threading.Event()
+
+    def reach(self, judge):
+        self.given = self.act(judge)
+        self.reached.set()
+
+    def result(self):
+        expect(self.reached.wait(60), "the lines of the members are listened to")
+        return self.given
+
+
 class Group:
     """The members of one group, and the threads that listen to them and to the broker."""
 
@@ -107,6 +125,7 @@ class Group:
         self.running = {}
         self.log = open(os.path.join(world.logs, f"group-{client}-{protocol}.log"), "w")
         self.read_end, self.write_end = os.pipe()
+        self.marks = {}
         self.listener = threading.Thread(target=self._listen)
         self.listener.start()
         self.stopping = threading.Event()
@@ -123,7 +142,19 @@ class Group:
                 line = line.rstrip("\n")
                 self.log.write(f"{time.time():.3f} {line}\n")
                 with self.lock:
-                    self.judge.on_line(line)
+                    if line.startswith(MARK):
+                        self.marks.pop(line).reach(self.judge)
+                    else:
+                        self.judge.on_line(line)
+
+    def mark(self, act):
+        """Has `act(judge)` happen at this place among the lines: after all that members have printed by now, however far
+        behind the listener is. Returns what it gives."""
+        mark = Mark(act)
+        line = f"{MARK}{id(mark)}"
+        self.marks[line] = mark
+        os.write(self.write_end, f"{line}\n".encode())
+        return mark.result()
 
     def _ask(self):
         """Asks the broker for the commits, again and again."""
@@ -134,8 +165,7 @@ class Group:
         consumer.close()
 
     def ask(self, consumer):
-        with self.lock:
-            before = dict(self.judge.committed)
+        before = self.mark(lambda judge: dict(judge.committed))
         try:
             told = consumer.committed([TopicPartition(self.name, p) for p in range(PARTITIONS)], timeout=2)
         except KafkaException:
@@ -143,9 +173,9 @@ class Group:
             return False
         if any(t.error for t in told):
             return False
-        with self.lock:
-            # Below zero stands for none.
-            self.judge.on_broker_commits({t.partition: t.offset for t in told if t.offset >= 0}, before)
+        # Below zero stands for none.
+        told = {t.partition: t.offset for t in told if t.offset >= 0}
+        self.mark(lambda judge: judge.on_broker_commits(told, before))
         return True
 
     def start(self, member):
@@ -158,8 +188,7 @@ class Group:
 
     def leave(self, member):
         self.note(f"leave {member}")
-        with self.lock:
-            self.judge.on_leave(member)
+        self.mark(lambda judge: judge.on_leave(member))
         process = self.running.pop(member)
         status = self.world.end(process)
         # A JVM that SIGTERM ended says so by 143.
@@ -168,13 +197,11 @@ class Group:
 
     def kill(self, member):
         self.note(f"kill {member}")
-        with self.lock:
-            self.judge.begin_rough()
+        self.mark(Judge.begin_rough)
         process = self.running.pop(member)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        with self.lock:
-            self.judge.on_death(member)
+        self.mark(lambda judge: judge.on_death(member))
 
     def settle(self, what, seconds=60):
         """Waits until those that run share all partitions and have handled records since."""
@@ -187,8 +214,7 @@ class Group:
         self.note(f"settled: {what}")
 
     def smooth(self):
-        with self.lock:
-            self.judge.end_rough()
+        self.mark(Judge.end_rough)
 
     def wait(self, condition, what, seconds=60):
         def check():
@@ -241,8 +267,7 @@ def play(world, client, protocol):
             # The broker goes down and comes up again, in turn with and without warning.
             group.start(f"a{turn + 1}")
             group.settle("join before the restart")
-            with group.lock:
-                group.judge.begin_rough()
+            group.mark(Judge.begin_rough)
             group.note("restart")
             world.restart_broker(hard=turn % 2 == 0)
             group.note("restarted")

@@ -15,6 +15,8 @@ sys.path.insert(0, CLIENTS)
 import brokers  # noqa: E402
 
 SESSION_MS = 8000
+# Below `queue.buffering.max.messages` of librdkafka, beyond which it takes no more.
+PRODUCER_QUEUE_RECORDS = 90_000
 # The least that lets a crashed member be noticed within the time of a short run; with `group.protocol=consumer` the
 # broker alone decides that.
 SETTINGS = [
@@ -157,6 +159,9 @@ class World:
         producer = Producer({"bootstrap.servers": bootstrap or self.bootstrap, "enable.idempotence": True, "log_level": 2})
         for partition, key, value in rows:
             where = {} if partition is None else {"partition": partition}
+            # A full queue is no failure: it empties as the broker answers.
+            while len(producer) >= PRODUCER_QUEUE_RECORDS:
+                producer.poll(0.05)
             producer.produce(topic, key=key, value=value, on_delivery=lambda e, _: e and failures.append(e), **where)
             producer.poll(0)
         left = producer.flush(60)

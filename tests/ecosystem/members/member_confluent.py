@@ -47,6 +47,9 @@ def commit():
             handled.clear()
         except KafkaException as failure:
             say(f"trouble commit: {failure.args[0]}")
+            if failure.args[0].code() == KafkaError.REBALANCE_IN_PROGRESS:
+                # Only polling ends it; with `cooperative` the partitions may stay here, so what was handled is still owed.
+                return
             if failure.args[0].code() not in RETRIABLE:
                 handled.clear()
 
@@ -62,6 +65,8 @@ def on_revoke(_, partitions):
     commit()
     revoked = {p.partition for p in partitions}
     owned.difference_update(revoked)
+    for partition in revoked:
+        handled.pop(partition, None)
     if revoked:
         say(f"revoked {listed(revoked)}")
 
