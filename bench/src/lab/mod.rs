@@ -9,5 +9,9 @@
 //! `workload` says what is sent, `result` what was seen; everything else stands between these two. Nothing below judges:
 //! a trial that does not count says why, in its `verdict`.
 
+pub(crate) mod cluster;
+pub(crate) mod generator;
+pub(crate) mod load_command;
+pub(crate) mod number;
 pub(crate) mod result;
 pub(crate) mod workload;

@@ -1,5 +1,7 @@
 //! What a load consists of, as a TOML file says it. Plain values: no connection, clock or broker is known here.
 
+mod validate;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

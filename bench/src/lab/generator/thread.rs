@@ -1,0 +1,261 @@
+//! One thread of the load: pinned to a CPU, with an event loop over the connections of its producers and consumers.
+//!
+//! It sleeps until a connection has news or something is due, to the nanosecond, and never spins: its CPU time is what
+//! the load costs. Once per second, and when it is told to begin or stop, it hands over what it counted.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, TryRecvError};
+
+use rustix::event::epoll::{self, CreateFlags, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
+use rustix::time::{ClockId, clock_gettime};
+
+use super::bounds::{DRAIN_NS, EVENTS_MAX};
+use super::clock::{MICROSECOND_NS, SECOND_NS};
+use super::context::Context;
+use super::meter::Tally;
+use super::producer::Producer;
+use crate::lab::number::wide;
+
+/// What main tells a thread.
+pub(super) enum Command {
+    /// What counts starts at this moment.
+    Begin { at_ns: u64 },
+    /// Send nothing more, wait for what is unanswered, end.
+    Stop,
+}
+
+/// What a thread hands over.
+pub(super) struct Report {
+    pub(super) kind: ReportKind,
+    /// When it was made.
+    pub(super) at_ns: u64,
+    /// CPU time of the thread so far, in nanoseconds.
+    pub(super) cpu_ns: u64,
+    /// Records that are due and not acknowledged.
+    pub(super) unacknowledged: u64,
+    pub(super) tally: Tally,
+}
+
+/// Why a report was made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum ReportKind {
+    /// A second is over.
+    Second,
+    /// What counts starts: this is what came before.
+    Begin,
+    /// Nothing more is sent from here on.
+    Stop,
+    /// Nothing more is awaited: this is what came after the stop.
+    End,
+}
+
+/// Wakes a thread from main.
+pub(super) fn alarm() -> std::io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+/// Number of the alarm among the events; connections have theirs below.
+const ALARM: u64 = u64::MAX;
+
+/// The connection that an event is about.
+#[derive(Clone, Copy)]
+enum Source {
+    Producer { producer: usize, link: usize },
+}
+
+/// The state of the loop.
+pub(super) struct Thread {
+    context: Context,
+    producers: Vec<Producer>,
+    sources: Vec<Source>,
+    epoll: OwnedFd,
+    alarm: Arc<OwnedFd>,
+    commands: Receiver<Command>,
+    reports: Sender<Report>,
+    /// Who is due when. An entry that its owner has overtaken is skipped.
+    timers: BinaryHeap<Reverse<(u64, usize)>>,
+    /// When the current second is over.
+    second_ns: u64,
+    /// When nothing is awaited any more, once it was told to stop.
+    end_ns: Option<u64>,
+}
+
+impl Thread {
+    pub(super) fn new(
+        context: Context,
+        producers: Vec<Producer>,
+        start_ns: u64,
+        alarm: Arc<OwnedFd>,
+        commands: Receiver<Command>,
+        reports: Sender<Report>,
+    ) -> std::io::Result<Thread> {
+        let epoll = epoll::create(CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &*alarm, EventData::new_u64(ALARM), EventFlags::IN)?;
+        let mut sources = Vec::new();
+        for (producer, owner) in producers.iter().enumerate() {
+            for (link, connection) in owner.connections().enumerate() {
+                let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+                epoll::add(&epoll, connection.stream().as_fd(), EventData::new_u64(wide(sources.len())), flags)?;
+                sources.push(Source::Producer { producer, link });
+            }
+        }
+        let timers = producers.iter().enumerate().map(|(index, owner)| Reverse((owner.wake_ns, index))).collect();
+        let second_ns = start_ns + SECOND_NS;
+        Ok(Thread {
+            context,
+            producers,
+            sources,
+            epoll,
+            alarm,
+            commands,
+            reports,
+            timers,
+            second_ns,
+            end_ns: None,
+        })
+    }
+
+    /// Runs until it is told to stop and everything is answered.
+    pub(super) fn run(mut self) -> Result<(), String> {
+        // The kernel may delay a wake-up by this much to save power: not ours.
+        rustix::thread::set_current_timer_slack(NonZeroU64::new(1)).map_err(|error| error.to_string())?;
+        let mut events = Vec::with_capacity(EVENTS_MAX);
+        loop {
+            let mut now_ns = self.now();
+            self.on_time(now_ns);
+            now_ns = self.now();
+            if self.is_at_end(now_ns) {
+                self.end(now_ns);
+                return Ok(());
+            }
+            while now_ns >= self.second_ns {
+                self.report(ReportKind::Second, self.second_ns);
+                self.second_ns += SECOND_NS;
+            }
+            self.wait(now_ns, &mut events)?;
+            for event in events.drain(..) {
+                self.on_event(event)?;
+            }
+        }
+    }
+
+    fn now(&self) -> u64 {
+        self.context.plan.clock.now()
+    }
+
+    /// Sleeps until there is news or something is due.
+    fn wait(&self, now_ns: u64, events: &mut Vec<Event>) -> Result<(), String> {
+        let due = self.timers.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
+        let sleep_ns = due.min(self.second_ns).saturating_sub(now_ns);
+        let timeout = Timespec {
+            tv_sec: i64::try_from(sleep_ns / SECOND_NS).unwrap_or(i64::MAX),
+            tv_nsec: i64::try_from(sleep_ns % SECOND_NS).unwrap_or(0),
+        };
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(format!("epoll: {error}")),
+        }
+    }
+
+    /// Lets everyone act whose time has come, and notes how late that is.
+    fn on_time(&mut self, now_ns: u64) {
+        while let Some(Reverse((due_ns, index))) = self.timers.peek().copied() {
+            if due_ns > now_ns {
+                return;
+            }
+            self.timers.pop();
+            let producer = &mut self.producers[index];
+            if producer.wake_ns != due_ns {
+                continue;
+            }
+            let taken = producer.advance(now_ns, &mut self.context);
+            let late_us = (now_ns - due_ns) / MICROSECOND_NS;
+            self.context.tally.late.saturating_record_n(late_us.max(1), taken);
+            self.arm(index);
+        }
+    }
+
+    fn arm(&mut self, index: usize) {
+        let wake_ns = self.producers[index].wake_ns;
+        if wake_ns != u64::MAX {
+            self.timers.push(Reverse((wake_ns, index)));
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> Result<(), String> {
+        let number = event.data.u64();
+        if number == ALARM {
+            return self.on_alarm();
+        }
+        let flags = event.flags;
+        let readable = flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
+        let writable = flags.contains(EventFlags::OUT);
+        match self.sources[usize::try_from(number).expect("it was given as an index")] {
+            Source::Producer { producer: index, link } => {
+                let producer = &mut self.producers[index];
+                let wake_ns = producer.wake_ns;
+                producer.on_event(link, readable, writable, &mut self.context);
+                producer.advance(self.context.plan.clock.now(), &mut self.context);
+                if producer.wake_ns != wake_ns {
+                    self.arm(index);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn on_alarm(&mut self) -> Result<(), String> {
+        // Its count does not matter, only that it is 0 again.
+        let _ = rustix::io::read(&*self.alarm, &mut [0; 8]);
+        loop {
+            match self.commands.try_recv() {
+                Ok(Command::Begin { at_ns }) => {
+                    self.report(ReportKind::Begin, at_ns);
+                    self.second_ns = at_ns + SECOND_NS;
+                }
+                Ok(Command::Stop) => self.stop(),
+                Err(TryRecvError::Empty) => return Ok(()),
+                Err(TryRecvError::Disconnected) => return Err("main is gone".to_owned()),
+            }
+        }
+    }
+
+    fn stop(&mut self) {
+        let now_ns = self.now();
+        for producer in &mut self.producers {
+            producer.stop(now_ns, &mut self.context);
+        }
+        self.timers.clear();
+        self.report(ReportKind::Stop, now_ns);
+        let end_ns = now_ns + DRAIN_NS;
+        self.end_ns = Some(end_ns);
+        self.second_ns = end_ns;
+    }
+
+    fn is_at_end(&self, now_ns: u64) -> bool {
+        self.end_ns.is_some_and(|end_ns| now_ns >= end_ns || self.producers.iter().all(Producer::is_settled))
+    }
+
+    fn end(&mut self, now_ns: u64) {
+        for producer in &mut self.producers {
+            producer.give_up(now_ns, &mut self.context);
+        }
+        self.report(ReportKind::End, now_ns);
+    }
+
+    /// Hands over what was counted since the last report.
+    fn report(&mut self, kind: ReportKind, at_ns: u64) {
+        let cpu = clock_gettime(ClockId::ThreadCPUTime);
+        let cpu_ns = u64::try_from(cpu.tv_sec).unwrap_or(0) * SECOND_NS + u64::try_from(cpu.tv_nsec).unwrap_or(0);
+        let now_ns = self.now();
+        let unacknowledged = self.producers.iter().map(|producer| producer.unacknowledged(now_ns)).sum();
+        let tally = std::mem::replace(&mut self.context.tally, Tally::new());
+        // Main may be gone: then the next command fails, which ends this thread.
+        let _ = self.reports.send(Report { kind, at_ns, cpu_ns, unacknowledged, tally });
+    }
+}

@@ -1,0 +1,135 @@
+//! Whether a workload makes sense, before anything is started: each fault in one line that names the field.
+
+use super::{Acks, Assignment, Keys, Rate, RecordBytes, Workload};
+use crate::lab::cluster::Cluster;
+
+/// Partitions of one topic that Kafka creates with one request.
+const PARTITIONS_PER_TOPIC_MAX: u32 = 10_000;
+/// Partitions of a load.
+const PARTITIONS_MAX: u32 = 100_000;
+/// Producers or consumers of a load; each has a socket for every leader.
+const CLIENTS_MAX: u32 = 10_000;
+/// Largest record, in bytes, of which several fit into a request of Kafka's largest size.
+const RECORD_BYTES_MAX: u32 = 32 * 1024 * 1024;
+/// Largest request, in bytes: Kafka's default for `socket.request.max.bytes`.
+const REQUEST_BYTES_MAX: u32 = 100 * 1024 * 1024;
+/// Rates that the schedule tells apart, in records per second.
+const RATES: std::ops::RangeInclusive<f64> = 0.001..=1e9;
+
+impl Workload {
+    /// Refuses what makes no sense, or what this server cannot have.
+    pub(crate) fn validate(&self, cluster: &Cluster) -> Result<(), String> {
+        self.check_name()?;
+        self.check_sizes()?;
+        self.check_counts()?;
+        self.check_keys()?;
+        self.check_settings()?;
+        match cluster {
+            Cluster::Kafka { .. } => Ok(()),
+            Cluster::Floor { .. } => self.check_floor(),
+        }
+    }
+
+    fn check_name(&self) -> Result<(), String> {
+        let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        check(
+            !self.name.is_empty() && self.name.len() <= 100 && self.name.bytes().all(is_fine),
+            || format!("name = {:?}: up to 100 letters, digits, -, _ and .", self.name),
+        )
+    }
+
+    fn check_sizes(&self) -> Result<(), String> {
+        let sizes = match &self.record_bytes {
+            RecordBytes::Fixed(bytes) => vec![*bytes],
+            RecordBytes::Even { min, max } => {
+                check(min <= max, || format!("record_bytes: min = {min} is above max = {max}"))?;
+                vec![*max]
+            }
+            RecordBytes::Weighted(all) => {
+                let weight: u64 = all.iter().map(|one| u64::from(one.weight)).sum();
+                check(weight > 0, || "record_bytes: no size has a weight".to_owned())?;
+                all.iter().map(|one| one.bytes).collect()
+            }
+        };
+        let largest = sizes.into_iter().max().unwrap_or(0);
+        within("record_bytes", largest, 0..=RECORD_BYTES_MAX)?;
+        within("request_bytes", self.request_bytes, 1..=REQUEST_BYTES_MAX)?;
+        within("batch_bytes", self.batch_bytes, 1..=self.request_bytes)?;
+        check((0.0..=1.0).contains(&self.random_share), || {
+            format!("random_share = {}: it must lie between 0 and 1", self.random_share)
+        })
+    }
+
+    fn check_counts(&self) -> Result<(), String> {
+        within("topics", self.topics, 1..=PARTITIONS_MAX)?;
+        within("partitions", self.partitions, 1..=PARTITIONS_PER_TOPIC_MAX)?;
+        let all = self.topics.saturating_mul(self.partitions);
+        check(all <= PARTITIONS_MAX, || format!("topics x partitions = {all}: at most {PARTITIONS_MAX}"))?;
+        within("producers", self.producers, 1..=CLIENTS_MAX)?;
+        within("consumer_groups", self.consumer_groups, 0..=CLIENTS_MAX)?;
+        within("consumers", self.consumers, 1..=CLIENTS_MAX)?;
+        let consumers = self.consumer_groups.saturating_mul(self.consumers);
+        check(consumers <= CLIENTS_MAX, || format!("consumer_groups x consumers = {consumers}: at most {CLIENTS_MAX}"))?;
+        if let Some(catch_up) = &self.catch_up {
+            within("catch_up.readers", catch_up.readers, 1..=CLIENTS_MAX)?;
+            check(catch_up.backlog_bytes > 0, || "catch_up.backlog_bytes = 0: there is nothing to read".to_owned())?;
+        }
+        within("requests_in_flight", self.requests_in_flight, 1..=64)?;
+        within("duration_s", self.duration_s, 1..=86_400)
+    }
+
+    fn check_keys(&self) -> Result<(), String> {
+        let (count, bytes) = match &self.keys {
+            Keys::None => return Ok(()),
+            Keys::Uniform { count, bytes } => (*count, *bytes),
+            Keys::Zipf { count, bytes, exponent } => {
+                check(*exponent > 0.0 && exponent.is_finite(), || {
+                    format!("keys.exponent = {exponent}: it must be above 0")
+                })?;
+                (*count, *bytes)
+            }
+        };
+        check(count > 0 && count <= u64::from(u32::MAX), || format!("keys.count = {count}: 1 to {}", u32::MAX))?;
+        within("keys.bytes", bytes, 1..=RECORD_BYTES_MAX)?;
+        // Keys are numbers in so many digits: fewer bytes cannot tell them apart.
+        let digits = u32::try_from((count - 1).to_string().len()).unwrap_or(u32::MAX);
+        check(bytes >= digits, || format!("keys.bytes = {bytes}: {count} keys need {digits}"))
+    }
+
+    fn check_settings(&self) -> Result<(), String> {
+        if let Rate::PerSecond(rate) = self.rate {
+            check(RATES.contains(&rate), || format!("rate = {rate}: {} to {}", RATES.start(), RATES.end()))?;
+        }
+        check((0.0..=60_000.0).contains(&self.linger_ms), || format!("linger_ms = {}: 0 to 60000", self.linger_ms))?;
+        check(!self.idempotence || self.acks == Acks::All, || "idempotence needs acks = \"all\"".to_owned())?;
+        check(!self.idempotence || self.requests_in_flight <= 5, || {
+            "idempotence allows at most 5 requests_in_flight".to_owned()
+        })?;
+        within("fetch_wait_ms", self.fetch_wait_ms, 0..=60_000)?;
+        let stamp = self.topic_configs.get("message.timestamp.type");
+        check(stamp.is_none_or(|stamp| stamp == "CreateTime"), || {
+            "topic_configs: the lab times records by their own timestamps, so message.timestamp.type must be CreateTime"
+                .to_owned()
+        })
+    }
+
+    /// A floor takes what producers send to one topic on one connection.
+    fn check_floor(&self) -> Result<(), String> {
+        let fits = self.producers == 1
+            && self.topics == 1
+            && self.consumer_groups == 0
+            && self.catch_up.is_none()
+            && !self.idempotence
+            && self.acks != Acks::None
+            && self.assignment == Assignment::Direct;
+        check(fits, || "a floor takes one producer of one topic with acks, and nobody reads from it".to_owned())
+    }
+}
+
+fn within(field: &str, value: u32, range: std::ops::RangeInclusive<u32>) -> Result<(), String> {
+    check(range.contains(&value), || format!("{field} = {value}: {} to {}", range.start(), range.end()))
+}
+
+fn check(holds: bool, fault: impl FnOnce() -> String) -> Result<(), String> {
+    if holds { Ok(()) } else { Err(fault()) }
+}
