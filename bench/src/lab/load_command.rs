@@ -73,8 +73,7 @@ fn read(arguments: &Arguments) -> Result<Workload, Box<dyn Error>> {
 }
 
 fn address(text: &str) -> Result<SocketAddr, Box<dyn Error>> {
-    let mut all: Vec<SocketAddr> =
-        text.to_socket_addrs().map_err(|error| format!("{text}: {error}"))?.collect();
+    let mut all: Vec<SocketAddr> = text.to_socket_addrs().map_err(|error| format!("{text}: {error}"))?.collect();
     all.sort_by_key(SocketAddr::is_ipv6);
     Ok(*all.first().ok_or_else(|| format!("{text} has no address"))?)
 }
@@ -118,7 +117,10 @@ fn print(workload: &Workload, result: &LoadResult, objections: &[Objection]) {
     if let Some(rate) = result.offered_per_s {
         println!("{:<12} {rate:.0} records/s, unacknowledged at the end {}", "offered", result.unacknowledged);
     }
-    println!("{:<12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}", "latency", "p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "max");
+    println!(
+        "{:<12} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9} {:>9}",
+        "latency", "p50", "p90", "p99", "p99.9", "p99.99", "p99.999", "max"
+    );
     print_latency("produce", result.produce_latency.as_ref());
     print_latency("end to end", result.end_to_end_latency.as_ref());
     let generator = &result.generator;
@@ -171,13 +173,19 @@ fn time(us: u64) -> String {
 fn words(objection: &Objection) -> String {
     match objection {
         Objection::GeneratorLimited { cpu_share } => {
-            format!("generator-limited: it used {:.0} % of its CPU, so this is no maximum of the broker", cpu_share * 100.0)
+            format!(
+                "generator-limited: it used {:.0} % of its CPU, so this is no maximum of the broker",
+                cpu_share * 100.0
+            )
         }
         Objection::BehindSchedule { late_p999_us } => {
             format!("behind schedule: the generator itself was late by {} at p99.9", time(*late_p999_us))
         }
         Objection::NotSustained { acknowledged_share } => {
-            format!("not sustained: {:.1} % of the offered records were acknowledged in time", acknowledged_share * 100.0)
+            format!(
+                "not sustained: {:.1} % of the offered records were acknowledged in time",
+                acknowledged_share * 100.0
+            )
         }
         Objection::Errors { count, first } => format!("{count} errors, the first: {first}"),
         Objection::NotWarm => "the warm-up ended before the figures had settled".to_owned(),

@@ -29,7 +29,7 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn new(plan: Arc<Plan>, seed: u64) -> Result<Context, String> {
         let workload = &plan.workload;
-        let RecordBytes::Fixed(bytes) = workload.record_bytes else { return Err("TODO".to_owned()) };
+        let RecordBytes::Fixed(bytes) = workload.record_bytes else { return Err("only records of one size so far".to_owned()) };
         let mut payload = Payload::new(bytes, workload.random_share, seed);
         let codec = codec(workload.compression);
         let template = Template::new(codec, bytes, workload.batch_bytes, plan.interval, &mut payload);

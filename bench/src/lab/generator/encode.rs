@@ -1,14 +1,7 @@
 //! Records in bytes, written straight to where they are sent from.
 
 /// Appends a record: due `after_us` after the first of its batch, the `index`-th of it, its value in two pieces.
-pub(super) fn record(
-    out: &mut Vec<u8>,
-    after_us: u64,
-    index: u32,
-    key: Option<&[u8]>,
-    value: &[u8],
-    value_end: &[u8],
-) {
+pub(super) fn record(out: &mut Vec<u8>, after_us: u64, index: u32, key: Option<&[u8]>, value: &[u8], value_end: &[u8]) {
     let value_bytes = value.len() + value_end.len();
     let body_bytes = 1
         + varint_bytes(after_us)

@@ -67,9 +67,7 @@ impl Load {
                 let topology = Topology::create(workload, &mut client, &versions, topic_prefix)?;
                 (versions, topology)
             }
-            Cluster::Floor { address } => {
-                (Versions::of_floor(), Topology::of_floor(workload, address, topic_prefix)?)
-            }
+            Cluster::Floor { address } => (Versions::of_floor(), Topology::of_floor(workload, address, topic_prefix)?),
         };
         let interval = match workload.rate {
             Rate::PerSecond(rate) => Some(Interval::of_rate(rate / f64::from(workload.producers))),

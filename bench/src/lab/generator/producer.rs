@@ -5,9 +5,7 @@ use std::collections::VecDeque;
 
 use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::frame::{ResponseHeader, request_frame};
-use corelane::protocol::messages::produce::{
-    PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData,
-};
+use corelane::protocol::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
 use corelane::protocol::wire::{Reader, Records};
 
 use super::batch::{Account, Batch, Origin};
@@ -403,7 +401,8 @@ fn settle(answer: &[u8], request: &Request, context: &mut Context) -> Result<(),
         let position = context.plan.topics.iter().position(|name| *name == topic.name);
         let topic_index = position.ok_or("an answer is about a foreign topic")?;
         for result in &topic.partition_responses {
-            let slot = context.plan.slot_of(topic_index, result.index).ok_or("an answer is about a foreign partition")?;
+            let slot =
+                context.plan.slot_of(topic_index, result.index).ok_or("an answer is about a foreign partition")?;
             let account = find(&request.batches, &mut next, slot).ok_or("an answer is about a partition not asked")?;
             answered += 1;
             if result.error_code == 0 {

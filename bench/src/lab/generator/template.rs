@@ -108,4 +108,3 @@ fn compressed(codec: Codec, records: &[u8]) -> Bytes {
     compress_into(codec, records, &mut out);
     out.into()
 }
-

@@ -106,18 +106,7 @@ impl Thread {
         }
         let timers = producers.iter().enumerate().map(|(index, owner)| Reverse((owner.wake_ns, index))).collect();
         let second_ns = start_ns + SECOND_NS;
-        Ok(Thread {
-            context,
-            producers,
-            sources,
-            epoll,
-            alarm,
-            commands,
-            reports,
-            timers,
-            second_ns,
-            end_ns: None,
-        })
+        Ok(Thread { context, producers, sources, epoll, alarm, commands, reports, timers, second_ns, end_ns: None })
     }
 
     /// Runs until it is told to stop and everything is answered.

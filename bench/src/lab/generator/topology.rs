@@ -95,12 +95,7 @@ impl Topology {
 }
 
 /// Creates one topic. Records carry their due times, which look like dates of 1970: none may be deleted for its age.
-fn create(
-    workload: &Workload,
-    client: &mut Client,
-    versions: &Versions,
-    topic: &str,
-) -> Result<(), Box<dyn Error>> {
+fn create(workload: &Workload, client: &mut Client, versions: &Versions, topic: &str) -> Result<(), Box<dyn Error>> {
     let config = |name: &str, value: &str| CreatableTopicConfig {
         name: name.to_owned().into(),
         value: Some(value.to_owned().into()),
@@ -138,11 +133,8 @@ fn leaders(
     topic: &str,
 ) -> Result<Option<Vec<(i32, SocketAddr)>>, Box<dyn Error>> {
     let wanted = MetadataRequestTopic { name: Some(topic.into()), ..MetadataRequestTopic::default() };
-    let request = MetadataRequest {
-        topics: Some(vec![wanted]),
-        allow_auto_topic_creation: false,
-        ..MetadataRequest::default()
-    };
+    let request =
+        MetadataRequest { topics: Some(vec![wanted]), allow_auto_topic_creation: false, ..MetadataRequest::default() };
     let version = versions.of::<MetadataRequest<'_>>()?;
     let answer = client.ask(version, &request)?;
     let body = &mut answer_body(&answer, ApiKey::Metadata, version)?;

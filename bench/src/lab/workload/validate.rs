@@ -32,10 +32,9 @@ impl Workload {
 
     fn check_name(&self) -> Result<(), String> {
         let is_fine = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        check(
-            !self.name.is_empty() && self.name.len() <= 100 && self.name.bytes().all(is_fine),
-            || format!("name = {:?}: up to 100 letters, digits, -, _ and .", self.name),
-        )
+        check(!self.name.is_empty() && self.name.len() <= 100 && self.name.bytes().all(is_fine), || {
+            format!("name = {:?}: up to 100 letters, digits, -, _ and .", self.name)
+        })
     }
 
     fn check_sizes(&self) -> Result<(), String> {
@@ -69,7 +68,9 @@ impl Workload {
         within("consumer_groups", self.consumer_groups, 0..=CLIENTS_MAX)?;
         within("consumers", self.consumers, 1..=CLIENTS_MAX)?;
         let consumers = self.consumer_groups.saturating_mul(self.consumers);
-        check(consumers <= CLIENTS_MAX, || format!("consumer_groups x consumers = {consumers}: at most {CLIENTS_MAX}"))?;
+        check(consumers <= CLIENTS_MAX, || {
+            format!("consumer_groups x consumers = {consumers}: at most {CLIENTS_MAX}")
+        })?;
         if let Some(catch_up) = &self.catch_up {
             within("catch_up.readers", catch_up.readers, 1..=CLIENTS_MAX)?;
             check(catch_up.backlog_bytes > 0, || "catch_up.backlog_bytes = 0: there is nothing to read".to_owned())?;
