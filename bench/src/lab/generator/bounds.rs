@@ -42,3 +42,25 @@ pub(super) const RANDOM_BYTES: usize = 4 * 1024 * 1024;
 
 /// Nanoseconds from the last preparation to the first record: enough for every thread to be awake.
 pub(super) const START_AHEAD_NS: u64 = 10_000_000;
+
+/// Keys whose partitions are computed beforehand: 4 MiB of table for each thread.
+pub(super) const KEY_TABLE_MAX: u64 = 1024 * 1024;
+
+/// A producer of differing records looks so often in the time of one linger at what is due: then a batch that is full
+/// leaves by a twentieth of the linger late at most, and a producer of many records does not wake for each.
+pub(super) const LINGER_LOOKS: u64 = 20;
+
+/// Nanoseconds between a member's heartbeats: `heartbeat.interval.ms` of Kafka's consumer, 3 s.
+pub(super) const HEARTBEAT_NS: u64 = 3_000_000_000;
+
+/// Nanoseconds between a member's commits: `auto.commit.interval.ms` of Kafka's consumer, 5 s.
+pub(super) const COMMIT_NS: u64 = 5_000_000_000;
+
+/// Nanoseconds to the next fetch after one that failed, so that a partition in trouble is not asked for in a circle.
+pub(super) const FETCH_PAUSE_NS: u64 = 100_000_000;
+
+/// Seconds in which nothing of a backlog is acknowledged until it is given up.
+pub(super) const BACKLOG_IDLE_S_MAX: u32 = 10;
+
+/// Batches of a backlog that are unanswered on one connection, so that it is stored at full speed.
+pub(super) const BACKLOG_REQUESTS_IN_FLIGHT: u32 = 5;

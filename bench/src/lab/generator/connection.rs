@@ -65,7 +65,13 @@ impl Connection {
     pub(super) fn open(address: SocketAddr) -> std::io::Result<Connection> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
+        Connection::from_stream(stream)
+    }
+
+    /// Takes over a connection on which nothing is unread.
+    pub(super) fn from_stream(stream: TcpStream) -> std::io::Result<Connection> {
         stream.set_nonblocking(true)?;
+        let address = stream.peer_addr()?;
         Ok(Connection {
             stream,
             address,
@@ -94,6 +100,12 @@ impl Connection {
     /// Sends a frame after those before it, as soon as `flush` can.
     pub(super) fn push(&mut self, frame: Frame) {
         self.frames.push_back(frame);
+    }
+
+    /// Forgets what is not sent.
+    pub(super) fn abandon(&mut self) {
+        self.frames.clear();
+        self.written = 0;
     }
 
     /// The kernel has room again.

@@ -1,25 +1,20 @@
-//! What the producers and consumers of one thread share: the plan, one buffer, one template, one tally.
+//! What the producers and consumers of one thread share: the plan, one buffer, one tally.
 
 use std::sync::Arc;
 
-use corelane::protocol::compression::Codec;
 use corelane::protocol::messages::produce::ProduceRequest;
 use corelane::protocol::record_batch::BATCH_HEADER_BYTES;
 
 use super::batch::Account;
 use super::bounds::RECEIVE_BYTES;
 use super::meter::Tally;
-use super::payload::Payload;
 use super::plan::Plan;
-use super::template::Template;
 use crate::lab::number::size;
-use crate::lab::workload::{Compression, RecordBytes};
 
 /// Shared by one thread's producers and consumers.
 pub(super) struct Context {
     pub(super) plan: Arc<Plan>,
     pub(super) tally: Tally,
-    pub(super) template: Template,
     pub(super) marks: Marks,
     /// Where bytes arrive; nobody keeps anything in it.
     pub(super) buffer: Vec<u8>,
@@ -27,15 +22,10 @@ pub(super) struct Context {
 }
 
 impl Context {
-    pub(super) fn new(plan: Arc<Plan>, seed: u64) -> Result<Context, String> {
-        let workload = &plan.workload;
-        let RecordBytes::Fixed(bytes) = workload.record_bytes else { return Err("only records of one size so far".to_owned()) };
-        let mut payload = Payload::new(bytes, workload.random_share, seed);
-        let codec = codec(workload.compression);
-        let template = Template::new(codec, bytes, workload.batch_bytes, plan.interval, &mut payload);
+    pub(super) fn new(plan: Arc<Plan>) -> Result<Context, String> {
         let marks = Marks { round: 0, rounds: vec![0; plan.slots.len()] };
         let produce_version = plan.versions.of::<ProduceRequest<'_>>()?;
-        Ok(Context { tally: Tally::new(), template, marks, buffer: vec![0; RECEIVE_BYTES], produce_version, plan })
+        Ok(Context { tally: Tally::new(), marks, buffer: vec![0; RECEIVE_BYTES], produce_version, plan })
     }
 
     /// Full batches that share one request to a leader of so many partitions.
@@ -70,15 +60,5 @@ impl Marks {
     /// Marks a partition; false if it was marked already.
     pub(super) fn mark(&mut self, slot: u32) -> bool {
         std::mem::replace(&mut self.rounds[size(slot)], self.round) != self.round
-    }
-}
-
-fn codec(compression: Compression) -> Codec {
-    match compression {
-        Compression::None => Codec::None,
-        Compression::Gzip => Codec::Gzip,
-        Compression::Snappy => Codec::Snappy,
-        Compression::Lz4 => Codec::Lz4,
-        Compression::Zstd => Codec::Zstd,
     }
 }

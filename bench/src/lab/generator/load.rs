@@ -6,19 +6,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 
-use super::bounds::START_AHEAD_NS;
-use super::clock::{Clock, SECOND_NS};
+use super::bounds::{BACKLOG_IDLE_S_MAX, START_AHEAD_NS};
+use super::clock::SECOND_NS;
 use super::context::Context;
 use super::meter::{Tally, latency, share};
 use super::plan::Plan;
-use super::producer::Producer;
-use super::schedule::Interval;
-use super::thread::{Command, Report, ReportKind, Thread, alarm};
-use super::topology::Topology;
-use super::versions::Versions;
-use crate::client::Client;
+use super::preparation;
+use super::supply::Supply;
+use super::thread::{Command, Report, ReportKind, Team, Thread, alarm};
 use crate::lab::cluster::Cluster;
-use crate::lab::number::{narrow, wide};
+use crate::lab::number::narrow;
 use crate::lab::result::{GeneratorUsage, LoadResult, Window};
 use crate::lab::workload::{Rate, Workload};
 use crate::report::float;
@@ -60,38 +57,26 @@ impl Load {
             return Err("the generator needs a CPU".into());
         }
         raise_file_limit()?;
-        let (versions, topology) = match *cluster {
-            Cluster::Kafka { bootstrap } => {
-                let mut client = Client::connect(bootstrap).map_err(|error| format!("{bootstrap}: {error}"))?;
-                let versions = Versions::ask(&mut client)?;
-                let topology = Topology::create(workload, &mut client, &versions, topic_prefix)?;
-                (versions, topology)
-            }
-            Cluster::Floor { address } => (Versions::of_floor(), Topology::of_floor(workload, address, topic_prefix)?),
-        };
-        let interval = match workload.rate {
-            Rate::PerSecond(rate) => Some(Interval::of_rate(rate / f64::from(workload.producers))),
-            Rate::Max => None,
-        };
-        let Topology { topics, slots, leaders } = topology;
-        let clock = Clock::start();
-        let plan = Plan { workload: workload.clone(), clock, versions, topics, slots, leaders, interval };
-        Load::run(Arc::new(plan), cpus)
+        let plan = preparation::plan(workload, cluster, topic_prefix)?;
+        if let Some(catch_up) = &workload.catch_up {
+            let backlog = Load::run(preparation::backlog(&plan, catch_up.backlog_bytes), &[], topic_prefix, cpus)?;
+            backlog.finish_by_itself()?;
+        }
+        let ends = preparation::ends(&plan)?;
+        Load::run(plan, &ends, topic_prefix, cpus)
     }
 
-    fn run(plan: Arc<Plan>, cpus: &[usize]) -> Result<Load, Box<dyn Error>> {
-        let mut teams: Vec<Vec<Producer>> = cpus.iter().map(|_| Vec::new()).collect();
-        for (index, team) in (0..plan.workload.producers).zip((0..cpus.len()).cycle()) {
-            teams[team].push(Producer::connect(&plan, index)?);
-        }
-        let connections = teams.iter().flatten().flat_map(Producer::connections).count();
+    fn run(plan: Plan, ends: &[i64], topic_prefix: &str, cpus: &[usize]) -> Result<Load, Box<dyn Error>> {
+        let mut teams = preparation::teams(&plan, ends, topic_prefix, cpus.len())?;
+        let connections = teams.iter().map(Team::connections).sum();
         let began_ns = plan.clock.now() + START_AHEAD_NS;
+        let plan = Arc::new(plan);
         let mut workers = Vec::new();
-        for ((cpu, mut producers), seed) in cpus.iter().zip(teams).zip(0..) {
-            for producer in &mut producers {
+        for ((cpu, mut team), seed) in cpus.iter().zip(teams.drain(..)).zip(0..) {
+            for producer in &mut team.producers {
                 producer.start(&plan, began_ns);
             }
-            workers.push(Worker::start(&plan, *cpu, producers, began_ns, seed)?);
+            workers.push(Worker::start(&plan, *cpu, team, began_ns, seed)?);
         }
         let began_cpu_ns = vec![0; workers.len()];
         Ok(Load {
@@ -103,6 +88,23 @@ impl Load {
             began_ns,
             began_cpu_ns,
         })
+    }
+
+    /// Waits until a load that ends by itself has sent everything.
+    ///
+    /// Errors: records that failed; nothing that moves for ten seconds.
+    fn finish_by_itself(mut self) -> Result<(), Box<dyn Error>> {
+        let wanted = self.plan.records_max.unwrap_or(0) * u64::from(self.plan.workload.producers);
+        let mut idle_s = 0;
+        while self.total.produced.records < wanted {
+            let window = self.next_window()?;
+            idle_s = if window.produced_records == 0 { idle_s + 1 } else { 0 };
+            if self.total.errors > 0 || idle_s == BACKLOG_IDLE_S_MAX {
+                let why = self.total.first_error.take().unwrap_or_else(|| "the server does not answer".to_owned());
+                return Err(format!("the backlog could not be stored: {why}").into());
+            }
+        }
+        self.finish().map(drop)
     }
 
     /// Waits for the end of the current second and tells what it saw.
@@ -233,18 +235,13 @@ impl Load {
 }
 
 impl Worker {
-    fn start(
-        plan: &Arc<Plan>,
-        cpu: usize,
-        producers: Vec<Producer>,
-        start_ns: u64,
-        seed: u64,
-    ) -> Result<Worker, Box<dyn Error>> {
+    fn start(plan: &Arc<Plan>, cpu: usize, team: Team, start_ns: u64, seed: u64) -> Result<Worker, Box<dyn Error>> {
         let alarm = Arc::new(alarm()?);
         let (commands, commanded) = channel();
         let (reported, reports) = channel();
-        let context = Context::new(Arc::clone(plan), seed)?;
-        let state = Thread::new(context, producers, start_ns, Arc::clone(&alarm), commanded, reported)?;
+        let supply = Supply::new(plan, seed);
+        let context = Context::new(Arc::clone(plan))?;
+        let state = Thread::new(context, supply, team, start_ns, Arc::clone(&alarm), commanded, reported)?;
         let thread = std::thread::Builder::new().name(format!("load-{cpu}")).spawn(move || {
             if !core_affinity::set_for_current(core_affinity::CoreId { id: cpu }) {
                 return Err(format!("there is no CPU {cpu} for the generator"));

@@ -6,7 +6,8 @@ use super::clock::Clock;
 use super::schedule::Interval;
 use super::versions::Versions;
 use crate::lab::number::{narrow, size};
-use crate::lab::workload::Workload;
+use crate::lab::workload::{Keys, Workload};
+use crate::report::float;
 
 /// Fixed before the first thread starts.
 pub(super) struct Plan {
@@ -19,6 +20,8 @@ pub(super) struct Plan {
     pub(super) leaders: Vec<SocketAddr>,
     /// Of the records of one producer; none for a maximum.
     pub(super) interval: Option<Interval>,
+    /// Records of each producer after which a maximum ends by itself, for a backlog.
+    pub(super) records_max: Option<u64>,
 }
 
 /// One partition.
@@ -32,6 +35,18 @@ pub(super) struct Slot {
 }
 
 impl Plan {
+    /// Bytes of keys and values of so many records, on average.
+    pub(super) fn payload_bytes(&self, records: u64) -> u64 {
+        let key_bytes = match self.workload.keys {
+            Keys::None => 0,
+            Keys::Uniform { bytes, .. } | Keys::Zipf { bytes, .. } => bytes,
+        };
+        // Far below 2^53.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        let bytes = (float(records) * (self.workload.record_bytes.mean() + f64::from(key_bytes))) as u64;
+        bytes
+    }
+
     /// Index of a topic's partition; none if there is no such partition.
     pub(super) fn slot_of(&self, topic: usize, partition: i32) -> Option<u32> {
         let index = topic * size(self.workload.partitions) + usize::try_from(partition).ok()?;

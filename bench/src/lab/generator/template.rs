@@ -45,7 +45,7 @@ impl Template {
         value_bytes: u32,
         batch_bytes: u32,
         interval: Option<Interval>,
-        payload: &mut Payload,
+        mut payload: Payload,
     ) -> Template {
         let room = size(batch_bytes).saturating_sub(BATCH_HEADER_BYTES);
         let (mut records, mut ends) = (Vec::new(), Vec::new());

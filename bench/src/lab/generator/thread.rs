@@ -6,7 +6,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::num::NonZeroU64;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, TryRecvError};
 
@@ -16,9 +16,12 @@ use rustix::time::{ClockId, clock_gettime};
 
 use super::bounds::{DRAIN_NS, EVENTS_MAX};
 use super::clock::{MICROSECOND_NS, SECOND_NS};
+use super::connection::Connection;
+use super::consumer::Consumer;
 use super::context::Context;
 use super::meter::Tally;
 use super::producer::Producer;
+use super::supply::Supply;
 use crate::lab::number::wide;
 
 /// What main tells a thread.
@@ -66,12 +69,30 @@ const ALARM: u64 = u64::MAX;
 #[derive(Clone, Copy)]
 enum Source {
     Producer { producer: usize, link: usize },
+    Consumer { consumer: usize, link: usize },
+}
+
+/// Who works on one thread.
+#[derive(Default)]
+pub(super) struct Team {
+    pub(super) producers: Vec<Producer>,
+    pub(super) consumers: Vec<Consumer>,
+}
+
+impl Team {
+    /// Everyone's connections.
+    pub(super) fn connections(&self) -> usize {
+        let of_producers = self.producers.iter().flat_map(Producer::connections).count();
+        of_producers + self.consumers.iter().flat_map(Consumer::connections).count()
+    }
 }
 
 /// The state of the loop.
 pub(super) struct Thread {
     context: Context,
+    supply: Supply,
     producers: Vec<Producer>,
+    consumers: Vec<Consumer>,
     sources: Vec<Source>,
     epoll: OwnedFd,
     alarm: Arc<OwnedFd>,
@@ -88,7 +109,8 @@ pub(super) struct Thread {
 impl Thread {
     pub(super) fn new(
         context: Context,
-        producers: Vec<Producer>,
+        supply: Supply,
+        Team { producers, consumers }: Team,
         start_ns: u64,
         alarm: Arc<OwnedFd>,
         commands: Receiver<Command>,
@@ -96,17 +118,46 @@ impl Thread {
     ) -> std::io::Result<Thread> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         epoll::add(&epoll, &*alarm, EventData::new_u64(ALARM), EventFlags::IN)?;
-        let mut sources = Vec::new();
-        for (producer, owner) in producers.iter().enumerate() {
+        let mut thread = Thread {
+            context,
+            supply,
+            timers: BinaryHeap::new(),
+            producers,
+            consumers,
+            sources: Vec::new(),
+            epoll,
+            alarm,
+            commands,
+            reports,
+            second_ns: start_ns + SECOND_NS,
+            end_ns: None,
+        };
+        thread.watch_all()?;
+        for actor in 0..thread.producers.len() + thread.consumers.len() {
+            thread.arm(actor);
+        }
+        Ok(thread)
+    }
+
+    /// Asks for the events of every connection.
+    fn watch_all(&mut self) -> std::io::Result<()> {
+        let mut watch = |connection: &Connection, source| {
+            let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
+            epoll::add(&self.epoll, connection.stream(), EventData::new_u64(wide(self.sources.len())), flags)?;
+            self.sources.push(source);
+            std::io::Result::Ok(())
+        };
+        for (producer, owner) in self.producers.iter().enumerate() {
             for (link, connection) in owner.connections().enumerate() {
-                let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-                epoll::add(&epoll, connection.stream().as_fd(), EventData::new_u64(wide(sources.len())), flags)?;
-                sources.push(Source::Producer { producer, link });
+                watch(connection, Source::Producer { producer, link })?;
             }
         }
-        let timers = producers.iter().enumerate().map(|(index, owner)| Reverse((owner.wake_ns, index))).collect();
-        let second_ns = start_ns + SECOND_NS;
-        Ok(Thread { context, producers, sources, epoll, alarm, commands, reports, timers, second_ns, end_ns: None })
+        for (consumer, owner) in self.consumers.iter().enumerate() {
+            for (link, connection) in owner.connections().enumerate() {
+                watch(connection, Source::Consumer { consumer, link })?;
+            }
+        }
+        Ok(())
     }
 
     /// Runs until it is told to stop and everything is answered.
@@ -116,7 +167,7 @@ impl Thread {
         let mut events = Vec::with_capacity(EVENTS_MAX);
         loop {
             let mut now_ns = self.now();
-            self.on_time(now_ns);
+            self.on_time(now_ns)?;
             now_ns = self.now();
             if self.is_at_end(now_ns) {
                 self.end(now_ns);
@@ -151,28 +202,46 @@ impl Thread {
         }
     }
 
-    /// Lets everyone act whose time has come, and notes how late that is.
-    fn on_time(&mut self, now_ns: u64) {
-        while let Some(Reverse((due_ns, index))) = self.timers.peek().copied() {
+    /// Lets everyone act whose time has come.
+    fn on_time(&mut self, now_ns: u64) -> Result<(), String> {
+        while let Some(Reverse((due_ns, actor))) = self.timers.peek().copied() {
             if due_ns > now_ns {
-                return;
+                break;
             }
             self.timers.pop();
-            let producer = &mut self.producers[index];
-            if producer.wake_ns != due_ns {
-                continue;
+            if self.wake_ns(actor) == due_ns {
+                self.on_due(actor, due_ns, now_ns)?;
             }
-            let taken = producer.advance(now_ns, &mut self.context);
-            let late_us = (now_ns - due_ns) / MICROSECOND_NS;
-            self.context.tally.late.saturating_record_n(late_us.max(1), taken);
-            self.arm(index);
+        }
+        Ok(())
+    }
+
+    /// Lets an actor act, producers first, and notes how late a producer was called.
+    fn on_due(&mut self, actor: usize, due_ns: u64, now_ns: u64) -> Result<(), String> {
+        match self.producers.get_mut(actor) {
+            Some(producer) => {
+                let taken = producer.advance(now_ns, &mut self.supply, &mut self.context);
+                let late_us = (now_ns - due_ns) / MICROSECOND_NS;
+                self.context.tally.late.saturating_record_n(late_us.max(1), taken);
+            }
+            None => self.consumers[actor - self.producers.len()].advance(now_ns, &mut self.context)?,
+        }
+        self.arm(actor);
+        Ok(())
+    }
+
+    /// When an actor wants to be called.
+    fn wake_ns(&self, actor: usize) -> u64 {
+        match self.producers.get(actor) {
+            Some(producer) => producer.wake_ns,
+            None => self.consumers[actor - self.producers.len()].wake_ns,
         }
     }
 
-    fn arm(&mut self, index: usize) {
-        let wake_ns = self.producers[index].wake_ns;
+    fn arm(&mut self, actor: usize) {
+        let wake_ns = self.wake_ns(actor);
         if wake_ns != u64::MAX {
-            self.timers.push(Reverse((wake_ns, index)));
+            self.timers.push(Reverse((wake_ns, actor)));
         }
     }
 
@@ -189,9 +258,18 @@ impl Thread {
                 let producer = &mut self.producers[index];
                 let wake_ns = producer.wake_ns;
                 producer.on_event(link, readable, writable, &mut self.context);
-                producer.advance(self.context.plan.clock.now(), &mut self.context);
+                producer.advance(self.context.plan.clock.now(), &mut self.supply, &mut self.context);
                 if producer.wake_ns != wake_ns {
                     self.arm(index);
+                }
+            }
+            Source::Consumer { consumer: index, link } => {
+                let consumer = &mut self.consumers[index];
+                let wake_ns = consumer.wake_ns;
+                consumer.on_event(link, readable, writable, &mut self.context)?;
+                consumer.advance(self.context.plan.clock.now(), &mut self.context)?;
+                if consumer.wake_ns != wake_ns {
+                    self.arm(self.producers.len() + index);
                 }
             }
         }
@@ -217,7 +295,7 @@ impl Thread {
     fn stop(&mut self) {
         let now_ns = self.now();
         for producer in &mut self.producers {
-            producer.stop(now_ns, &mut self.context);
+            producer.stop(now_ns, &mut self.supply, &mut self.context);
         }
         self.timers.clear();
         self.report(ReportKind::Stop, now_ns);

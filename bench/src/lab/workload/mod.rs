@@ -114,6 +114,29 @@ pub(crate) enum RecordBytes {
     Weighted(Vec<WeightedBytes>),
 }
 
+impl RecordBytes {
+    /// The largest size that occurs.
+    pub(crate) fn largest(&self) -> u32 {
+        match self {
+            RecordBytes::Fixed(bytes) => *bytes,
+            RecordBytes::Even { max, .. } => *max,
+            RecordBytes::Weighted(all) => all.iter().map(|one| one.bytes).max().unwrap_or(0),
+        }
+    }
+
+    /// The mean size.
+    pub(crate) fn mean(&self) -> f64 {
+        match self {
+            RecordBytes::Fixed(bytes) => f64::from(*bytes),
+            RecordBytes::Even { min, max } => f64::midpoint(f64::from(*min), f64::from(*max)),
+            RecordBytes::Weighted(all) => {
+                let weights: f64 = all.iter().map(|one| f64::from(one.weight)).sum();
+                all.iter().map(|one| f64::from(one.bytes) * f64::from(one.weight)).sum::<f64>() / weights
+            }
+        }
+    }
+}
+
 /// A size and how often it occurs beside the others.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]

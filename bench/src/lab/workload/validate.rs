@@ -38,20 +38,18 @@ impl Workload {
     }
 
     fn check_sizes(&self) -> Result<(), String> {
-        let sizes = match &self.record_bytes {
-            RecordBytes::Fixed(bytes) => vec![*bytes],
+        match &self.record_bytes {
+            RecordBytes::Fixed(_) => {}
             RecordBytes::Even { min, max } => {
                 check(min <= max, || format!("record_bytes: min = {min} is above max = {max}"))?;
-                vec![*max]
             }
             RecordBytes::Weighted(all) => {
                 let weight: u64 = all.iter().map(|one| u64::from(one.weight)).sum();
-                check(weight > 0, || "record_bytes: no size has a weight".to_owned())?;
-                all.iter().map(|one| one.bytes).collect()
+                let most = u64::from(u32::MAX);
+                check((1..=most).contains(&weight), || format!("record_bytes: weights of {weight}: 1 to {most}"))?;
             }
-        };
-        let largest = sizes.into_iter().max().unwrap_or(0);
-        within("record_bytes", largest, 0..=RECORD_BYTES_MAX)?;
+        }
+        within("record_bytes", self.record_bytes.largest(), 0..=RECORD_BYTES_MAX)?;
         within("request_bytes", self.request_bytes, 1..=REQUEST_BYTES_MAX)?;
         within("batch_bytes", self.batch_bytes, 1..=self.request_bytes)?;
         check((0.0..=1.0).contains(&self.random_share), || {

@@ -1,0 +1,197 @@
+//! Records that differ: of several sizes, with keys, or both.
+
+use bytes::Bytes;
+use corelane::protocol::compression::{Codec, compress_into};
+
+use super::bounds::KEY_TABLE_MAX;
+use super::encode::{self, RECORD_OVERHEAD_BYTES};
+use super::keys::{self, Spread, Zipf};
+use super::payload::Payload;
+use super::plan::Plan;
+use super::random::Random;
+use crate::lab::number::size;
+use crate::lab::workload::{Keys, RecordBytes};
+
+/// Draws records and writes them.
+pub(super) struct Mixture {
+    codec: Codec,
+    sizes: Sizes,
+    keys: Option<Keyring>,
+    payload: Payload,
+    random: Random,
+}
+
+/// What was decided of a record.
+pub(super) struct Draw {
+    value_bytes: u32,
+    /// Number of its key; none without keys.
+    key: Option<u64>,
+    /// The partition that its key chose; none without a key.
+    pub(super) slot: Option<u32>,
+}
+
+impl Mixture {
+    pub(super) fn new(plan: &Plan, codec: Codec, payload: Payload, seed: u64) -> Mixture {
+        let workload = &plan.workload;
+        let keyring = |spread, bytes| Some(Keyring::new(plan, spread, bytes));
+        let keys = match workload.keys {
+            Keys::None => None,
+            Keys::Uniform { count, bytes } => keyring((count, Spread::Even { count }), bytes),
+            Keys::Zipf { count, bytes, exponent } => keyring((count, Spread::Zipf(Zipf::new(count, exponent))), bytes),
+        };
+        // Another one than the payload's, which has the seed itself.
+        let random = Random::new(!seed);
+        Mixture { codec, sizes: Sizes::new(&workload.record_bytes), keys, payload, random }
+    }
+
+    pub(super) fn codec(&self) -> Codec {
+        self.codec
+    }
+
+    /// Decides the `index`-th record of a producer.
+    pub(super) fn draw(&mut self, index: u64) -> Draw {
+        let value_bytes = self.sizes.draw(&mut self.random);
+        match &mut self.keys {
+            None => Draw { value_bytes, key: None, slot: None },
+            Some(keys) => {
+                let key = keys.spread.draw(&mut self.random);
+                Draw { value_bytes, key: Some(key), slot: Some(keys.slot(key, index)) }
+            }
+        }
+    }
+
+    /// Bytes that a record takes in a batch at most.
+    pub(super) fn bytes_max(&self, draw: &Draw) -> usize {
+        let key = draw.key.and(self.keys.as_ref()).map_or(0, |keys| keys.bytes.len());
+        key + size(draw.value_bytes) + RECORD_OVERHEAD_BYTES
+    }
+
+    /// Appends a record. Returns the bytes of its key and value.
+    pub(super) fn write(&mut self, out: &mut Vec<u8>, after_us: u64, index: u32, draw: Draw) -> usize {
+        let (value, value_end) = self.payload.value(draw.value_bytes);
+        let key = match (draw.key, &mut self.keys) {
+            (Some(number), Some(keys)) => Some(keys.bytes_of(number)),
+            _ => None,
+        };
+        encode::record(out, after_us, index, key, value, value_end);
+        key.map_or(0, <[u8]>::len) + size(draw.value_bytes)
+    }
+
+    /// The records of a batch as they are sent.
+    pub(super) fn compress(&self, records: Vec<u8>) -> Bytes {
+        if self.codec == Codec::None {
+            return records.into();
+        }
+        let mut out = Vec::new();
+        compress_into(self.codec, &records, &mut out);
+        out.into()
+    }
+}
+
+/// All keys.
+struct Keyring {
+    spread: Spread,
+    /// Where a key is written.
+    bytes: Vec<u8>,
+    partitions: u32,
+    topics: u64,
+    /// The partitions of the first keys, so that they are hashed once.
+    table: Vec<u32>,
+}
+
+impl Keyring {
+    fn new(plan: &Plan, (count, spread): (u64, Spread), key_bytes: u32) -> Keyring {
+        let workload = &plan.workload;
+        let mut bytes = vec![b'0'; size(key_bytes)];
+        let partitions = workload.partitions;
+        let table = (0..count.min(KEY_TABLE_MAX))
+            .map(|key| {
+                keys::write(key, &mut bytes);
+                keys::partition(&bytes, partitions)
+            })
+            .collect();
+        Keyring { spread, bytes, partitions, topics: u64::from(workload.topics), table }
+    }
+
+    /// The partition of a key in the topic whose turn it is.
+    fn slot(&mut self, key: u64, index: u64) -> u32 {
+        let known = usize::try_from(key).ok().and_then(|key| self.table.get(key)).copied();
+        let partition = known.unwrap_or_else(|| {
+            keys::write(key, &mut self.bytes);
+            keys::partition(&self.bytes, self.partitions)
+        });
+        let topic = u32::try_from(index % self.topics).expect("below the number of topics");
+        topic * self.partitions + partition
+    }
+
+    fn bytes_of(&mut self, key: u64) -> &[u8] {
+        keys::write(key, &mut self.bytes);
+        &self.bytes
+    }
+}
+
+/// Sizes of values.
+enum Sizes {
+    Even {
+        min: u32,
+        max: u32,
+    },
+    /// Each with the sum of the weights up to and including its own.
+    Weighted(Vec<(u64, u32)>),
+}
+
+impl Sizes {
+    fn new(workload: &RecordBytes) -> Sizes {
+        match workload {
+            RecordBytes::Fixed(bytes) => Sizes::Even { min: *bytes, max: *bytes },
+            RecordBytes::Even { min, max } => Sizes::Even { min: *min, max: *max },
+            RecordBytes::Weighted(all) => {
+                let mut sum = 0;
+                let upto = |one: &crate::lab::workload::WeightedBytes| {
+                    sum += u64::from(one.weight);
+                    (sum, one.bytes)
+                };
+                Sizes::Weighted(all.iter().map(upto).collect())
+            }
+        }
+    }
+
+    fn draw(&self, random: &mut Random) -> u32 {
+        match self {
+            Sizes::Even { min, max } if min == max => *min,
+            Sizes::Even { min, max } => min + random.below(u64::from(max - min) + 1),
+            Sizes::Weighted(all) => {
+                let sum = all.last().map_or(0, |(sum, _)| *sum);
+                let at = u64::from(random.below(sum));
+                all[all.partition_point(|(upto, _)| *upto <= at)].1
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::workload::WeightedBytes;
+
+    #[test]
+    fn sizes_come_as_often_as_their_weights_say() {
+        let weighted = |bytes, weight| WeightedBytes { bytes, weight };
+        let sizes = Sizes::new(&RecordBytes::Weighted(vec![weighted(100, 9), weighted(7, 0), weighted(10_000, 1)]));
+        let mut random = Random::new(1);
+        let draws: Vec<u32> = (0..10_000).map(|_| sizes.draw(&mut random)).collect();
+        let large = draws.iter().filter(|bytes| **bytes == 10_000).count();
+        assert!((900..1_100).contains(&large), "{large}");
+        assert!(draws.iter().all(|bytes| [100, 10_000].contains(bytes)));
+    }
+
+    #[test]
+    fn even_sizes_reach_both_bounds() {
+        let sizes = Sizes::new(&RecordBytes::Even { min: 5, max: 8 });
+        let mut random = Random::new(1);
+        let mut seen: Vec<u32> = (0..1_000).map(|_| sizes.draw(&mut random)).collect();
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen, [5, 6, 7, 8]);
+    }
+}
