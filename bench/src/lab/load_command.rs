@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -12,7 +12,7 @@ use clap::Args;
 use super::cluster::Cluster;
 use super::generator::{Load, objections};
 use super::result::{Flow, Latency, LoadResult, Objection, Window};
-use super::workload::Workload;
+use super::workload::{Workload, open_messaging};
 use crate::report::float;
 
 /// Options of `load`.
@@ -21,6 +21,9 @@ pub(crate) struct Arguments {
     /// The workload: a TOML file, or a workload of the OpenMessaging Benchmark (.yaml)
     #[arg(value_name = "WORKLOAD")]
     workload: PathBuf,
+    /// With a workload of the OpenMessaging Benchmark: its driver file for Kafka
+    #[arg(long, value_name = "FILE")]
+    driver: Option<PathBuf>,
     /// A node of the cluster
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
     bootstrap: String,
@@ -65,11 +68,27 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// The workload of a file. What an OMB workload means differently here is printed.
 fn read(arguments: &Arguments) -> Result<Workload, Box<dyn Error>> {
     let file = &arguments.workload;
-    let text = fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let workload = toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
-    Ok(workload)
+    let text = text_of(file)?;
+    let is_yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
+    if !is_yaml {
+        if arguments.driver.is_some() {
+            return Err("--driver belongs to a .yaml workload of the OpenMessaging Benchmark".into());
+        }
+        return Ok(toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?);
+    }
+    let driver = arguments.driver.as_deref().map(text_of).transpose()?;
+    let translation = open_messaging::read(&text, driver.as_deref())?;
+    for note in translation.notes {
+        println!("{:<12} {note}", "note");
+    }
+    Ok(translation.workload)
+}
+
+fn text_of(file: &Path) -> Result<String, String> {
+    fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn address(text: &str) -> Result<SocketAddr, Box<dyn Error>> {

@@ -1,5 +1,6 @@
 //! What a load consists of, as a TOML file says it. Plain values: no connection, clock or broker is known here.
 
+pub(crate) mod open_messaging;
 mod validate;
 
 use std::collections::BTreeMap;

@@ -132,3 +132,59 @@ fn within(field: &str, value: u32, range: std::ops::RangeInclusive<u32>) -> Resu
 fn check(holds: bool, fault: impl FnOnce() -> String) -> Result<(), String> {
     if holds { Ok(()) } else { Err(fault()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::workload::WeightedBytes;
+    use std::net::SocketAddr;
+
+    fn address() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    #[test]
+    fn the_defaults_are_sound_everywhere() {
+        let workload = Workload::default();
+        assert_eq!(workload.validate(&Cluster::Kafka { bootstrap: address() }), Ok(()));
+        assert_eq!(workload.validate(&Cluster::Floor { address: address() }), Ok(()));
+    }
+
+    #[test]
+    fn a_fault_is_one_line_that_names_the_field() {
+        let cases: [(&str, fn(&mut Workload)); 12] = [
+            ("name", |workload| workload.name = "a b".to_owned()),
+            ("partitions", |workload| workload.partitions = 0),
+            ("topics x partitions", |workload| (workload.topics, workload.partitions) = (11, 10_000)),
+            ("record_bytes", |workload| workload.record_bytes = RecordBytes::Even { min: 2, max: 1 }),
+            ("record_bytes", |workload| {
+                workload.record_bytes = RecordBytes::Weighted(vec![WeightedBytes { bytes: 1, weight: 0 }]);
+            }),
+            ("batch_bytes", |workload| workload.batch_bytes = workload.request_bytes + 1),
+            ("random_share", |workload| workload.random_share = 1.5),
+            ("keys.bytes", |workload| workload.keys = Keys::Uniform { count: 1_001, bytes: 3 }),
+            ("keys.exponent", |workload| workload.keys = Keys::Zipf { count: 9, bytes: 9, exponent: 0.0 }),
+            ("rate", |workload| workload.rate = Rate::PerSecond(f64::NAN)),
+            ("idempotence", |workload| (workload.idempotence, workload.acks) = (true, Acks::Leader)),
+            ("message.timestamp.type", |workload| {
+                let config = ("message.timestamp.type".to_owned(), "LogAppendTime".to_owned());
+                workload.topic_configs.extend([config]);
+            }),
+        ];
+        for (field, spoil) in cases {
+            let mut workload = Workload::default();
+            spoil(&mut workload);
+            let why = workload.validate(&Cluster::Kafka { bootstrap: address() }).unwrap_err();
+            assert!(why.contains(field) && !why.contains('\n'), "{field}: {why}");
+        }
+    }
+
+    #[test]
+    fn a_floor_refuses_readers_and_several_producers() {
+        let floor = Cluster::Floor { address: address() };
+        let readers = Workload { consumer_groups: 1, ..Workload::default() };
+        let producers = Workload { producers: 2, ..Workload::default() };
+        assert!(readers.validate(&floor).is_err());
+        assert!(producers.validate(&floor).is_err());
+    }
+}
