@@ -142,3 +142,36 @@ pub(super) fn header(
 pub(super) fn account(slot: u32, records: u32, payload_bytes: u64, body: usize, due: Due) -> Account {
     Account { slot, records, payload_bytes, batch_bytes: wide(BATCH_HEADER_BYTES + body), due }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn latencies(due: &Due, records: u32, now_ns: u64) -> Vec<u64> {
+        let mut histogram = Histogram::new(3).unwrap();
+        due.count(records, now_ns, &mut histogram);
+        histogram.iter_recorded().flat_map(|value| vec![value.value_iterated_to(); usize_of(&value)]).collect()
+    }
+
+    fn usize_of(value: &hdrhistogram::iterators::IterationValue<u64>) -> usize {
+        usize::try_from(value.count_at_value()).unwrap()
+    }
+
+    #[test]
+    fn latencies_count_from_when_each_record_was_due() {
+        let now_ns = 1_000_000;
+        assert_eq!(latencies(&Due::Together(900_000), 3, now_ns), [100, 100, 100]);
+        let evenly = Due::Evenly { first_ns: 500_000, interval: Interval::of_rate(10_000.0) };
+        assert_eq!(latencies(&evenly, 3, now_ns), [300, 400, 500]);
+        let each = Due::Each { first_ns: 500_000, after_us: vec![0, 10, 499] };
+        assert_eq!(latencies(&each, 3, now_ns), [1, 490, 500]);
+    }
+
+    #[test]
+    fn the_last_record_is_as_late_as_its_due_time_says() {
+        let evenly = Due::Evenly { first_ns: 500_000, interval: Interval::of_rate(10_000.0) };
+        assert_eq!((evenly.first(), evenly.last(3)), (500_000, 700_000));
+        let each = Due::Each { first_ns: 5_000, after_us: vec![0, 7] };
+        assert_eq!((each.first(), each.last(2)), (5_000, 12_000));
+    }
+}

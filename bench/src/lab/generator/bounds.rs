@@ -46,10 +46,6 @@ pub(super) const START_AHEAD_NS: u64 = 10_000_000;
 /// Keys whose partitions are computed beforehand: 4 MiB of table for each thread.
 pub(super) const KEY_TABLE_MAX: u64 = 1024 * 1024;
 
-/// A producer of differing records looks so often in the time of one linger at what is due: then a batch that is full
-/// leaves by a twentieth of the linger late at most, and a producer of many records does not wake for each.
-pub(super) const LINGER_LOOKS: u64 = 20;
-
 /// Nanoseconds between a member's heartbeats: `heartbeat.interval.ms` of Kafka's consumer, 3 s.
 pub(super) const HEARTBEAT_NS: u64 = 3_000_000_000;
 

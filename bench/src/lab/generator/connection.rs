@@ -20,6 +20,8 @@ pub(super) struct Connection {
     /// Bytes of the first frame that are written.
     written: usize,
     is_writable: bool,
+    /// Whether the last read may have left something, of which no event will tell.
+    has_more: bool,
     /// The beginning of an answer whose end has not come.
     partial: Vec<u8>,
     correlation_id: i32,
@@ -78,6 +80,7 @@ impl Connection {
             frames: VecDeque::new(),
             written: 0,
             is_writable: true,
+            has_more: false,
             partial: Vec::new(),
             correlation_id: 0,
         })
@@ -105,6 +108,7 @@ impl Connection {
     /// Forgets what is not sent.
     pub(super) fn abandon(&mut self) {
         self.frames.clear();
+        self.has_more = false;
         self.written = 0;
     }
 
@@ -148,26 +152,32 @@ impl Connection {
         Ok(done)
     }
 
-    /// Hands on what has come, in pieces of at most the buffer's length. The end of the stream is an error.
+    /// Whether `receive` has to be called again before an event says so.
+    pub(super) fn has_more(&self) -> bool {
+        self.has_more
+    }
+
+    /// Hands on what has come, as far as it fits into the buffer: one connection does not keep the others waiting. The
+    /// end of the stream is an error.
     pub(super) fn receive(
         &mut self,
         buffer: &mut [u8],
         mut arrived: impl FnMut(&[u8]) -> Result<(), String>,
     ) -> Result<(), String> {
-        loop {
-            match (&self.stream).read(buffer) {
-                Ok(0) => return Err(format!("{} closed the connection", self.address)),
-                Ok(count) => {
-                    arrived(&buffer[..count])?;
-                    // Less than there was room for: there is no more, or another event will tell.
-                    if count < buffer.len() {
-                        return Ok(());
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(format!("{}: {error}", self.address)),
+        self.has_more = false;
+        match (&self.stream).read(buffer) {
+            Ok(0) => Err(format!("{} closed the connection", self.address)),
+            Ok(count) => {
+                // Less than there was room for: there is no more, or another event will tell.
+                self.has_more = count == buffer.len();
+                arrived(&buffer[..count])
             }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.has_more = true;
+                Ok(())
+            }
+            Err(error) => Err(format!("{}: {error}", self.address)),
         }
     }
 

@@ -62,8 +62,16 @@ impl Mixture {
 
     /// Bytes that a record takes in a batch at most.
     pub(super) fn bytes_max(&self, draw: &Draw) -> usize {
-        let key = draw.key.and(self.keys.as_ref()).map_or(0, |keys| keys.bytes.len());
-        key + size(draw.value_bytes) + RECORD_OVERHEAD_BYTES
+        self.key_bytes() + size(draw.value_bytes) + RECORD_OVERHEAD_BYTES
+    }
+
+    /// Bytes that the largest record takes in a batch at most.
+    pub(super) fn record_bytes_max(&self) -> usize {
+        self.key_bytes() + size(self.sizes.largest()) + RECORD_OVERHEAD_BYTES
+    }
+
+    fn key_bytes(&self) -> usize {
+        self.keys.as_ref().map_or(0, |keys| keys.bytes.len())
     }
 
     /// Appends a record. Returns the bytes of its key and value.
@@ -153,6 +161,13 @@ impl Sizes {
                 };
                 Sizes::Weighted(all.iter().map(upto).collect())
             }
+        }
+    }
+
+    fn largest(&self) -> u32 {
+        match self {
+            Sizes::Even { max, .. } => *max,
+            Sizes::Weighted(all) => all.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0),
         }
     }
 

@@ -108,3 +108,72 @@ fn compressed(codec: Codec, records: &[u8]) -> Bytes {
     compress_into(codec, records, &mut out);
     out.into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::generator::clock::{SECOND_NS, timestamp};
+    use corelane::protocol::compression::Scratch;
+    use corelane::protocol::record_batch::{BatchView, RecordsIter};
+
+    const ORIGIN: Origin = Origin { producer_id: 9, epoch: 2, base_sequence: 1_000 };
+
+    fn template(codec: Codec, value_bytes: u32, batch_bytes: u32, rate: Option<f64>) -> Template {
+        let payload = Payload::new(value_bytes, 0.5, 3);
+        Template::new(codec, value_bytes, batch_bytes, rate.map(Interval::of_rate), payload)
+    }
+
+    fn bytes(batch: &Batch) -> Vec<u8> {
+        [&batch.header[..], &batch.records].concat()
+    }
+
+    #[test]
+    fn batches_of_any_length_are_sound_with_every_codec() {
+        for codec in Codec::ALL {
+            let mut template = template(codec, 100, 4_000, Some(30_000.0));
+            for records in [1, 2, 17, template.records_max(), 2] {
+                let batch = template.batch(5, records, 7 * SECOND_NS, ORIGIN);
+                let bytes = bytes(&batch);
+                let view = BatchView::parse(&bytes).unwrap();
+                assert!(view.crc_matches(), "{codec} {records}");
+                assert_eq!(view.bytes().len(), bytes.len());
+                assert_eq!(view.header.codec(), Some(codec));
+                assert_eq!(view.header.producer_id.value(), 9);
+                assert_eq!(view.header.last_sequence().value(), 999 + i32::try_from(records).unwrap());
+                let mut out = Vec::new();
+                let decoded = view.decompressed(&mut Scratch::new(), &mut out, 1_000_000).unwrap();
+                let decoded: Vec<_> = RecordsIter::new(decoded, view.header.record_count).map(Result::unwrap).collect();
+                assert_eq!(decoded.len(), size(records));
+                assert!(decoded.iter().all(|record| record.value.is_some_and(|value| value.len() == 100)));
+                assert_eq!(batch.account.payload_bytes, 100 * u64::from(records));
+                assert_eq!(batch.bytes(), bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn timestamps_are_when_records_are_due() {
+        let interval = Interval::of_rate(30_000.0);
+        let mut template = template(Codec::None, 10, 16_384, Some(30_000.0));
+        let records = template.records_max();
+        let first_ns = 3 * SECOND_NS + 300;
+        let batch = bytes(&template.batch(0, records, first_ns, Origin::NONE));
+        let view = BatchView::parse(&batch).unwrap();
+        for (index, record) in (0..).zip(RecordsIter::new(view.records(), view.header.record_count)) {
+            let seen = view.header.timestamp_of(record.unwrap().timestamp_delta).value();
+            let due = timestamp(first_ns + interval.times(index));
+            // Each of the two is cut to whole microseconds.
+            assert!((due - seen).abs() <= 1, "{index}: {seen} instead of {due}");
+        }
+        let last = timestamp(first_ns + interval.times(u64::from(records) - 1));
+        assert_eq!(view.header.max_timestamp.value(), last);
+    }
+
+    #[test]
+    fn a_batch_is_as_large_as_it_may_be_and_holds_a_record_at_least() {
+        let mut small = template(Codec::None, 1_024, 16_384, None);
+        let full = small.batch(0, small.records_max(), 0, Origin::NONE).bytes();
+        assert!((16_384 - 1_100..=16_384).contains(&full), "{full}");
+        assert_eq!(template(Codec::None, 20_000, 16_384, None).records_max(), 1);
+    }
+}

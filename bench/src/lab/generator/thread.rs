@@ -94,6 +94,8 @@ pub(super) struct Thread {
     producers: Vec<Producer>,
     consumers: Vec<Consumer>,
     sources: Vec<Source>,
+    /// Sources that have more to read, of which no event will tell.
+    unread: Vec<usize>,
     epoll: OwnedFd,
     alarm: Arc<OwnedFd>,
     commands: Receiver<Command>,
@@ -125,6 +127,7 @@ impl Thread {
             producers,
             consumers,
             sources: Vec::new(),
+            unread: Vec::new(),
             epoll,
             alarm,
             commands,
@@ -178,6 +181,9 @@ impl Thread {
                 self.second_ns += SECOND_NS;
             }
             self.wait(now_ns, &mut events)?;
+            for source in std::mem::take(&mut self.unread) {
+                self.on_news(source, true, false)?;
+            }
             for event in events.drain(..) {
                 self.on_event(event)?;
             }
@@ -191,7 +197,8 @@ impl Thread {
     /// Sleeps until there is news or something is due.
     fn wait(&self, now_ns: u64, events: &mut Vec<Event>) -> Result<(), String> {
         let due = self.timers.peek().map_or(u64::MAX, |Reverse((due, _))| *due);
-        let sleep_ns = due.min(self.second_ns).saturating_sub(now_ns);
+        let wake_ns = if self.unread.is_empty() { due.min(self.second_ns) } else { now_ns };
+        let sleep_ns = wake_ns.saturating_sub(now_ns);
         let timeout = Timespec {
             tv_sec: i64::try_from(sleep_ns / SECOND_NS).unwrap_or(i64::MAX),
             tv_nsec: i64::try_from(sleep_ns % SECOND_NS).unwrap_or(0),
@@ -253,25 +260,37 @@ impl Thread {
         let flags = event.flags;
         let readable = flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR);
         let writable = flags.contains(EventFlags::OUT);
-        match self.sources[usize::try_from(number).expect("it was given as an index")] {
+        self.on_news(usize::try_from(number).expect("it was given as an index"), readable, writable)
+    }
+
+    /// Lets the owner of a connection read or write.
+    fn on_news(&mut self, source: usize, readable: bool, writable: bool) -> Result<(), String> {
+        let has_more = match self.sources[source] {
             Source::Producer { producer: index, link } => {
                 let producer = &mut self.producers[index];
                 let wake_ns = producer.wake_ns;
                 producer.on_event(link, readable, writable, &mut self.context);
                 producer.advance(self.context.plan.clock.now(), &mut self.supply, &mut self.context);
+                let has_more = producer.connection(link).has_more();
                 if producer.wake_ns != wake_ns {
                     self.arm(index);
                 }
+                has_more
             }
             Source::Consumer { consumer: index, link } => {
                 let consumer = &mut self.consumers[index];
                 let wake_ns = consumer.wake_ns;
                 consumer.on_event(link, readable, writable, &mut self.context)?;
                 consumer.advance(self.context.plan.clock.now(), &mut self.context)?;
+                let has_more = consumer.connection(link).is_some_and(Connection::has_more);
                 if consumer.wake_ns != wake_ns {
                     self.arm(self.producers.len() + index);
                 }
+                has_more
             }
+        };
+        if has_more && !self.unread.contains(&source) {
+            self.unread.push(source);
         }
         Ok(())
     }

@@ -54,6 +54,14 @@ impl Consumer {
         self.links.iter().map(FetchLink::connection).chain(self.membership.as_ref().map(Membership::connection))
     }
 
+    /// One of its connections.
+    pub(super) fn connection(&self, index: usize) -> Option<&Connection> {
+        match self.links.get(index) {
+            Some(link) => Some(link.connection()),
+            None => self.membership.as_ref().map(Membership::connection),
+        }
+    }
+
     /// Does what it is time for.
     ///
     /// Errors: the group was rebalanced, after which the partitions are no longer this consumer's.

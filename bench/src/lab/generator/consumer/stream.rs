@@ -176,6 +176,9 @@ impl FetchStream {
         let (error_code, session_id) = if has_session { (i16_at(part, 12), i32_at(part, 14)) } else { (0, 0) };
         found(Item::Head { error_code, session_id })?;
         self.topics_left = i32_at(part, part.len() - 4);
+        if self.topics_left < 0 {
+            return Err("a fetch answer without topics".to_owned());
+        }
         self.part = Part::TopicOrEnd;
         Ok(Some(part.len()))
     }

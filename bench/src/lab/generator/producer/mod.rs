@@ -65,6 +65,11 @@ impl Producer {
         self.outlet.connections()
     }
 
+    /// The connection to leader `link`.
+    pub(super) fn connection(&self, link: usize) -> &Connection {
+        self.outlet.connection(link)
+    }
+
     /// Records that are due and neither acknowledged nor failed.
     pub(super) fn unacknowledged(&self, now_ns: u64) -> u64 {
         let due = match &self.schedule {

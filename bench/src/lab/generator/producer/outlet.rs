@@ -45,6 +45,11 @@ impl Outlet {
         self.links.iter().map(Link::connection)
     }
 
+    /// The connection to a leader.
+    pub(super) fn connection(&self, link: usize) -> &Connection {
+        self.links[link].connection()
+    }
+
     pub(super) fn link_count(&self) -> usize {
         self.links.len()
     }

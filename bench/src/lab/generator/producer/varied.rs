@@ -2,9 +2,11 @@
 
 use std::collections::VecDeque;
 
+use corelane::protocol::record_batch::BATCH_HEADER_BYTES;
+
 use super::outlet::Outlet;
 use crate::lab::generator::batch::{Batch, Due, account, header};
-use crate::lab::generator::bounds::{LINGER_LOOKS, PRODUCER_BYTES_MAX};
+use crate::lab::generator::bounds::PRODUCER_BYTES_MAX;
 use crate::lab::generator::clock::MICROSECOND_NS;
 use crate::lab::generator::context::Context;
 use crate::lab::generator::mixture::{Draw, Mixture};
@@ -21,6 +23,9 @@ pub(super) struct Varied {
     /// By leader, in the order in which they were begun. An entry whose batch is gone is skipped.
     begun: Vec<VecDeque<(u64, u32)>>,
     open_bytes: usize,
+    /// Bytes of the fullest of them; that of one that is gone, if nobody looked since.
+    fullest_bytes: usize,
+    is_fullest_gone: bool,
     /// The partition of the next batch, for records without keys.
     slot: u32,
     linger_ns: u64,
@@ -41,6 +46,8 @@ impl Varied {
             open: plan.slots.iter().map(|_| None).collect(),
             begun: plan.leaders.iter().map(|_| VecDeque::new()).collect(),
             open_bytes: 0,
+            fullest_bytes: 0,
+            is_fullest_gone: false,
             slot,
             linger_ns: nanoseconds(plan.workload.linger_ms / 1e3),
         }
@@ -59,14 +66,27 @@ impl Varied {
             Some(schedule) => self.take_up(schedule, now_ns, mixture, outlet, context),
             None => self.fill_up(now_ns, mixture, outlet, context),
         }
-        let mut wake_ns = self.close_overdue(now_ns, mixture, outlet, context);
-        if let Some(schedule) = schedule
-            && !self.is_full(outlet)
-        {
-            // What is due next cannot be overdue before its linger is over, but may make a batch full.
-            wake_ns = wake_ns.min(schedule.due(self.taken) + self.linger_ns / LINGER_LOOKS);
+        let overdue_ns = self.close_overdue(now_ns, mixture, outlet, context);
+        match schedule {
+            Some(schedule) if !self.is_full(outlet) => {
+                let full_ns = self.full_at_earliest(schedule, mixture, context);
+                overdue_ns.min(full_ns).min(schedule.due(self.taken) + self.linger_ns)
+            }
+            // The next answer makes room.
+            _ => overdue_ns,
         }
-        wake_ns
+    }
+
+    /// When the next batch can be full: the fullest, if all records to come were its own and as large as they get.
+    fn full_at_earliest(&mut self, schedule: &Schedule, mixture: &Mixture, context: &Context) -> u64 {
+        if self.is_fullest_gone {
+            let begun = self.begun.iter().flatten().filter_map(|(_, slot)| self.open[size(*slot)].as_ref());
+            self.fullest_bytes = begun.map(|open| open.records.len()).max().unwrap_or(0);
+            self.is_fullest_gone = false;
+        }
+        let room = records_bytes_max(context).saturating_sub(self.fullest_bytes);
+        let records = wide(room / mixture.record_bytes_max());
+        schedule.due(self.taken + records)
     }
 
     fn take_up(
@@ -103,9 +123,9 @@ impl Varied {
     fn append(&mut self, due_ns: u64, mixture: &mut Mixture, outlet: &mut Outlet, context: &mut Context) {
         let draw = mixture.draw(self.taken);
         let mut slot = draw.slot.unwrap_or(self.slot);
-        let batch_bytes = size(context.plan.workload.batch_bytes);
+        let records_bytes_max = records_bytes_max(context);
         if let Some(open) = &self.open[size(slot)]
-            && open.records.len() + mixture.bytes_max(&draw) > batch_bytes
+            && open.records.len() + mixture.bytes_max(&draw) > records_bytes_max
         {
             self.close(slot, mixture, outlet, context);
             slot = draw.slot.unwrap_or(self.slot);
@@ -121,6 +141,7 @@ impl Varied {
         let before = open.records.len();
         open.append(due_ns, draw, mixture);
         self.open_bytes += open.records.len() - before;
+        self.fullest_bytes = self.fullest_bytes.max(open.records.len());
         self.taken += 1;
     }
 
@@ -157,6 +178,7 @@ impl Varied {
     fn close(&mut self, slot: u32, mixture: &mut Mixture, outlet: &mut Outlet, context: &mut Context) {
         let Some(open) = self.open[size(slot)].take() else { return };
         self.open_bytes -= open.records.len();
+        self.is_fullest_gone |= open.records.len() == self.fullest_bytes;
         let count = narrow(open.after_us.len());
         let due = Due::Each { first_ns: open.first_ns, after_us: open.after_us };
         let records = mixture.compress(open.records);
@@ -169,6 +191,11 @@ impl Varied {
             self.slot = narrow((size(self.slot) + 1) % context.plan.slots.len());
         }
     }
+}
+
+/// Bytes of the records of a full batch.
+fn records_bytes_max(context: &Context) -> usize {
+    size(context.plan.workload.batch_bytes).saturating_sub(BATCH_HEADER_BYTES)
 }
 
 impl Open {
