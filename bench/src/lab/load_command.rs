@@ -27,6 +27,9 @@ pub(crate) struct Arguments {
     /// A node of the cluster
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:9092")]
     bootstrap: String,
+    /// The address is that of a floor (`floor-raw`, `floor-runtime`), which only takes what is produced
+    #[arg(long)]
+    floor: bool,
     /// CPUs of the generator, one thread on each
     #[arg(long, value_name = "CPU,...", value_delimiter = ',', default_value = "1")]
     cpus: Vec<usize>,
@@ -40,7 +43,8 @@ pub(crate) struct Arguments {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let workload = read(arguments)?;
-    let bootstrap = address(&arguments.bootstrap)?;
+    let address = address(&arguments.bootstrap)?;
+    let cluster = if arguments.floor { Cluster::Floor { address } } else { Cluster::Kafka { bootstrap: address } };
     let prefix = match &arguments.topic_prefix {
         Some(prefix) => prefix.clone(),
         None => {
@@ -48,7 +52,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             format!("{}-{seconds}-", workload.name)
         }
     };
-    let cluster = Cluster::Kafka { bootstrap };
     let mut load = Load::start(&workload, &cluster, &arguments.cpus, &prefix)?;
     let mut progress = Progress { is_terminal: std::io::stderr().is_terminal() };
     for second in 0..workload.warm_up_s {

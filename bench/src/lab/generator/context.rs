@@ -10,6 +10,7 @@ use super::bounds::RECEIVE_BYTES;
 use super::meter::Tally;
 use super::plan::Plan;
 use crate::lab::number::size;
+use crate::lab::workload::Acks;
 
 /// Shared by one thread's producers and consumers.
 pub(super) struct Context {
@@ -26,6 +27,11 @@ impl Context {
         let marks = Marks { round: 0, rounds: vec![0; plan.slots.len()] };
         let produce_version = plan.versions.of::<ProduceRequest<'_>>()?;
         Ok(Context { tally: Tally::new(), marks, buffer: vec![0; RECEIVE_BYTES], produce_version, plan })
+    }
+
+    /// Whether requests are done when they are written.
+    pub(super) fn needs_no_answers(&self) -> bool {
+        self.plan.workload.acks == Acks::None
     }
 
     /// Full batches that share one request to a leader of so many partitions.

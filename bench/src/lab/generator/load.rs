@@ -15,7 +15,7 @@ use super::preparation;
 use super::supply::Supply;
 use super::thread::{Command, Report, ReportKind, Team, Thread, alarm};
 use crate::lab::cluster::Cluster;
-use crate::lab::number::narrow;
+use crate::lab::number::{narrow, wide};
 use crate::lab::result::{GeneratorUsage, LoadResult, Window};
 use crate::lab::workload::{Rate, Workload};
 use crate::report::float;
@@ -27,6 +27,8 @@ pub(crate) struct Load {
     connections: u32,
     total: Tally,
     windows: Vec<Window>,
+    /// The first error before anything counted.
+    early_error: Option<String>,
     /// When what counts began, or the load itself before.
     began_ns: u64,
     /// CPU time of each thread at that moment.
@@ -85,6 +87,7 @@ impl Load {
             connections: narrow(connections),
             total: Tally::new(),
             windows: Vec::new(),
+            early_error: None,
             began_ns,
             began_cpu_ns,
         })
@@ -145,6 +148,8 @@ impl Load {
         let reports = self.gather(ReportKind::Begin)?;
         self.began_cpu_ns = reports.iter().map(|report| report.cpu_ns).collect();
         self.began_ns = at_ns;
+        let before = reports.into_iter().filter_map(|report| report.tally.first_error);
+        self.early_error = self.early_error.take().or(self.total.first_error.take()).or(before.into_iter().next());
         self.total = Tally::new();
         self.windows.clear();
         Ok(())
@@ -163,8 +168,14 @@ impl Load {
             .zip(&self.began_cpu_ns)
             .map(|(report, began_cpu_ns)| (report.cpu_ns - began_cpu_ns, report.at_ns - self.began_ns))
             .collect();
+        let broken: usize = stopped.iter().map(|report| report.broken).sum();
         for report in stopped {
             self.total.add(report.tally);
+        }
+        if self.total.errors == 0 {
+            // A connection that broke before anything counted has been missing ever since.
+            let why = self.early_error.take().unwrap_or_default();
+            self.total.fail(wide(broken), || why);
         }
         let mut unacknowledged = 0;
         for report in self.gather(ReportKind::End)? {

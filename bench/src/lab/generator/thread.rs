@@ -41,6 +41,8 @@ pub(super) struct Report {
     pub(super) cpu_ns: u64,
     /// Records that are due and not acknowledged.
     pub(super) unacknowledged: u64,
+    /// Connections that are of no use any more.
+    pub(super) broken: usize,
     pub(super) tally: Tally,
 }
 
@@ -340,8 +342,10 @@ impl Thread {
         let cpu_ns = u64::try_from(cpu.tv_sec).unwrap_or(0) * SECOND_NS + u64::try_from(cpu.tv_nsec).unwrap_or(0);
         let now_ns = self.now();
         let unacknowledged = self.producers.iter().map(|producer| producer.unacknowledged(now_ns)).sum();
+        let broken = self.producers.iter().map(Producer::broken_count).sum::<usize>()
+            + self.consumers.iter().map(Consumer::broken_count).sum::<usize>();
         let tally = std::mem::replace(&mut self.context.tally, Tally::new());
         // Main may be gone: then the next command fails, which ends this thread.
-        let _ = self.reports.send(Report { kind, at_ns, cpu_ns, unacknowledged, tally });
+        let _ = self.reports.send(Report { kind, at_ns, cpu_ns, unacknowledged, broken, tally });
     }
 }

@@ -1,6 +1,6 @@
 //! Whether a workload makes sense, before anything is started: each fault in one line that names the field.
 
-use super::{Acks, Assignment, Keys, Rate, RecordBytes, Workload};
+use super::{Acks, Keys, Rate, RecordBytes, Workload};
 use crate::lab::cluster::Cluster;
 
 /// Partitions of one topic that Kafka creates with one request.
@@ -119,9 +119,8 @@ impl Workload {
             && self.consumer_groups == 0
             && self.catch_up.is_none()
             && !self.idempotence
-            && self.acks != Acks::None
-            && self.assignment == Assignment::Direct;
-        check(fits, || "a floor takes one producer of one topic with acks, and nobody reads from it".to_owned())
+            && self.acks == Acks::Leader;
+        check(fits, || "a floor takes one producer of one topic with acks = \"1\", and nobody reads from it".to_owned())
     }
 }
 
@@ -144,9 +143,11 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_sound_everywhere() {
+    fn the_defaults_are_sound_but_for_the_acks_of_floors() {
         let workload = Workload::default();
         assert_eq!(workload.validate(&Cluster::Kafka { bootstrap: address() }), Ok(()));
+        assert!(workload.validate(&Cluster::Floor { address: address() }).is_err());
+        let workload = Workload { acks: Acks::Leader, ..workload };
         assert_eq!(workload.validate(&Cluster::Floor { address: address() }), Ok(()));
     }
 
@@ -182,8 +183,9 @@ mod tests {
     #[test]
     fn a_floor_refuses_readers_and_several_producers() {
         let floor = Cluster::Floor { address: address() };
-        let readers = Workload { consumer_groups: 1, ..Workload::default() };
-        let producers = Workload { producers: 2, ..Workload::default() };
+        let fine = Workload { acks: Acks::Leader, ..Workload::default() };
+        let readers = Workload { consumer_groups: 1, ..fine.clone() };
+        let producers = Workload { producers: 2, ..fine };
         assert!(readers.validate(&floor).is_err());
         assert!(producers.validate(&floor).is_err());
     }

@@ -98,6 +98,10 @@ impl FetchLink {
         &self.connection
     }
 
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     pub(super) fn positions(&self) -> &[Position] {
         &self.state.positions
     }

@@ -62,6 +62,11 @@ impl Consumer {
         }
     }
 
+    /// Connections that are of no use any more.
+    pub(super) fn broken_count(&self) -> usize {
+        self.links.iter().filter(|link| link.is_broken()).count()
+    }
+
     /// Does what it is time for.
     ///
     /// Errors: the group was rebalanced, after which the partitions are no longer this consumer's.

@@ -69,6 +69,10 @@ impl Link {
         &self.connection
     }
 
+    pub(super) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
     pub(super) fn ready_batches(&self) -> usize {
         self.ready.len()
     }
@@ -116,7 +120,7 @@ impl Link {
             self.send_request(context);
         }
         match self.connection.flush() {
-            Ok(frames) if context.plan.workload.acks == Acks::None => self.on_written(frames, now_ns, context),
+            Ok(frames) if context.needs_no_answers() => self.on_written(frames, now_ns, context),
             Ok(_) => 0,
             Err(error) => self.on_broken(&error.to_string(), context),
         }

@@ -70,6 +70,11 @@ impl Producer {
         self.outlet.connection(link)
     }
 
+    /// Connections that are of no use any more.
+    pub(super) fn broken_count(&self) -> usize {
+        self.outlet.broken_count()
+    }
+
     /// Records that are due and neither acknowledged nor failed.
     pub(super) fn unacknowledged(&self, now_ns: u64) -> u64 {
         let due = match &self.schedule {
@@ -117,6 +122,11 @@ impl Producer {
             };
         }
         self.outlet.send(now_ns, context);
+        if self.schedule.is_none() && !self.is_stopped && context.needs_no_answers() && self.outlet.is_wanting(context)
+        {
+            // No answer will tell that there is room: what was sent is gone.
+            self.wake_ns = now_ns + 1;
+        }
         self.taken() - before
     }
 

@@ -50,6 +50,11 @@ impl Outlet {
         self.links[link].connection()
     }
 
+    /// Connections that are of no use any more.
+    pub(super) fn broken_count(&self) -> usize {
+        self.links.iter().filter(|link| link.is_broken()).count()
+    }
+
     pub(super) fn link_count(&self) -> usize {
         self.links.len()
     }
