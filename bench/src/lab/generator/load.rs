@@ -9,6 +9,7 @@ use std::thread::JoinHandle;
 use super::bounds::{BACKLOG_IDLE_S_MAX, START_AHEAD_NS};
 use super::clock::SECOND_NS;
 use super::context::Context;
+use super::ends;
 use super::meter::{Tally, latency, share};
 use super::plan::Plan;
 use super::preparation;
@@ -60,11 +61,15 @@ impl Load {
         }
         raise_file_limit()?;
         let plan = preparation::plan(workload, cluster, topic_prefix)?;
+        if let Cluster::Floor { .. } = cluster {
+            return Load::run(plan, &[], topic_prefix, cpus);
+        }
+        let mut ends = ends::ends(&plan)?;
         if let Some(catch_up) = &workload.catch_up {
             let backlog = Load::run(preparation::backlog(&plan, catch_up.backlog_bytes), &[], topic_prefix, cpus)?;
             backlog.finish_by_itself()?;
+            ends = ends::ends(&plan)?;
         }
-        let ends = preparation::ends(&plan)?;
         Load::run(plan, &ends, topic_prefix, cpus)
     }
 

@@ -27,6 +27,7 @@ mod connection;
 mod consumer;
 mod context;
 mod encode;
+mod ends;
 mod keys;
 mod load;
 mod meter;

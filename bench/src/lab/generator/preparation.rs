@@ -63,12 +63,6 @@ pub(super) fn backlog(plan: &Plan, bytes: u64) -> Plan {
     }
 }
 
-/// Where each partition ends now; nothing if nobody reads.
-pub(super) fn ends(plan: &Plan) -> Result<Vec<i64>, Box<dyn Error>> {
-    let workload = &plan.workload;
-    if workload.consumer_groups == 0 && workload.catch_up.is_none() { Ok(Vec::new()) } else { consumer::ends(plan) }
-}
-
 /// Connects producers and consumers and spreads them over the threads.
 pub(super) fn teams(
     plan: &Plan,

@@ -21,7 +21,7 @@ impl Random {
 
     /// A number below `bound`, which is above 0. By multiplication: its bias is below 2^-32 for bounds below 2^32.
     pub(super) fn below(&mut self, bound: u64) -> u32 {
-        let wide = u128::from(self.next()) * u128::from(bound) >> 64;
+        let wide = (u128::from(self.next()) * u128::from(bound)) >> 64;
         u32::try_from(wide).expect("bounds are below 2^32")
     }
 

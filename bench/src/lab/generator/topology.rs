@@ -18,11 +18,14 @@ use crate::lab::number::{narrow, size};
 use crate::lab::workload::Workload;
 
 /// How long all partitions may take to have leaders.
-const LEADER_PATIENCE: Duration = Duration::from_secs(60);
+pub(super) const LEADER_PATIENCE: Duration = Duration::from_secs(60);
 /// Pause between two looks.
-const LEADER_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const LEADER_PAUSE: Duration = Duration::from_millis(50);
 /// How long the server may take to create a topic, in milliseconds.
 const CREATE_TIMEOUT_MS: i32 = 60_000;
+
+/// Partitions with the addresses of their leaders.
+type Leaders = Vec<(i32, SocketAddr)>;
 
 /// Where the partitions of a load are.
 pub(super) struct Topology {
@@ -127,11 +130,7 @@ fn create(workload: &Workload, client: &mut Client, versions: &Versions, topic: 
 }
 
 /// Partitions of a topic with their leaders, in order; none while one has no leader.
-fn leaders(
-    client: &mut Client,
-    versions: &Versions,
-    topic: &str,
-) -> Result<Option<Vec<(i32, SocketAddr)>>, Box<dyn Error>> {
+fn leaders(client: &mut Client, versions: &Versions, topic: &str) -> Result<Option<Leaders>, Box<dyn Error>> {
     let wanted = MetadataRequestTopic { name: Some(topic.into()), ..MetadataRequestTopic::default() };
     let request =
         MetadataRequest { topics: Some(vec![wanted]), allow_auto_topic_creation: false, ..MetadataRequest::default() };

@@ -151,9 +151,12 @@ mod tests {
         assert_eq!(workload.validate(&Cluster::Floor { address: address() }), Ok(()));
     }
 
+    /// A field, and what spoils it.
+    type Case = (&'static str, fn(&mut Workload));
+
     #[test]
     fn a_fault_is_one_line_that_names_the_field() {
-        let cases: [(&str, fn(&mut Workload)); 12] = [
+        let cases: [Case; 12] = [
             ("name", |workload| workload.name = "a b".to_owned()),
             ("partitions", |workload| workload.partitions = 0),
             ("topics x partitions", |workload| (workload.topics, workload.partitions) = (11, 10_000)),

@@ -12,7 +12,7 @@ use std::error::Error;
 use link::FetchLink;
 pub(super) use membership::Membership;
 use position::Position;
-pub(super) use position::{Purpose, ends, share};
+pub(super) use position::{Purpose, share};
 
 use super::connection::Connection;
 use super::context::Context;

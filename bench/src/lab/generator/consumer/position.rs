@@ -1,20 +1,7 @@
 //! Where a consumer is in a partition, and where it begins.
 
-use std::collections::BTreeMap;
-use std::error::Error;
-
-use corelane::protocol::api_key::ApiKey;
-use corelane::protocol::messages::list_offsets::{
-    ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
-};
-
-use crate::client::{Client, answer_body, debug};
 use crate::lab::generator::plan::Plan;
-use crate::lab::generator::topology::error_name;
 use crate::lab::number::{narrow, size};
-
-/// The timestamp that asks for a partition's end.
-const LATEST: i64 = -1;
 
 /// What a consumer is for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -52,41 +39,6 @@ impl Position {
     pub(super) fn advance(&mut self, next: i64) {
         self.offset = if self.again_at.is_some_and(|end| next >= end) { 0 } else { next };
     }
-}
-
-/// The ends of all partitions, by partition: what was produced before the load begins.
-pub(in crate::lab::generator) fn ends(plan: &Plan) -> Result<Vec<i64>, Box<dyn Error>> {
-    let mut ends = vec![0; plan.slots.len()];
-    for (address, leader) in plan.leaders.iter().zip(0..) {
-        let mut topics: BTreeMap<u32, Vec<ListOffsetsPartition>> = BTreeMap::new();
-        for slot in plan.slots.iter().filter(|slot| slot.leader == leader) {
-            let partition = ListOffsetsPartition {
-                partition_index: slot.partition,
-                timestamp: LATEST,
-                ..ListOffsetsPartition::default()
-            };
-            topics.entry(slot.topic).or_default().push(partition);
-        }
-        let topics = topics
-            .into_iter()
-            .map(|(topic, partitions)| ListOffsetsTopic { name: plan.topics[size(topic)].as_str().into(), partitions });
-        let request = ListOffsetsRequest { replica_id: -1, topics: topics.collect(), ..ListOffsetsRequest::default() };
-        let version = plan.versions.of::<ListOffsetsRequest<'_>>()?;
-        let answer = Client::connect(*address)?.ask(version, &request)?;
-        let body = &mut answer_body(&answer, ApiKey::ListOffsets, version)?;
-        let response = ListOffsetsResponse::decode(body, version).map_err(debug)?;
-        for topic in &response.topics {
-            let index = plan.topics.iter().position(|name| *name == topic.name).ok_or("a foreign topic's offsets")?;
-            for partition in &topic.partitions {
-                if partition.error_code != 0 {
-                    return Err(format!("the end of {}: {}", topic.name, error_name(partition.error_code)).into());
-                }
-                let slot = plan.slot_of(index, partition.partition_index).ok_or("a foreign partition's offset")?;
-                ends[size(slot)] = partition.offset;
-            }
-        }
-    }
-    Ok(ends)
 }
 
 /// The partitions of member `index` of `members`: every so-manieth.

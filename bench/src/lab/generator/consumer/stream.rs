@@ -111,10 +111,10 @@ impl FetchStream {
         bytes: &'b [u8],
         found: &mut impl FnMut(Item<'_>) -> Result<(), String>,
     ) -> Result<&'b [u8], String> {
-        if self.pending.is_empty() {
-            if let Some(used) = self.read(bytes, found)? {
-                return Ok(&bytes[used..]);
-            }
+        if self.pending.is_empty()
+            && let Some(used) = self.read(bytes, found)?
+        {
+            return Ok(&bytes[used..]);
         }
         let mut pending = std::mem::take(&mut self.pending);
         let before = pending.len();
@@ -156,7 +156,7 @@ impl FetchStream {
                 found(Item::Topic(&part[..name_bytes]))?;
                 self.topics_left -= 1;
                 self.partitions_left = i32_at(part, name_bytes);
-                self.to_next_partition();
+                self.go_to_next_partition();
                 Ok(Some(part.len()))
             }
             Part::Partition => self.read_partition(bytes, found),
@@ -201,7 +201,7 @@ impl FetchStream {
     fn read_after_aborted(&mut self, bytes: &[u8]) -> Result<Option<usize>, String> {
         let Some(part) = bytes.get(..if self.version >= 11 { 8 } else { 4 }) else { return Ok(None) };
         self.batches_left = usize::try_from(i32_at(part, part.len() - 4).max(0)).map_err(|error| error.to_string())?;
-        self.to_next_batch();
+        self.go_to_next_batch();
         Ok(Some(part.len()))
     }
 
@@ -218,7 +218,7 @@ impl FetchStream {
             // Cut off at the answer's limit: it comes again.
             self.skip = self.batches_left - head.len();
             self.batches_left = 0;
-            self.to_next_partition();
+            self.go_to_next_partition();
             return Ok(Some(head.len()));
         }
         found(Item::Batch { header, bytes: wide(length) })?;
@@ -228,7 +228,7 @@ impl FetchStream {
             self.part = Part::Record;
         } else {
             self.skip = records;
-            self.to_next_batch();
+            self.go_to_next_batch();
         }
         Ok(Some(head.len()))
     }
@@ -251,25 +251,25 @@ impl FetchStream {
         found(Item::Record { after, payload_bytes })?;
         self.records_left -= record;
         if self.records_left == 0 {
-            self.to_next_batch();
+            self.go_to_next_batch();
         }
         let used = record.min(bytes.len());
         self.skip = record - used;
         Ok(Some(used))
     }
 
-    fn to_next_batch(&mut self) {
+    fn go_to_next_batch(&mut self) {
         if self.batches_left >= BATCH_HEADER_BYTES {
             self.part = Part::Batch;
         } else {
             // The rest is a batch that was cut off.
             self.skip += self.batches_left;
             self.batches_left = 0;
-            self.to_next_partition();
+            self.go_to_next_partition();
         }
     }
 
-    fn to_next_partition(&mut self) {
+    fn go_to_next_partition(&mut self) {
         self.part = if self.partitions_left > 0 { Part::Partition } else { Part::TopicOrEnd };
     }
 }

@@ -1,8 +1,11 @@
 //! A producer's way out: its connections, and its id and sequences if it has any.
 
 use std::error::Error;
+use std::net::SocketAddr;
+use std::time::Instant;
 
 use corelane::protocol::api_key::ApiKey;
+use corelane::protocol::error_code::ErrorCode;
 use corelane::protocol::messages::init_producer_id::{InitProducerIdRequest, InitProducerIdResponse};
 use corelane::types::Sequence;
 
@@ -12,7 +15,7 @@ use crate::lab::generator::batch::{Batch, Origin};
 use crate::lab::generator::connection::Connection;
 use crate::lab::generator::context::Context;
 use crate::lab::generator::plan::Plan;
-use crate::lab::generator::topology::error_name;
+use crate::lab::generator::topology::{LEADER_PATIENCE, LEADER_PAUSE, error_name};
 use crate::lab::number::{signed, size};
 
 /// Connections to all leaders.
@@ -128,22 +131,35 @@ fn leader(slot: u32, context: &Context) -> usize {
 }
 
 impl Identity {
-    /// Asks for a new one; any node gives it.
+    /// Asks for a new one; any node gives it, as soon as it can.
     fn ask(plan: &Plan) -> Result<Identity, Box<dyn Error>> {
         let address = plan.leaders.first().ok_or("there is no leader")?;
+        let began = Instant::now();
+        loop {
+            let response = Identity::ask_once(plan, *address)?;
+            if response.error_code == 0 {
+                let sequences = plan.slots.iter().map(|_| Sequence::new(0)).collect();
+                return Ok(Identity { producer_id: response.producer_id, epoch: response.producer_epoch, sequences });
+            }
+            let is_early = [ErrorCode::CoordinatorLoadInProgress, ErrorCode::CoordinatorNotAvailable]
+                .iter()
+                .any(|early| early.code() == response.error_code);
+            if !is_early || began.elapsed() > LEADER_PATIENCE {
+                return Err(format!("no producer id: {}", error_name(response.error_code)).into());
+            }
+            std::thread::sleep(LEADER_PAUSE);
+        }
+    }
+
+    fn ask_once(plan: &Plan, address: SocketAddr) -> Result<InitProducerIdResponse, Box<dyn Error>> {
         let version = plan.versions.of::<InitProducerIdRequest<'_>>()?;
         let request = InitProducerIdRequest {
             transactional_id: None,
             transaction_timeout_ms: i32::MAX,
             ..InitProducerIdRequest::default()
         };
-        let answer = Client::connect(*address)?.ask(version, &request)?;
+        let answer = Client::connect(address)?.ask(version, &request)?;
         let body = &mut answer_body(&answer, ApiKey::InitProducerId, version)?;
-        let response = InitProducerIdResponse::decode(body, version).map_err(debug)?;
-        if response.error_code != 0 {
-            return Err(format!("no producer id: {}", error_name(response.error_code)).into());
-        }
-        let sequences = plan.slots.iter().map(|_| Sequence::new(0)).collect();
-        Ok(Identity { producer_id: response.producer_id, epoch: response.producer_epoch, sequences })
+        Ok(InitProducerIdResponse::decode(body, version).map_err(debug)?)
     }
 }
