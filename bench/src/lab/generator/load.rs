@@ -76,14 +76,15 @@ impl Load {
     fn run(plan: Plan, ends: &[i64], topic_prefix: &str, cpus: &[usize]) -> Result<Load, Box<dyn Error>> {
         let mut teams = preparation::teams(&plan, ends, topic_prefix, cpus.len())?;
         let connections = teams.iter().map(Team::connections).sum();
+        let supplies: Vec<Supply> = (0..).take(cpus.len()).map(|seed| Supply::new(&plan, seed)).collect();
         let began_ns = plan.clock.now() + START_AHEAD_NS;
         let plan = Arc::new(plan);
         let mut workers = Vec::new();
-        for ((cpu, mut team), seed) in cpus.iter().zip(teams.drain(..)).zip(0..) {
+        for ((cpu, mut team), supply) in cpus.iter().zip(teams.drain(..)).zip(supplies) {
             for producer in &mut team.producers {
                 producer.start(&plan, began_ns);
             }
-            workers.push(Worker::start(&plan, *cpu, team, began_ns, seed)?);
+            workers.push(Worker::start(&plan, *cpu, team, supply, began_ns)?);
         }
         let began_cpu_ns = vec![0; workers.len()];
         Ok(Load {
@@ -251,11 +252,16 @@ impl Load {
 }
 
 impl Worker {
-    fn start(plan: &Arc<Plan>, cpu: usize, team: Team, start_ns: u64, seed: u64) -> Result<Worker, Box<dyn Error>> {
+    fn start(
+        plan: &Arc<Plan>,
+        cpu: usize,
+        team: Team,
+        supply: Supply,
+        start_ns: u64,
+    ) -> Result<Worker, Box<dyn Error>> {
         let alarm = Arc::new(alarm()?);
         let (commands, commanded) = channel();
         let (reported, reports) = channel();
-        let supply = Supply::new(plan, seed);
         let context = Context::new(Arc::clone(plan))?;
         let state = Thread::new(context, supply, team, start_ns, Arc::clone(&alarm), commanded, reported)?;
         let thread = std::thread::Builder::new().name(format!("load-{cpu}")).spawn(move || {

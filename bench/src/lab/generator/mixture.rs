@@ -187,7 +187,72 @@ impl Sizes {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::workload::WeightedBytes;
+    use crate::lab::generator::batch::{self, Due, Origin};
+    use crate::lab::generator::clock::Clock;
+    use crate::lab::generator::plan::Slot;
+    use crate::lab::generator::versions::Versions;
+    use crate::lab::workload::{WeightedBytes, Workload};
+    use corelane::protocol::compression::Scratch;
+    use corelane::protocol::record_batch::{BatchView, RecordsIter};
+
+    /// Two topics of seven partitions.
+    fn plan(workload: Workload) -> Plan {
+        let workload = Workload { topics: 2, partitions: 7, ..workload };
+        let slot = |topic| (0..7).map(move |partition| Slot { topic, partition, leader: 0 });
+        Plan {
+            workload,
+            clock: Clock::start(),
+            versions: Versions::of_floor(),
+            topics: vec!["a".to_owned(), "b".to_owned()],
+            slots: (0..2).flat_map(slot).collect(),
+            leaders: Vec::new(),
+            interval: None,
+            records_max: None,
+        }
+    }
+
+    #[test]
+    fn what_was_drawn_decodes_with_every_codec() {
+        let keys = Keys::Zipf { count: 50, bytes: 12, exponent: 0.99 };
+        let record_bytes = RecordBytes::Even { min: 0, max: 300 };
+        let plan = plan(Workload { keys, record_bytes, ..Workload::default() });
+        for codec in Codec::ALL {
+            let mut mixture = Mixture::new(&plan, codec, Payload::new(300, 0.3, 5), 5);
+            let (mut records, mut payload_bytes, mut after_us) = (Vec::new(), 0, Vec::new());
+            for index in 0..100_u32 {
+                let draw = mixture.draw(u64::from(index));
+                let (before, bytes_max) = (records.len(), mixture.bytes_max(&draw));
+                payload_bytes += mixture.write(&mut records, u64::from(index) * 9, index, draw);
+                assert!(records.len() - before <= bytes_max);
+                after_us.push(index * 9);
+            }
+            let body = mixture.compress(records);
+            let due = Due::Each { first_ns: 0, after_us };
+            let checksum = |first: &[u8]| crc32c::crc32c_append(crc32c::crc32c(first), &body);
+            let header = batch::header(codec, 100, body.len(), &due, Origin::NONE, checksum);
+            let bytes = [&header[..], &body].concat();
+            let view = BatchView::parse(&bytes).unwrap();
+            assert!(view.crc_matches(), "{codec}");
+            let mut out = Vec::new();
+            let decoded = view.decompressed(&mut Scratch::new(), &mut out, 1_000_000).unwrap();
+            let decoded: Vec<_> = RecordsIter::new(decoded, 100).map(Result::unwrap).collect();
+            let sizes = decoded.iter().map(|record| record.key.unwrap().len() + record.value.unwrap().len());
+            assert_eq!(sizes.sum::<usize>(), payload_bytes);
+            assert!(decoded.iter().zip(0..).all(|(record, index)| record.timestamp_delta == index * 9));
+        }
+    }
+
+    #[test]
+    fn a_key_has_one_partition_in_each_topic_and_topics_take_turns() {
+        let plan = plan(Workload { keys: Keys::Uniform { count: 9, bytes: 4 }, ..Workload::default() });
+        let mut mixture = Mixture::new(&plan, Codec::None, Payload::new(10, 1.0, 1), 1);
+        for index in 0..1_000 {
+            let draw = mixture.draw(index);
+            let key = format!("{:04}", draw.key.unwrap());
+            let topic = u32::try_from(index % 2).unwrap();
+            assert_eq!(draw.slot, Some(7 * topic + keys::partition(key.as_bytes(), 7)));
+        }
+    }
 
     #[test]
     fn sizes_come_as_often_as_their_weights_say() {
