@@ -48,7 +48,7 @@ pub(super) fn backlog(plan: &Plan, bytes: u64) -> Plan {
         catch_up: None,
         ..plan.workload.clone()
     };
-    // At least one batch for each partition is not asked for: a small backlog leaves some empty.
+    // A backlog that is smaller than a batch for each partition leaves some of them empty.
     let per_million = plan.payload_bytes(1_000_000).max(1);
     let records = u128::from(bytes) * 1_000_000 / u128::from(per_million);
     Plan {
