@@ -57,6 +57,11 @@ impl Client {
         Ok(answer)
     }
 
+    /// The connection alone, with nothing unread.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
+    }
+
     /// Creates a topic.
     pub(crate) fn create_topic(
         &mut self,

@@ -42,6 +42,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    /// One workload against a broker that runs: rate, latencies to p99.999, and what speaks against the figures
+    Load(lab::load_command::Arguments),
     /// The least that a produce path on glommio costs: serves one connection until killed
     FloorRuntime(floor::Arguments),
     /// The least that a produce path on io_uring costs: serves one connection until killed
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
 
 fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
     match benchmark {
+        Benchmark::Load(arguments) => lab::load_command::run(&arguments),
         Benchmark::FloorRuntime(arguments) => floor::runtime::run(&arguments),
         Benchmark::FloorRaw(arguments) => floor::raw::run(&arguments),
         Benchmark::ProduceFloors(arguments) => produce_floors::run(&arguments),

@@ -1,12 +1,18 @@
-//! Where a load goes.
+//! Where a load goes: what a generator must know of a server, and no more.
 
 use std::net::SocketAddr;
 
-/// A server as the generator sees it.
+/// A running server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Cluster {
-    /// Any Kafka-compatible broker, by one of its addresses.
-    Kafka { bootstrap: SocketAddr },
-    /// One of the floors: answers Produce alone, on one connection, and knows no topics.
-    Floor { address: SocketAddr },
+    /// Anything that speaks Kafka's protocol.
+    Kafka {
+        /// One of its nodes, which names the others.
+        bootstrap: SocketAddr,
+    },
+    /// A floor: answers Produce of [`crate::load::PRODUCE_VERSION`] on one connection, and knows no topics.
+    Floor {
+        /// Its address.
+        address: SocketAddr,
+    },
 }

@@ -10,7 +10,10 @@
 //! a trial that does not count says why, in its `verdict`.
 
 pub(crate) mod cluster;
+pub(crate) mod generator;
+pub(crate) mod load_command;
 pub(crate) mod measure;
+pub(crate) mod number;
 pub(crate) mod probe;
 pub(crate) mod report;
 pub(crate) mod result;

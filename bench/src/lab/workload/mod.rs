@@ -1,5 +1,8 @@
 //! What a load consists of, as a TOML file says it. Plain values: no connection, clock or broker is known here.
 
+pub(crate) mod open_messaging;
+mod validate;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -110,6 +113,29 @@ pub(crate) enum RecordBytes {
     },
     /// Sizes with weights: `record_bytes = [{ bytes = 100, weight = 9 }, { bytes = 10000, weight = 1 }]`.
     Weighted(Vec<WeightedBytes>),
+}
+
+impl RecordBytes {
+    /// The largest size that occurs.
+    pub(crate) fn largest(&self) -> u32 {
+        match self {
+            RecordBytes::Fixed(bytes) => *bytes,
+            RecordBytes::Even { max, .. } => *max,
+            RecordBytes::Weighted(all) => all.iter().map(|one| one.bytes).max().unwrap_or(0),
+        }
+    }
+
+    /// The mean size.
+    pub(crate) fn mean(&self) -> f64 {
+        match self {
+            RecordBytes::Fixed(bytes) => f64::from(*bytes),
+            RecordBytes::Even { min, max } => f64::midpoint(f64::from(*min), f64::from(*max)),
+            RecordBytes::Weighted(all) => {
+                let weights: f64 = all.iter().map(|one| f64::from(one.weight)).sum();
+                all.iter().map(|one| f64::from(one.bytes) * f64::from(one.weight)).sum::<f64>() / weights
+            }
+        }
+    }
 }
 
 /// A size and how often it occurs beside the others.
