@@ -10,7 +10,7 @@ use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestProtocol, JoinGroupResponse};
 use corelane::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
 
-use super::check;
+use super::{COORDINATOR_PATIENCE, check};
 use crate::client::{Client, answer_body, debug};
 
 /// Newest versions.
@@ -18,6 +18,11 @@ const JOIN_VERSION: i16 = 9;
 const SYNC_VERSION: i16 = 5;
 /// MEMBER_ID_REQUIRED: come back with this id.
 const MEMBER_ID_REQUIRED: i16 = 79;
+/// COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR: what a broker says that has only just made the
+/// partitions of its coordinators.
+const COORDINATOR_IS_COMING: [i16; 3] = [14, 15, 16];
+/// Between two tries while it says so.
+const COORDINATOR_PAUSE: Duration = Duration::from_millis(200);
 /// Requests for ids that are sent before their answers are read.
 const ID_WINDOW: usize = 100;
 /// As Java's consumer has them.
@@ -126,18 +131,26 @@ pub(crate) fn form_for(
 fn ids(address: SocketAddr, group: &str, count: usize, work: &Work<'_>) -> Result<Vec<String>, Box<dyn Error>> {
     let mut client = Client::connect(address)?;
     let mut ids = Vec::new();
+    let began = Instant::now();
     while ids.len() < count {
         let window = ID_WINDOW.min(count - ids.len());
+        let mut is_loading = false;
         for _ in 0..window {
             client.send(work.versions.0, &join_request(group, "", work))?;
         }
         for _ in 0..window {
             let answer = client.receive()?;
             let response = join_response(&answer, work.versions.0)?;
-            if response.error_code != MEMBER_ID_REQUIRED {
-                return Err(format!("JoinGroup without an id: error {}", response.error_code).into());
+            match response.error_code {
+                MEMBER_ID_REQUIRED => ids.push(response.member_id.into_owned()),
+                code if COORDINATOR_IS_COMING.contains(&code) && began.elapsed() < COORDINATOR_PATIENCE => {
+                    is_loading = true;
+                }
+                code => return Err(format!("JoinGroup without an id: error {code}").into()),
             }
-            ids.push(response.member_id.into_owned());
+        }
+        if is_loading {
+            std::thread::sleep(COORDINATOR_PAUSE);
         }
     }
     Ok(ids)
