@@ -72,6 +72,10 @@ enum Benchmark {
     GroupHeartbeats(groups::heartbeats::Arguments),
     /// One HTML page from saved runs of the load lab, or two of them compared
     Report(lab::report::Arguments),
+    /// Puts one workload on servers that the lab starts itself, in turn
+    Run(lab::suite::run_command::Arguments),
+    /// Runs a suite of workloads, or lists what it would run
+    Suite(lab::suite::suite_command::Arguments),
     /// Starts a server as the lab does, for tools of one's own, and tells what it spent
     Target(lab::target::hold::Arguments),
     /// Writes down what a server on this host spends while a lab elsewhere loads it
@@ -107,6 +111,8 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::IdleGroups(arguments) => groups::idle::run(&arguments),
         Benchmark::GroupHeartbeats(arguments) => groups::heartbeats::run(&arguments),
         Benchmark::Report(arguments) => lab::report::run(&arguments),
+        Benchmark::Run(arguments) => lab::suite::run_command::run(&arguments),
+        Benchmark::Suite(arguments) => lab::suite::suite_command::run(&arguments),
         Benchmark::Target(arguments) => lab::target::hold::run(&arguments),
         Benchmark::Observe(arguments) => lab::measure::observe::run(&arguments),
         Benchmark::Probe(arguments) => lab::probe::run(&arguments),

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
@@ -12,7 +12,7 @@ use clap::Args;
 use super::cluster::Cluster;
 use super::generator::{Load, objections};
 use super::result::{Flow, Latency, LoadResult, Objection, Window};
-use super::workload::{Workload, open_messaging};
+use super::workload::{self, Translation, Workload};
 use crate::report::float;
 
 /// Options of `load`.
@@ -42,7 +42,10 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
-    let workload = read(arguments)?;
+    let Translation { workload, notes } = workload::read(&arguments.workload, arguments.driver.as_deref())?;
+    for note in notes {
+        println!("{:<12} {note}", "note");
+    }
     let address = address(&arguments.bootstrap)?;
     let cluster = if arguments.floor { Cluster::Floor { address } } else { Cluster::Kafka { bootstrap: address } };
     let prefix = match &arguments.topic_prefix {
@@ -69,29 +72,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         fs::write(file, serde_json::to_string_pretty(&result)?)?;
     }
     Ok(())
-}
-
-/// The workload of a file. What an OMB workload means differently here is printed.
-fn read(arguments: &Arguments) -> Result<Workload, Box<dyn Error>> {
-    let file = &arguments.workload;
-    let text = text_of(file)?;
-    let is_yaml = file.extension().is_some_and(|extension| extension == "yaml" || extension == "yml");
-    if !is_yaml {
-        if arguments.driver.is_some() {
-            return Err("--driver belongs to a .yaml workload of the OpenMessaging Benchmark".into());
-        }
-        return Ok(toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?);
-    }
-    let driver = arguments.driver.as_deref().map(text_of).transpose()?;
-    let translation = open_messaging::read(&text, driver.as_deref())?;
-    for note in translation.notes {
-        println!("{:<12} {note}", "note");
-    }
-    Ok(translation.workload)
-}
-
-fn text_of(file: &Path) -> Result<String, String> {
-    fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))
 }
 
 fn address(text: &str) -> Result<SocketAddr, Box<dyn Error>> {

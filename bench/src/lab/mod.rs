@@ -17,5 +17,6 @@ pub(crate) mod number;
 pub(crate) mod probe;
 pub(crate) mod report;
 pub(crate) mod result;
+pub(crate) mod suite;
 pub(crate) mod target;
 pub(crate) mod workload;

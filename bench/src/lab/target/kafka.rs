@@ -52,11 +52,22 @@ impl Installation {
             .collect();
         versions.sort_by_cached_key(|version| Reverse(parts(version)));
         let Some(version) = versions.into_iter().next() else {
-            let wanted = self.version.as_deref().unwrap_or_default();
-            return Err(format!("no Apache Kafka in {}: bench/kafka/install {wanted}", self.directory.display()).into());
+            let wanted = self.version.as_ref().map_or_else(String::new, |version| format!(" {version}"));
+            let directory = self.directory.display();
+            return Err(format!("no Apache Kafka{wanted} in {directory}: run bench/kafka/install{wanted}").into());
         };
         let lib = self.directory.join(&version).join("lib").canonicalize()?;
         Ok((version, lib))
+    }
+
+    /// A JVM with one of Kafka's own tools, by its class.
+    ///
+    /// Errors: it is not installed.
+    pub(crate) fn tool(&self, class: &str) -> Result<Command, Box<dyn Error>> {
+        let (_, lib) = self.find()?;
+        let mut command = Command::new("java");
+        command.arg("-cp").arg(lib.join("*")).arg(class);
+        Ok(command)
     }
 }
 

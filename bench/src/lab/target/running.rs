@@ -1,6 +1,7 @@
 //! A server of the lab while it runs.
 
 use std::error::Error;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -55,7 +56,16 @@ pub(crate) struct Running {
 pub(super) struct Own {
     process: Process,
     group: Option<ControlGroup>,
+    line: Line,
     _directory: ServerDirectory,
+}
+
+/// How a server was started, to start it again.
+struct Line {
+    program: OsString,
+    arguments: Vec<OsString>,
+    cpus: Vec<usize>,
+    sign: Sign,
 }
 
 /// How a server shows that it serves.
@@ -86,10 +96,27 @@ impl Running {
     ///
     /// Errors: it did not end in time and was killed, or it ended with a fault.
     pub(crate) fn stop(self) -> Result<(), Box<dyn Error>> {
-        let Some(Own { process, group, _directory }) = self.own else { return Ok(()) };
+        let Some(Own { process, group, .. }) = self.own else { return Ok(()) };
         let status = process.stop()?;
         drop(group);
         if is_clean(status) { Ok(()) } else { Err(format!("{} ended with {status}", self.sheet.name).into()) }
+    }
+
+    /// Asks it to stop, waits until it did and starts it again on what it stored; `ready` is then that of the second start.
+    ///
+    /// Errors: it did not end as it should or does not come back; somebody else runs it.
+    pub(crate) fn restart(self) -> Result<Running, Box<dyn Error>> {
+        let own = self.own.ok_or("a server that somebody else runs cannot be started again from here")?;
+        let Own { process, group, line, _directory: directory } = own;
+        let status = process.stop()?;
+        drop(group);
+        if !is_clean(status) {
+            return Err(format!("{} ended with {status}", self.sheet.name).into());
+        }
+        let mut command = Command::new(&line.program);
+        command.args(&line.arguments);
+        let (own, ready) = Own::start(command, &line.cpus, directory, line.sign)?;
+        Ok(Running { sheet: self.sheet, cluster: self.cluster, ready: Some(ready), own: Some(own) })
     }
 }
 
@@ -113,6 +140,12 @@ impl Own {
         command.stdin(Stdio::null()).stdout(out.try_clone()?).stderr(out);
         let group = ControlGroup::new();
         let doors = group.as_ref().map(ControlGroup::door).transpose()?;
+        let line = Line {
+            program: command.get_program().to_owned(),
+            arguments: command.get_args().map(OsStr::to_owned).collect(),
+            cpus: cpus.to_vec(),
+            sign,
+        };
         let began = Instant::now();
         let mut process = Process::start(command, cpus, doors.into_iter().collect())?;
         let is_ready = await_sign(&mut process, sign);
@@ -120,7 +153,7 @@ impl Own {
         if let Err(error) = is_ready {
             return Err(format!("{error}{}", last_words(&directory)).into());
         }
-        Ok((Own { process, group, _directory: directory }, ready))
+        Ok((Own { process, group, line, _directory: directory }, ready))
     }
 }
 

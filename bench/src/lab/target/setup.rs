@@ -78,7 +78,10 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    pub(super) fn corelane(&self) -> Result<PathBuf, Box<dyn Error>> {
+    /// The program of Corelane.
+    ///
+    /// Errors: it is not there.
+    pub(crate) fn corelane(&self) -> Result<PathBuf, Box<dyn Error>> {
         self.corelane.clone().map_or_else(corelane_beside, Ok)
     }
 

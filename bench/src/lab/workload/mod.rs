@@ -1,11 +1,15 @@
 //! What a load consists of, as a TOML file says it. Plain values: no connection, clock or broker is known here.
 
-pub(crate) mod open_messaging;
+mod file;
+mod open_messaging;
 mod validate;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use self::file::read;
+pub(crate) use self::open_messaging::Translation;
 
 /// One load: topics, producers, consumers and a rate. What a file leaves out has the value of [`Workload::default`].
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
