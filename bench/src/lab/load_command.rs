@@ -180,8 +180,8 @@ fn words(objection: &Objection) -> String {
                 cpu_share * 100.0
             )
         }
-        Objection::BehindSchedule { late_p999_us } => {
-            format!("behind schedule: the generator itself was late by {} at p99.9", time(*late_p999_us))
+        Objection::BehindSchedule { late_p99_us } => {
+            format!("behind schedule: the generator itself was late by {} at p99", time(*late_p99_us))
         }
         Objection::NotSustained { acknowledged_share } => {
             format!(

@@ -73,8 +73,8 @@ pub(crate) enum Objection {
     },
     /// The generator sent later than it meant to by its own fault.
     BehindSchedule {
-        /// 99.9th percentile of how late records were taken up, in microseconds.
-        late_p999_us: u64,
+        /// 99th percentile of how late records were taken up, in microseconds.
+        late_p99_us: u64,
     },
     /// The broker did not keep up with the rate: what was not acknowledged grew to the end.
     NotSustained {

@@ -11,7 +11,7 @@ const CPU_SHARE_MAX: f64 = 0.8;
 const LATE_US_MAX: u64 = 1_000;
 /// Lateness that is never objected to, in microseconds: what a sleeping CPU takes to wake up.
 const LATE_US_FREE: u64 = 100;
-/// Between the two, the part of the 99.9th percentile of the latency that may be our own lateness.
+/// Between the two, the part of the 99th percentile of the latency that may be our own lateness.
 const LATE_SHARE_MAX: f64 = 0.1;
 /// Share of the offered records that must be acknowledged within the seconds that count.
 const ACKNOWLEDGED_SHARE_MIN: f64 = 0.99;
@@ -31,7 +31,7 @@ pub(crate) fn objections(workload: &Workload, load: &LoadResult) -> Vec<Objectio
         all.push(Objection::GeneratorLimited { cpu_share });
     }
     if workload.rate != Rate::Max && is_behind(load) {
-        all.push(Objection::BehindSchedule { late_p999_us: load.generator.late_p999_us });
+        all.push(Objection::BehindSchedule { late_p99_us: load.generator.late_p99_us });
     }
     all.extend(not_sustained);
     if load.errors > 0 {
@@ -41,9 +41,12 @@ pub(crate) fn objections(workload: &Workload, load: &LoadResult) -> Vec<Objectio
     all
 }
 
+/// Judged at the 99th percentile: a generator that does not keep up is late all the time. The rarest are late wherever the
+/// machine pauses (on the virtual machine where this was written by 1 to 4 ms, each second), for all targets alike;
+/// the reports show how late, since percentiles above the 99th hold those pauses.
 fn is_behind(load: &LoadResult) -> bool {
-    let late = load.generator.late_p999_us;
-    let latency = load.produce_latency.as_ref().map_or(0, |latency| latency.p999_us);
+    let late = load.generator.late_p99_us;
+    let latency = load.produce_latency.as_ref().map_or(0, |latency| latency.p99_us);
     late > LATE_US_MAX || late > LATE_US_FREE && float(late) > LATE_SHARE_MAX * float(latency)
 }
 
@@ -125,14 +128,15 @@ mod tests {
     fn lateness_counts_by_its_part_of_the_latency() {
         let (workload, mut load) = fine(Rate::PerSecond(1_000.0));
         let is_behind = |load: &LoadResult| !objections(&workload, load).is_empty();
-        load.generator.late_p999_us = 100;
+        load.generator.late_p999_us = 4_000;
+        load.generator.late_p99_us = 100;
         assert!(!is_behind(&load));
-        load.generator.late_p999_us = 101;
+        load.generator.late_p99_us = 101;
         assert!(is_behind(&load));
-        load.produce_latency.as_mut().unwrap().p999_us = 5_000;
+        load.produce_latency.as_mut().unwrap().p99_us = 5_000;
         assert!(!is_behind(&load));
-        load.produce_latency.as_mut().unwrap().p999_us = 5_000_000;
-        load.generator.late_p999_us = 1_001;
+        load.produce_latency.as_mut().unwrap().p99_us = 5_000_000;
+        load.generator.late_p99_us = 1_001;
         assert!(is_behind(&load));
     }
 

@@ -73,7 +73,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         (false, runs) => page::report(runs)?,
     };
     let out = arguments.out.clone().unwrap_or_else(|| arguments.runs[0].with_extension("html"));
-    fs::write(&out, html).map_err(|error| format!("{}: {error}", out.display()))?;
+    write(&out, html)?;
     if arguments.markdown {
         for run in &runs {
             println!(
@@ -85,6 +85,19 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     // Not on the standard output, where the Markdown is.
     eprintln!("wrote {}", out.display());
     Ok(())
+}
+
+/// Writes the page of one run beside it, and returns where.
+///
+/// Errors: as of [`run`].
+pub(crate) fn write_beside(run: &Path) -> Result<PathBuf, Box<dyn Error>> {
+    let out = run.with_extension("html");
+    write(&out, page::report(&[read(run)?])?)?;
+    Ok(out)
+}
+
+fn write(out: &Path, html: String) -> Result<(), Box<dyn Error>> {
+    fs::write(out, html).map_err(|error| format!("{}: {error}", out.display()).into())
 }
 
 /// Fills in what was observed.

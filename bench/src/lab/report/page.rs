@@ -90,7 +90,9 @@ fn opening(run: &Run) -> Markup {
                  from there whatever the server did before: a server that stalls is charged for everyone who waited. "
                 em { "Written" } " and " em { "flushed" } " say when an acks=all write is answered: after the write, or after \
                  a flush that makes it safe from a power cut; the two are never mixed in one row. Lines are dashed for written \
-                 and whole for flushed. A trial that was objected to is struck out and supports no ratio."
+                 and whole for flushed. A trial that was objected to is struck out and supports no ratio. Percentiles above the 99th \
+                 hold the pauses of the machine itself, which all targets suffer alike; how late the generator was by them \
+                 stands with the settings."
             }
         }
     }

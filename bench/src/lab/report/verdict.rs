@@ -23,9 +23,9 @@ pub(super) fn words(objection: &Objection) -> String {
         Objection::GeneratorLimited { cpu_share } => {
             format!("generator-limited: its busiest thread used {} of its CPU", number::percent(*cpu_share))
         }
-        Objection::BehindSchedule { late_p999_us } => {
-            let late = number::duration_us(crate::report::float(*late_p999_us));
-            format!("behind schedule: the generator took up 0.1 % of the records more than {late} late")
+        Objection::BehindSchedule { late_p99_us } => {
+            let late = number::duration_us(crate::report::float(*late_p99_us));
+            format!("behind schedule: the generator took up 1 % of the records more than {late} late")
         }
         Objection::NotSustained { acknowledged_share } => {
             let share = number::percent(*acknowledged_share);
@@ -143,7 +143,7 @@ mod tests {
     fn every_objection_names_its_trial_and_its_figures() {
         let mut run = fixture::single();
         run.trials[0].verdict =
-            vec![fixture::generator_limited(), Objection::BehindSchedule { late_p999_us: 1500 }, Objection::NotWarm];
+            vec![fixture::generator_limited(), Objection::BehindSchedule { late_p99_us: 1500 }, Objection::NotWarm];
         let text = section(&[Numbered { number: 4, trial: &run.trials[0] }]).into_string();
         for part in ["0 of 1 trials count", "#t4", "93 % of its CPU", "1.50 ms late", "not warm"] {
             assert!(text.contains(part), "{part} is missing in {text}");

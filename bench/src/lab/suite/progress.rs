@@ -177,7 +177,7 @@ fn words(objection: &crate::lab::result::Objection) -> String {
         Objection::GeneratorLimited { cpu_share } => {
             format!("generator-limited: {:.0} % of its CPU", cpu_share * 100.0)
         }
-        Objection::BehindSchedule { late_p999_us } => format!("generator late: {}", latency(*late_p999_us)),
+        Objection::BehindSchedule { late_p99_us } => format!("generator late: {}", latency(*late_p99_us)),
         Objection::NotSustained { acknowledged_share } => format!("not sustained: {:.1} %", acknowledged_share * 100.0),
         Objection::Errors { count, first } => format!("{count} errors: {first}"),
         Objection::NotWarm => "not warm".to_owned(),

@@ -14,6 +14,7 @@ use super::trial::Bench;
 use super::{best, provenance, readiness};
 use crate::lab::measure::host;
 use crate::lab::probe::{self, Pace};
+use crate::lab::report;
 use crate::lab::result::{Objection, Probe, Run, SCHEMA, TargetKind, Trial, WarmUp};
 use crate::lab::target::{Running, Setup, TargetSpec};
 use crate::server::raise_locked_memory;
@@ -41,10 +42,10 @@ impl fmt::Display for Stopped {
 
 impl Error for Stopped {}
 
-/// Runs what is not finished yet, and writes `OUT/run.json`.
+/// Runs what is not finished yet, and writes `OUT/run.json` and, when nothing is left, `OUT/run.html`.
 ///
-/// Errors: one line that says what to do, where something is missing or in the way, or the suite was stopped. Loads that fail
-/// are no error but trials with an objection.
+/// Errors: one line that says what to do, where something is missing or in the way, or the suite was stopped. A load that fails
+/// ends nothing: its trial is kept with an objection, and at the end it is an error that there was one.
 pub(crate) fn run(wanted: &Wanted<'_>) -> Result<(), Box<dyn Error>> {
     raise_locked_memory();
     rlimit::increase_nofile_limit(u64::MAX)?;
@@ -69,9 +70,24 @@ pub(crate) fn run(wanted: &Wanted<'_>) -> Result<(), Box<dyn Error>> {
     let path = lab.state.write_run(lab.notes())?;
     lab.bench.progress.clear();
     outcome?;
-    // The one place where a run is complete: what makes a report of it is called from here.
-    lab.bench.progress.note(&format!("{}: done, results in {}", suite.name, path.display()));
-    Ok(())
+    let page = report::write_beside(&path)?;
+    lab.bench.progress.note(&format!("{}: done, results in {} and {}", suite.name, path.display(), page.display()));
+    failures(&lab.state.finished)
+}
+
+/// An error if any trial failed.
+fn failures(finished: &Finished) -> Result<(), Box<dyn Error>> {
+    let first = |trial: &Trial| {
+        trial.verdict.iter().find_map(|objection| match objection {
+            Objection::Errors { first, .. } => Some(format!("{} {}: {first}", trial.target.name, trial.workload.name)),
+            _ => None,
+        })
+    };
+    let failures: Vec<String> = finished.values().filter_map(first).collect();
+    match failures.first() {
+        None => Ok(()),
+        Some(first) => Err(format!("{} trials had errors, the first of them {first}", failures.len()).into()),
+    }
 }
 
 /// The run of a new directory, without trials.
