@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::frame::{ResponseHeader, request_frame};
@@ -31,6 +32,11 @@ impl Client {
         Ok(Client { stream, correlation_id: 0 })
     }
 
+    /// Bounds how long an answer is waited for.
+    pub(crate) fn wait_at_most(&self, time: Duration) -> std::io::Result<()> {
+        self.stream.set_read_timeout(Some(time))
+    }
+
     /// Sends a request and returns the frame of its answer, of which `answer_body` is the message.
     pub(crate) fn ask<M: Message>(&mut self, version: i16, request: &M) -> std::io::Result<Vec<u8>> {
         self.send(version, request)?;
@@ -49,6 +55,11 @@ impl Client {
         let mut answer = Vec::new();
         read_frame(&mut self.stream, &mut answer)?;
         Ok(answer)
+    }
+
+    /// The connection alone, with nothing unread.
+    pub(crate) fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Creates a topic.

@@ -15,11 +15,15 @@ mod floor;
 mod flushed_partitions;
 mod groups;
 mod idle_partitions;
+mod lab;
 mod load;
+mod process;
 mod produce_floors;
 mod profile;
+mod region;
 mod report;
 mod server;
+mod signals;
 mod start_time;
 mod tail_fetch;
 
@@ -38,6 +42,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Benchmark {
+    /// One workload against a broker that runs: rate, latencies to p99.999, and what speaks against the figures
+    Load(lab::load_command::Arguments),
     /// The least that a produce path on glommio costs: serves one connection until killed
     FloorRuntime(floor::Arguments),
     /// The least that a produce path on io_uring costs: serves one connection until killed
@@ -64,6 +70,18 @@ enum Benchmark {
     IdleGroups(groups::idle::Arguments),
     /// CPU of many members' heartbeats
     GroupHeartbeats(groups::heartbeats::Arguments),
+    /// One HTML page from saved runs of the load lab, or two of them compared
+    Report(lab::report::Arguments),
+    /// Puts one workload on servers that the lab starts itself, in turn
+    Run(lab::suite::run_command::Arguments),
+    /// Runs a suite of workloads, or lists what it would run
+    Suite(lab::suite::suite_command::Arguments),
+    /// Starts a server as the lab does, for tools of one's own, and tells what it spent
+    Target(lab::target::hold::Arguments),
+    /// Writes down what a server on this host spends while a lab elsewhere loads it
+    Observe(lab::measure::observe::Arguments),
+    /// What this machine can do at most: disk, loopback, memory, checksums
+    Probe(lab::probe::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -78,6 +96,7 @@ fn main() -> ExitCode {
 
 fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
     match benchmark {
+        Benchmark::Load(arguments) => lab::load_command::run(&arguments),
         Benchmark::FloorRuntime(arguments) => floor::runtime::run(&arguments),
         Benchmark::FloorRaw(arguments) => floor::raw::run(&arguments),
         Benchmark::ProduceFloors(arguments) => produce_floors::run(&arguments),
@@ -91,5 +110,11 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::GroupJoin(arguments) => groups::join::run(&arguments),
         Benchmark::IdleGroups(arguments) => groups::idle::run(&arguments),
         Benchmark::GroupHeartbeats(arguments) => groups::heartbeats::run(&arguments),
+        Benchmark::Report(arguments) => lab::report::run(&arguments),
+        Benchmark::Run(arguments) => lab::suite::run_command::run(&arguments),
+        Benchmark::Suite(arguments) => lab::suite::suite_command::run(&arguments),
+        Benchmark::Target(arguments) => lab::target::hold::run(&arguments),
+        Benchmark::Observe(arguments) => lab::measure::observe::run(&arguments),
+        Benchmark::Probe(arguments) => lab::probe::run(&arguments),
     }
 }

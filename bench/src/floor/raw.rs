@@ -17,6 +17,7 @@ use io_uring::{IoUring, cqueue, opcode, squeue};
 
 use super::stream::ProduceStream;
 use super::{Arguments, BLOCK_BYTES, Block, Log, bind_patiently, prepare_file, print_ready, to_u64};
+use crate::region::Region;
 
 /// Blocks of the log: those in flight, the open one, and room for what a client sends ahead.
 const BLOCKS: usize = 64;
@@ -49,45 +50,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
             }
             _ => {}
         }
-    }
-}
-
-/// Anonymous memory, aligned to pages.
-struct Region {
-    memory: NonNull<u8>,
-    bytes: usize,
-}
-
-impl Region {
-    fn new(bytes: usize) -> io::Result<Region> {
-        // SAFETY: a new private mapping; no address is asked for, so none that exists is touched.
-        let memory = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                bytes,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE,
-                -1,
-                0,
-            )
-        };
-        match NonNull::new(memory.cast::<u8>()) {
-            Some(memory) if memory.as_ptr().cast() != libc::MAP_FAILED => Ok(Region { memory, bytes }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    fn at(&self, offset: usize) -> *mut u8 {
-        assert!(offset < self.bytes);
-        // SAFETY: within the mapping.
-        unsafe { self.memory.as_ptr().add(offset) }
-    }
-}
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours; the ring that used it is dropped before it (field order).
-        unsafe { libc::munmap(self.memory.as_ptr().cast(), self.bytes) };
     }
 }
 

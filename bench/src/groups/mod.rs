@@ -7,7 +7,7 @@ pub(crate) mod commits;
 pub(crate) mod heartbeats;
 pub(crate) mod idle;
 pub(crate) mod join;
-mod member;
+pub(crate) mod member;
 
 use std::error::Error;
 use std::net::SocketAddr;
