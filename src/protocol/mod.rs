@@ -14,6 +14,7 @@ pub mod arbitrary;
 pub mod compression;
 pub mod error_code;
 pub mod frame;
+pub mod key_partition;
 pub mod messages;
 pub mod record_batch;
 pub(crate) mod table;

@@ -1,37 +1,7 @@
-//! Which partition a key goes to, as Kafka's default partitioner decides, and which key comes next.
+//! Which key comes next, and what it looks like.
 
 use super::random::Random;
 use crate::report::float;
-
-/// The partition of a key.
-pub(super) fn partition(key: &[u8], partitions: u32) -> u32 {
-    (murmur2(key) & 0x7fff_ffff) % partitions
-}
-
-/// MurmurHash2 in 32 bits with the seed of Kafka's clients.
-fn murmur2(bytes: &[u8]) -> u32 {
-    const SEED: u32 = 0x9747_b28c;
-    const M: u32 = 0x5bd1_e995;
-    const R: u32 = 24;
-    // The length is part of the hash, cut to 32 bits as in Java.
-    let length = u32::try_from(bytes.len()).expect("a key is below 4 GiB");
-    let mut hash = SEED ^ length;
-    let (words, tail) = bytes.as_chunks::<4>();
-    for word in words {
-        let mut mixed = u32::from_le_bytes(*word).wrapping_mul(M);
-        mixed ^= mixed >> R;
-        hash = hash.wrapping_mul(M) ^ mixed.wrapping_mul(M);
-    }
-    if !tail.is_empty() {
-        for (byte, shift) in tail.iter().zip([0, 8, 16]) {
-            hash ^= u32::from(*byte) << shift;
-        }
-        hash = hash.wrapping_mul(M);
-    }
-    hash ^= hash >> 13;
-    hash = hash.wrapping_mul(M);
-    hash ^ (hash >> 15)
-}
 
 /// Writes key number `index` over the end of `key`, in decimal digits; what stands before it are zeros.
 pub(super) fn write(mut index: u64, key: &mut [u8]) {
@@ -113,22 +83,6 @@ impl Zipf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hashes_are_those_of_kafkas_own_test() {
-        // UtilsTest.testMurmur2 of Kafka's clients.
-        let cases: [(&str, i32); 6] = [
-            ("21", -973_932_308),
-            ("foobar", -790_332_482),
-            ("a-little-bit-long-string", -985_981_536),
-            ("a-little-bit-longer-string", -1_486_304_829),
-            ("lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58_897_971),
-            ("abc", 479_470_107),
-        ];
-        for (key, hash) in cases {
-            assert_eq!(murmur2(key.as_bytes()).cast_signed(), hash, "{key}");
-        }
-    }
 
     #[test]
     fn a_key_is_its_number_in_digits() {

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use corelane::protocol::compression::{Codec, compress_into};
+use corelane::protocol::key_partition::key_partition;
 
 use super::bounds::KEY_TABLE_MAX;
 use super::encode::{self, RECORD_OVERHEAD_BYTES};
@@ -115,7 +116,7 @@ impl Keyring {
         let table = (0..count.min(KEY_TABLE_MAX))
             .map(|key| {
                 keys::write(key, &mut bytes);
-                keys::partition(&bytes, partitions)
+                key_partition(&bytes, partitions)
             })
             .collect();
         Keyring { spread, bytes, partitions, topics: u64::from(workload.topics), table }
@@ -126,7 +127,7 @@ impl Keyring {
         let known = usize::try_from(key).ok().and_then(|key| self.table.get(key)).copied();
         let partition = known.unwrap_or_else(|| {
             keys::write(key, &mut self.bytes);
-            keys::partition(&self.bytes, self.partitions)
+            key_partition(&self.bytes, self.partitions)
         });
         let topic = u32::try_from(index % self.topics).expect("below the number of topics");
         topic * self.partitions + partition
@@ -250,7 +251,7 @@ mod tests {
             let draw = mixture.draw(index);
             let key = format!("{:04}", draw.key.unwrap());
             let topic = u32::try_from(index % 2).unwrap();
-            assert_eq!(draw.slot, Some(7 * topic + keys::partition(key.as_bytes(), 7)));
+            assert_eq!(draw.slot, Some(7 * topic + key_partition(key.as_bytes(), 7)));
         }
     }
 
