@@ -11,6 +11,10 @@ pub const IO_ALIGNMENT: usize = 4096;
 /// Size of one block of the log in memory, in bytes. Measured: 1 MiB writes saturate where 16 KiB ones reach a third.
 pub const BLOCK_BYTES: usize = 1024 * 1024;
 
+/// Runs of at least this many bytes are copied to a block past the caches. Measured with batches of 16 KiB in requests of
+/// 1 MiB: 377 -> 327 ns of CPU per KiB produced; fetches of the tail by eight consumers cost what they did.
+pub const STREAMED_COPY_BYTES_MIN: usize = 4096;
+
 /// Writes of one shard's log in flight. More gains nothing measurable and lengthens every flush.
 pub const WRITES_IN_FLIGHT_MAX: usize = 4;
 

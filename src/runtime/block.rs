@@ -9,7 +9,7 @@ use std::fmt;
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::Buffer;
+use super::{Buffer, streamed_copy};
 
 /// An append-only view of one aligned buffer, shared by the writer and by readers of its filled part.
 pub struct Block<B> {
@@ -58,7 +58,7 @@ impl<B: Buffer> Block<B> {
         // allocation behind a raw pointer, so writing through it does not touch any Rust reference.
         unsafe {
             let target = self.memory.as_ptr().cast_mut().add(self.filled());
-            std::ptr::copy_nonoverlapping(bytes.as_ptr(), target, bytes.len());
+            streamed_copy::copy(bytes, target);
         }
         self.filled.set(self.filled() + bytes.len());
     }

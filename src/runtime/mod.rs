@@ -11,6 +11,7 @@ pub mod block;
 pub mod block_memory;
 pub mod glommio;
 pub mod signals;
+mod streamed_copy;
 
 use std::future::Future;
 use std::io::{self, IoSlice};
