@@ -6,6 +6,9 @@ use super::super::result::Objection;
 use super::group::{Numbered, label};
 use super::number;
 
+/// Objections shown at once; a longer list opens when asked, since the figures stand below it.
+const SHOWN_MAX: usize = 8;
+
 /// An objection in two words, for tables.
 pub(super) fn short(objection: &Objection) -> &'static str {
     match objection {
@@ -59,6 +62,7 @@ pub(super) fn section(trials: &[Numbered<'_>]) -> Markup {
     let (beyond, void): (Vec<&Numbered<'_>>, Vec<&Numbered<'_>>) =
         trials.iter().filter(|numbered| !numbered.trial.verdict.is_empty()).partition(|numbered| beyond_knee(numbered));
     let counting = trials.len() - beyond.len() - void.len();
+    let together = alike(&void);
     html! {
         div.verdict {
             p {
@@ -69,10 +73,15 @@ pub(super) fn section(trials: &[Numbered<'_>]) -> Markup {
                 @if void.is_empty() {
                     " Nothing else was objected to."
                 } @else {
-                    " " (void.len()) " do not; their figures are struck out and support no ratio:"
+                    " " (void.len()) " do not; their figures are struck out and support no ratio."
                 }
             }
-            @if !void.is_empty() { ul { @for alike in alike(&void) { (item(&alike)) } } }
+            @if !void.is_empty() {
+                details open[together.len() <= SHOWN_MAX] {
+                    summary { "Which, and why" }
+                    ul { @for alike in &together { (item(alike)) } }
+                }
+            }
         }
     }
 }
@@ -137,6 +146,24 @@ mod tests {
             run.trials.iter().enumerate().map(|(number, trial)| Numbered { number, trial }).collect::<Vec<_>>();
         let text = section(&trials).into_string();
         assert_eq!((trials.len(), text.matches("<li>").count(), text.matches("href").count()), (6, 2, 6));
+        assert!(text.contains("<details open>"));
+    }
+
+    #[test]
+    fn long_lists_open_when_asked() {
+        let mut run = fixture::run();
+        run.trials.truncate(1);
+        run.trials[0].verdict = vec![Objection::NotWarm];
+        for number in 0..SHOWN_MAX {
+            let mut trial = run.trials[0].clone();
+            trial.workload.name = format!("workload-{number}");
+            run.trials.push(trial);
+        }
+        let trials =
+            run.trials.iter().enumerate().map(|(number, trial)| Numbered { number, trial }).collect::<Vec<_>>();
+        let text = section(&trials).into_string();
+        assert_eq!(text.matches("<li>").count(), SHOWN_MAX + 1);
+        assert!(text.contains("<details>"));
     }
 
     #[test]
