@@ -2,7 +2,7 @@
 //!
 //! An ordinary store first reads the line that it writes to. A block of the log was last touched a whole tail ago, so all
 //! of its lines come from memory, only to be overwritten; and on their way through the caches they push out the frames
-//! that are being received. A streamed store does neither.
+//! that are being received. A streamed store does neither. It must not outrun its announcement: a copy ends with a fence.
 #![allow(unsafe_code)]
 
 use std::ptr;
@@ -13,6 +13,9 @@ use crate::limits::STREAMED_COPY_BYTES_MIN;
 /// A line of every cache there is on x86-64.
 #[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
+// What goes before the first whole line of the target is less than a line, so less than the source.
+#[cfg(target_arch = "x86_64")]
+const _: () = assert!(STREAMED_COPY_BYTES_MIN >= LINE_BYTES);
 
 /// Copies `source` to `target`: short runs as usual, those of `STREAMED_COPY_BYTES_MIN` and more past the caches where
 /// the machine can (x86-64).
