@@ -15,6 +15,8 @@ use super::{Buffer, streamed_copy};
 pub struct Block<B> {
     memory: Rc<B>,
     filled: Cell<usize>,
+    /// Bytes were streamed into it and no fence came since: nothing of it may be looked at before one.
+    is_unfenced: Cell<bool>,
 }
 
 impl<B: Buffer> Block<B> {
@@ -25,7 +27,7 @@ impl<B: Buffer> Block<B> {
             // What a read returned may be lent read-only: asking for the mutable view makes it the block's own.
             memory.as_mut_slice();
         }
-        Block { memory: Rc::new(memory), filled: Cell::new(filled) }
+        Block { memory: Rc::new(memory), filled: Cell::new(filled), is_unfenced: Cell::new(false) }
     }
 
     /// Size of the block in bytes.
@@ -45,6 +47,7 @@ impl<B: Buffer> Block<B> {
 
     /// The filled part.
     pub fn as_slice(&self) -> &[u8] {
+        self.fence();
         // SAFETY: the memory is `capacity` bytes long and outlives `self`; bytes below `filled` are initialised and,
         // by the invariant of this type, never written again.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.filled()) }
@@ -56,9 +59,13 @@ impl<B: Buffer> Block<B> {
         // SAFETY: the target lies inside the memory (asserted) and above `filled`, which nobody has a reference to;
         // the buffer was handed over unshared, and this type never lends bytes above `filled`. The memory is a plain
         // allocation behind a raw pointer, so writing through it does not touch any Rust reference.
-        unsafe {
+        // What was streamed is looked at only by way of `as_slice` and `full_memory`, which come after a fence.
+        let is_streamed = unsafe {
             let target = self.memory.as_ptr().cast_mut().add(self.filled());
-            streamed_copy::copy(bytes, target);
+            streamed_copy::copy(bytes, target)
+        };
+        if is_streamed {
+            self.is_unfenced.set(true);
         }
         self.filled.set(self.filled() + bytes.len());
     }
@@ -79,7 +86,23 @@ impl<B: Buffer> Block<B> {
     /// change.
     pub fn full_memory(&self) -> Rc<B> {
         assert!(self.room() == 0);
+        self.fence();
         Rc::clone(&self.memory)
+    }
+}
+
+impl<B> Block<B> {
+    fn fence(&self) {
+        if self.is_unfenced.replace(false) {
+            streamed_copy::fence();
+        }
+    }
+}
+
+impl<B> Drop for Block<B> {
+    /// Whoever gets the memory next must not meet a store of ours.
+    fn drop(&mut self) {
+        self.fence();
     }
 }
 

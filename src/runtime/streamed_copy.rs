@@ -18,25 +18,37 @@ const LINE_BYTES: usize = 64;
 const _: () = assert!(STREAMED_COPY_BYTES_MIN >= LINE_BYTES);
 
 /// Copies `source` to `target`: short runs as usual, those of `STREAMED_COPY_BYTES_MIN` and more past the caches where
-/// the machine can (x86-64).
+/// the machine can (x86-64). True when [`fence`] must stand between this copy and any look at the target.
 ///
 /// # Safety
-/// `target` is valid for writes of as many bytes as `source` has, and does not overlap it.
-pub(super) unsafe fn copy(source: &[u8], target: *mut u8) {
+/// `target` is valid for writes of as many bytes as `source` has, and does not overlap it. When this gives true, nobody
+/// looks at the target, on this core or by way of the kernel, before this thread has called [`fence`].
+pub(super) unsafe fn copy(source: &[u8], target: *mut u8) -> bool {
     #[cfg(target_arch = "x86_64")]
     if source.len() >= STREAMED_COPY_BYTES_MIN {
         // SAFETY: this function's own contract.
-        return unsafe { stream(source, target) };
+        unsafe { stream(source, target) };
+        return true;
     }
     // SAFETY: this function's contract.
     unsafe { ptr::copy_nonoverlapping(source.as_ptr(), target, source.len()) };
+    false
+}
+
+/// Everything that this thread streamed before is visible to whoever is told of it after.
+pub(super) fn fence() {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: part of SSE, which every x86-64 has.
+    unsafe {
+        std::arch::x86_64::_mm_sfence();
+    }
 }
 
 /// # Safety
 /// As [`copy`]; and `source` is at least a line long.
 #[cfg(target_arch = "x86_64")]
 unsafe fn stream(source: &[u8], target: *mut u8) {
-    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_sfence, _mm_stream_si128};
+    use std::arch::x86_64::{__m128i, _mm_loadu_si128, _mm_stream_si128};
 
     let (head, rest) = source.split_at(target.align_offset(LINE_BYTES));
     let (lines, tail) = rest.as_chunks::<LINE_BYTES>();
@@ -55,14 +67,12 @@ unsafe fn stream(source: &[u8], target: *mut u8) {
             to = to.add(parts.len());
         }
         ptr::copy_nonoverlapping(tail.as_ptr(), to.cast(), tail.len());
-        // Streamed stores become visible in no order; whoever is told of these bytes finds them.
-        _mm_sfence();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::copy;
+    use super::{copy, fence};
     use crate::limits::STREAMED_COPY_BYTES_MIN;
 
     #[test]
@@ -74,8 +84,12 @@ mod tests {
                 {
                     let from = &source[start..start + bytes];
                     let mut target = vec![0xAA; target_start + bytes + 64];
-                    // SAFETY: the target is longer than what is copied into it, and memory of its own.
-                    unsafe { copy(from, target[target_start..].as_mut_ptr()) };
+                    // SAFETY: the target is longer than what is copied into it, and memory of its own; it is looked at after
+                    // the fence.
+                    let is_streamed = unsafe { copy(from, target[target_start..].as_mut_ptr()) };
+                    if is_streamed {
+                        fence();
+                    }
                     assert!(target[..target_start].iter().all(|byte| *byte == 0xAA));
                     assert_eq!(&target[target_start..target_start + bytes], from);
                     assert!(target[target_start + bytes..].iter().all(|byte| *byte == 0xAA));
