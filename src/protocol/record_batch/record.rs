@@ -118,7 +118,7 @@ impl<'a> Iterator for RecordsIter<'a> {
         Some(read_record(&mut self.source).map_err(|fault| {
             self.index = self.record_count;
             self.source = SliceSource::new(&[]);
-            fault.at(index)
+            fault.at(index, &mut self.source)
         }))
     }
 }
@@ -150,7 +150,8 @@ pub fn walk(
     match codec {
         Codec::None => walk_source(&mut SliceSource::new(payload), record_count, visit),
         _ => {
-            let mut source = StreamSource { stream: Decompressor::new(codec, payload, scratch)?, position: 0 };
+            let mut source =
+                StreamSource { stream: Decompressor::new(codec, payload, scratch)?, position: 0, failure: None };
             walk_source(&mut source, record_count, visit)
         }
     }
@@ -162,39 +163,46 @@ fn walk_source<S: Source>(
     mut visit: impl FnMut(RecordMeta) -> bool,
 ) -> Result<(), RecordsError> {
     for index in 0..record_count {
-        let meta = source.record(index).map_err(|fault| fault.at(index))?;
+        let meta = source.record(index).map_err(|fault| fault.at(index, source))?;
         if !visit(meta) {
             return Ok(());
         }
     }
-    if source.is_at_end()? { Ok(()) } else { Err(RecordsError::Trailing { record_count }) }
+    match source.is_at_end() {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(RecordsError::Trailing { record_count }),
+        Err(fault) => Err(fault.at(record_count, source)),
+    }
 }
 
-/// What went wrong inside a record.
-#[derive(Debug)]
+/// What went wrong inside a record. One byte, so that what each step over a record gives back fits registers: with the
+/// causes in it each went through memory, and the walk of a produced batch took 22 ns per record, not 10.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Fault {
-    Malformed(&'static str),
-    Decompress(DecompressError),
+    EarlyEnd,
+    LongVarint,
+    NegativeLength,
+    NegativeHeaderCount,
+    NullHeaderKey,
+    WrongSize,
+    /// The source keeps the cause.
+    Decompress,
 }
 
 impl Fault {
-    fn at(self, index: i32) -> RecordsError {
-        match self {
-            Fault::Malformed(cause) => RecordsError::Malformed { index, cause },
-            Fault::Decompress(error) => RecordsError::Decompress(error),
-        }
+    fn at(self, index: i32, source: &mut impl Source) -> RecordsError {
+        let cause = match self {
+            Fault::EarlyEnd => "ends too early",
+            Fault::LongVarint => "varint too long",
+            Fault::NegativeLength => "negative length",
+            Fault::NegativeHeaderCount => "negative header count",
+            Fault::NullHeaderKey => "null header key",
+            Fault::WrongSize => "parts do not add up to the declared length",
+            Fault::Decompress => return RecordsError::Decompress(source.take_failure()),
+        };
+        RecordsError::Malformed { index, cause }
     }
 }
-
-impl From<DecompressError> for Fault {
-    fn from(error: DecompressError) -> Fault {
-        Fault::Decompress(error)
-    }
-}
-
-const EARLY_END: Fault = Fault::Malformed("ends too early");
-const LONG_VARINT: Fault = Fault::Malformed("varint too long");
-const WRONG_SIZE: Fault = Fault::Malformed("parts do not add up to the declared length");
 
 /// Where records come from: memory, or a decompressor.
 trait Source {
@@ -202,9 +210,13 @@ trait Source {
     fn position(&self) -> u64;
     fn byte(&mut self) -> Result<u8, Fault>;
     fn skip(&mut self, bytes: u32) -> Result<(), Fault>;
-    fn is_at_end(&mut self) -> Result<bool, DecompressError>;
+    fn is_at_end(&mut self) -> Result<bool, Fault>;
+
+    /// Why the last step was `Fault::Decompress`.
+    fn take_failure(&mut self) -> DecompressError;
 
     /// The next record.
+    #[inline(always)]
     fn record(&mut self, index: i32) -> Result<RecordMeta, Fault>
     where
         Self: Sized,
@@ -213,6 +225,7 @@ trait Source {
     }
 
     /// Unsigned, at most five bytes; bits above the 32nd are dropped, as Kafka's `ByteUtils` does.
+    #[inline(always)]
     fn varint(&mut self) -> Result<i32, Fault> {
         let first = self.byte()?;
         if first & 0x80 == 0 {
@@ -226,10 +239,11 @@ trait Source {
                 return Ok(unzigzag(value));
             }
         }
-        Err(LONG_VARINT)
+        Err(Fault::LongVarint)
     }
 
     /// As `varint`, at most ten bytes.
+    #[inline(always)]
     fn varlong(&mut self) -> Result<i64, Fault> {
         let mut value = 0_u64;
         for shift in (0..70).step_by(7) {
@@ -239,10 +253,11 @@ trait Source {
                 return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
             }
         }
-        Err(LONG_VARINT)
+        Err(Fault::LongVarint)
     }
 
     /// Steps over nullable data and says whether it was null.
+    #[inline(always)]
     fn skip_data(&mut self) -> Result<bool, Fault> {
         match u32::try_from(self.varint()?) {
             Ok(bytes) => self.skip(bytes).map(|()| false),
@@ -255,10 +270,11 @@ fn unzigzag(value: u32) -> i32 {
     (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
-/// Inlined into each of its two walks: shared, the plain walk takes twice as long (7 against 15 ns per record).
+/// Inlined, as its steps are, into each of its walks: shared, the plain walk takes twice as long (7 against 15 ns per
+/// record where all is in the cache).
 #[inline(always)]
 fn read_meta<S: Source>(source: &mut S, index: i32) -> Result<RecordMeta, Fault> {
-    let body_bytes = u64::try_from(source.varint()?).map_err(|_| Fault::Malformed("negative length"))?;
+    let body_bytes = u64::try_from(source.varint()?).map_err(|_| Fault::NegativeLength)?;
     let body_end = source.position() + body_bytes;
     source.byte()?;
     let timestamp_delta = source.varlong()?;
@@ -267,22 +283,22 @@ fn read_meta<S: Source>(source: &mut S, index: i32) -> Result<RecordMeta, Fault>
     source.skip_data()?;
     let header_count = source.varint()?;
     if header_count < 0 {
-        return Err(Fault::Malformed("negative header count"));
+        return Err(Fault::NegativeHeaderCount);
     }
     for _ in 0..header_count {
         if source.skip_data()? {
-            return Err(Fault::Malformed("null header key"));
+            return Err(Fault::NullHeaderKey);
         }
         source.skip_data()?;
     }
     if source.position() != body_end {
-        return Err(WRONG_SIZE);
+        return Err(Fault::WrongSize);
     }
     Ok(RecordMeta { index, timestamp_delta, offset_delta, key_is_null })
 }
 
 fn read_record<'a>(source: &mut SliceSource<'a>) -> Result<Record<'a>, Fault> {
-    let body_bytes = u64::try_from(source.varint()?).map_err(|_| Fault::Malformed("negative length"))?;
+    let body_bytes = u64::try_from(source.varint()?).map_err(|_| Fault::NegativeLength)?;
     let body_end = source.position() + body_bytes;
     let attributes = i8::from_be_bytes([source.byte()?]);
     let timestamp_delta = source.varlong()?;
@@ -291,17 +307,17 @@ fn read_record<'a>(source: &mut SliceSource<'a>) -> Result<Record<'a>, Fault> {
     let value = source.data()?;
     let header_count = source.varint()?;
     if header_count < 0 {
-        return Err(Fault::Malformed("negative header count"));
+        return Err(Fault::NegativeHeaderCount);
     }
     let headers = source.rest();
     for _ in 0..header_count {
         if source.skip_data()? {
-            return Err(Fault::Malformed("null header key"));
+            return Err(Fault::NullHeaderKey);
         }
         source.skip_data()?;
     }
     if source.position() != body_end {
-        return Err(WRONG_SIZE);
+        return Err(Fault::WrongSize);
     }
     let header_bytes = &headers[..headers.len() - source.rest().len()];
     Ok(Record { attributes, timestamp_delta, offset_delta, key, value, header_count, header_bytes })
@@ -337,7 +353,7 @@ impl Source for SliceSource<'_> {
     }
 
     fn byte(&mut self) -> Result<u8, Fault> {
-        let byte = *self.bytes.get(self.at).ok_or(EARLY_END)?;
+        let byte = *self.bytes.get(self.at).ok_or(Fault::EarlyEnd)?;
         self.at += 1;
         Ok(byte)
     }
@@ -345,14 +361,18 @@ impl Source for SliceSource<'_> {
     fn skip(&mut self, bytes: u32) -> Result<(), Fault> {
         let bytes = usize::try_from(bytes).expect("32 bits fit");
         if bytes > self.bytes.len() - self.at {
-            return Err(EARLY_END);
+            return Err(Fault::EarlyEnd);
         }
         self.at += bytes;
         Ok(())
     }
 
-    fn is_at_end(&mut self) -> Result<bool, DecompressError> {
+    fn is_at_end(&mut self) -> Result<bool, Fault> {
         Ok(self.at == self.bytes.len())
+    }
+
+    fn take_failure(&mut self) -> DecompressError {
+        unreachable!("memory does not decompress")
     }
 }
 
@@ -360,6 +380,21 @@ impl Source for SliceSource<'_> {
 struct StreamSource<'a> {
     stream: Decompressor<'a>,
     position: u64,
+    /// Why the stream gave nothing.
+    failure: Option<DecompressError>,
+}
+
+impl StreamSource<'_> {
+    /// What is decompressed and not yet read; empty at the end.
+    fn window(&mut self) -> Result<&[u8], Fault> {
+        match self.stream.fill() {
+            Ok(window) => Ok(window),
+            Err(error) => {
+                self.failure = Some(error);
+                Err(Fault::Decompress)
+            }
+        }
+    }
 }
 
 impl Source for StreamSource<'_> {
@@ -368,7 +403,7 @@ impl Source for StreamSource<'_> {
     }
 
     fn byte(&mut self) -> Result<u8, Fault> {
-        let byte = *self.stream.fill()?.first().ok_or(EARLY_END)?;
+        let byte = *self.window()?.first().ok_or(Fault::EarlyEnd)?;
         self.stream.consume(1);
         self.position += 1;
         Ok(byte)
@@ -377,9 +412,9 @@ impl Source for StreamSource<'_> {
     fn skip(&mut self, bytes: u32) -> Result<(), Fault> {
         let mut left = usize::try_from(bytes).expect("32 bits fit");
         while left > 0 {
-            let step = self.stream.fill()?.len().min(left);
+            let step = self.window()?.len().min(left);
             if step == 0 {
-                return Err(EARLY_END);
+                return Err(Fault::EarlyEnd);
             }
             self.stream.consume(step);
             left -= step;
@@ -388,13 +423,17 @@ impl Source for StreamSource<'_> {
         Ok(())
     }
 
-    fn is_at_end(&mut self) -> Result<bool, DecompressError> {
-        Ok(self.stream.fill()?.is_empty())
+    fn is_at_end(&mut self) -> Result<bool, Fault> {
+        Ok(self.window()?.is_empty())
+    }
+
+    fn take_failure(&mut self) -> DecompressError {
+        self.failure.take().expect("a source that fails to decompress says why")
     }
 
     /// Most records lie whole in the window and are read there; one that does not, or is malformed, is read byte by byte.
     fn record(&mut self, index: i32) -> Result<RecordMeta, Fault> {
-        let mut window = SliceSource::new(self.stream.fill()?);
+        let mut window = SliceSource::new(self.window()?);
         match read_meta(&mut window, index) {
             Ok(meta) => {
                 let bytes = window.at;
