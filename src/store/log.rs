@@ -387,11 +387,16 @@ impl<R: Runtime> State<R> {
         let number = self.writer.appended().segment;
         let Some(open) = self.segments.live.get(&number).filter(|open| open.sealed_end.is_none()) else { return false };
         let start = self.writer.next_start();
+        let end = (u64::from(start) + entry_bytes).next_multiple_of(u64::from(UNIT_BYTES));
+        let fits = |footer: u64| end + footer <= u64::from(open.header.bytes);
+        let index = self.index.open();
+        // Asked twice for each batch, and true nearly always; the log's run is mostly not in a near cache.
+        if fits(index.footer_bytes_max_with_one()) {
+            return true;
+        }
         let entry = u32::try_from(entry_bytes).unwrap_or(u32::MAX);
         // Log id 0 is never given, so it stands for a log that has no row yet.
-        let footer = self.index.open().footer_bytes_with(log.unwrap_or(LogId::new(0)), start, entry);
-        (u64::from(start) + entry_bytes).next_multiple_of(u64::from(UNIT_BYTES)) + footer
-            <= u64::from(open.header.bytes)
+        fits(index.footer_bytes_with(log.unwrap_or(LogId::new(0)), start, entry))
     }
 
     fn room_for_segment(&self, options: &StoreOptions, frees_space: bool) -> Result<(), StorageError> {

@@ -79,6 +79,11 @@ impl OpenSegmentIndex {
         format::footer_bytes(self.rows() + u32::from(run.is_none()), self.extents + u32::from(!joins))
     }
 
+    /// No footer is larger after one more entry, whatever its log: told without looking at any.
+    pub fn footer_bytes_max_with_one(&self) -> u64 {
+        format::footer_bytes(self.rows() + 1, self.extents + 1)
+    }
+
     /// Bytes of the footer as things stand: what a control entry, which needs no row, leaves it at.
     pub fn footer_bytes(&self) -> u64 {
         format::footer_bytes(self.rows(), self.extents)
@@ -172,6 +177,7 @@ mod tests {
             let log = random.below(200);
             let bytes = u32::try_from(100 + random.below(200)).unwrap();
             let expected = open.footer_bytes_with(LogId::new(log + 1), position, bytes);
+            assert!(expected <= open.footer_bytes_max_with_one());
             let end = &mut ends[usize::try_from(log).unwrap()];
             open.add(LogId::new(log + 1), &entry(position, bytes, *end, *end, 0));
             *end += 1;
