@@ -16,6 +16,10 @@ pub const BLOCK_BYTES: usize = 1024 * 1024;
 /// is chosen, not measured: small batches, which whoever waits for them reads at once, stay in the caches.
 pub const STREAMED_COPY_BYTES_MIN: usize = 4096;
 
+/// Shortest buffer for direct I/O that gets the memory of a whole block, of which it uses a part: where the system's
+/// allocator begins to give memory back.
+pub const PART_OF_BLOCK_BYTES_MIN: usize = 128 * 1024;
+
 /// Writes of one shard's log in flight. More gains nothing measurable and lengthens every flush.
 pub const WRITES_IN_FLIGHT_MAX: usize = 4;
 

@@ -55,7 +55,7 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
     let is_refused = message.transactional_id.is_none() && message.topic_data.iter().any(has_transactional_batch);
     let refused = is_refused.then_some(ErrorCode::TransactionalIdAuthorizationFailed);
     let image = broker.shard.image();
-    let mut partitions = Vec::new();
+    let mut partitions = Vec::with_capacity(message.topic_data.iter().map(|topic| topic.partition_data.len()).sum());
     let topics =
         message.topic_data.iter().map(|topic| plan(topic, acks, refused, &request, &image, &mut partitions)).collect();
     let skeleton = Skeleton { correlation_id: request.correlation_id, version: request.version, topics };

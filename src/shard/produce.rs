@@ -51,11 +51,12 @@ impl<R: Runtime> Shard<R> {
             outcomes: Vec::with_capacity(part.partitions.len()),
             written: LogPosition::default(),
             durable: LogPosition::default(),
-            waiting: Vec::new(),
+            waiting: Vec::with_capacity(part.partitions.len()),
             deadline,
         };
+        let now = self.runtime.wall_clock();
         for partition in &part.partitions {
-            match self.append_one(partition, &part).await {
+            match self.append_one(partition, &part, now).await {
                 Ok((appended, durability)) => {
                     let level = if part.acks == -1 { durability } else { Durability::Written };
                     #[cfg(corelane_defect = "answer_before_flush")]
@@ -109,6 +110,7 @@ impl<R: Runtime> Shard<R> {
         self: &Rc<Self>,
         wanted: &ProducePartition,
         part: &ProducePart,
+        now: TimestampMs,
     ) -> Result<(Appended, Durability), ProduceOutcome> {
         let unknown = || ProduceOutcome::failed(ErrorCode::UnknownTopicOrPartition, None);
         let partition = self.partition(wanted.topic, wanted.partition).ok_or_else(unknown)?;
@@ -118,7 +120,6 @@ impl<R: Runtime> Shard<R> {
                 format!("min.insync.replicas is {}, a partition here has one replica", config.min_insync_replicas);
             return Err(ProduceOutcome::failed(ErrorCode::NotEnoughReplicas, Some(message)));
         }
-        let now = self.runtime.wall_clock();
         let rules = partition.rules(&self.config);
         let batch =
             validate(&wanted.records, part.version, &rules, now, &mut self.scratch.borrow_mut()).map_err(refused)?;

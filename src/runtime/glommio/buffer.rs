@@ -13,7 +13,7 @@ use std::rc::Rc;
 use glommio::io::ReadResult;
 use glommio::{allocate_dma_buffer, allocate_dma_buffer_global};
 
-use crate::limits::{BLOCK_BYTES, IO_ALIGNMENT, SPARE_BLOCKS_MAX};
+use crate::limits::{BLOCK_BYTES, IO_ALIGNMENT, PART_OF_BLOCK_BYTES_MIN, SPARE_BLOCKS_MAX};
 use crate::runtime::Buffer;
 
 /// Aligned memory of one executor.
@@ -115,7 +115,12 @@ impl Spares {
     fn allocate(&self, bytes: usize) -> (Rc<glommio::io::DmaBuffer>, bool) {
         let pooled_bytes = self.pooled_bytes.get() + bytes;
         if pooled_bytes > self.pooled_bytes_max {
-            return (Rc::new(allocate_dma_buffer_global(bytes)), false);
+            // The allocator gives back what a large buffer had, and its next pages are cleared anew. A block's are not:
+            // see `block_memory`.
+            let is_part = (PART_OF_BLOCK_BYTES_MIN..BLOCK_BYTES).contains(&bytes);
+            let mut memory = allocate_dma_buffer_global(if is_part { BLOCK_BYTES } else { bytes });
+            memory.trim_to_size(bytes);
+            return (Rc::new(memory), false);
         }
         self.pooled_bytes.set(pooled_bytes);
         (Rc::new(allocate_dma_buffer(bytes)), true)
