@@ -1,18 +1,22 @@
 //! How appended bytes reach the disk: the tasks that write, flush, and make segment files ready.
 //!
 //! One write task gives out writes: at once when nothing is in flight, else full blocks only, so that what comes meanwhile leaves
-//! together. One flush task serves everyone who waits. Invariants: `durable <= written <= appended`; *durable* moves
+//! together; a block that filled up by more than half during the last write has a moment to become full. One flush task serves everyone who waits. Invariants: `durable <= written <= appended`; *durable* moves
 //! only to what was written when a successful flush began; after the first failed write or flush nothing moves again.
 
 use std::io;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::limits::{FLUSH_BYTES_AHEAD_MAX, IO_ALIGNMENT, PREPARE_RETRY_MS, SEGMENTS_RESERVED, WRITES_IN_FLIGHT_MAX};
+use crate::limits::{
+    FLUSH_BYTES_AHEAD_MAX, IO_ALIGNMENT, PART_WRITE_PATIENCE_US, PREPARE_RETRY_MS, SEGMENTS_RESERVED,
+    WRITES_IN_FLIGHT_MAX,
+};
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::StorageError;
 use crate::store::disk_reads::SegmentHold;
-use crate::store::format::segment_file_name;
+use crate::store::format::{UNIT_BYTES, segment_file_name};
 use crate::store::log::{Core, State};
 use crate::store::segment_writer::Write;
 use crate::store::segments::SegmentFile;
@@ -32,6 +36,15 @@ struct FooterWrite<R: Runtime> {
     number: SegmentNumber,
     position: u64,
     buffer: Rc<R::Buffer>,
+}
+
+/// A large part of a block that has a moment to become a full one.
+#[derive(Clone, Copy)]
+pub(super) struct PartWaiting {
+    /// Where it begins.
+    start: LogPosition,
+    /// The moment has passed.
+    is_over: bool,
 }
 
 /// Where the next segment's file comes from.
@@ -289,7 +302,7 @@ impl<R: Runtime> Core<R> {
 }
 
 impl<R: Runtime> State<R> {
-    fn next_write(&mut self, core: &Core<R>) -> Option<Step<FileWrite<R>>> {
+    fn next_write(&mut self, core: &Rc<Core<R>>) -> Option<Step<FileWrite<R>>> {
         if self.failure.is_some() || (self.stopping && self.is_idle()) {
             return Some(Step::Stop);
         }
@@ -302,14 +315,40 @@ impl<R: Runtime> State<R> {
         }
         let (number, range) = self.writer.next_write_range()?;
         let file = self.segments.live.get(&number)?.file.as_ref()?;
-        let collides = self.preparation.touches(file.id, range.start, range.end);
+        let collides = self.preparation.touches(file.id, range.start, range.end.next_multiple_of(UNIT_BYTES));
         if collides && !cfg!(corelane_defect = "prepared_under_writer") {
             return None;
         }
         let file = file.file.clone();
-        let write = self.writer.next_write(in_flight == 0, |bytes| core.runtime.allocate(bytes))?;
+        let takes_part = in_flight == 0 && self.takes_part(core, number, &range);
+        let write = self.writer.next_write(takes_part, |bytes| core.runtime.allocate(bytes))?;
         assert!(write.buffer.bytes().is_multiple_of(IO_ALIGNMENT));
         Some(Step::Do((file, write)))
+    }
+
+    /// Whether a block that is not full may be written now. A large part has to be copied, and at the rate at which it came it
+    /// is a full block, which is not, within [`PART_WRITE_PATIENCE_US`].
+    fn takes_part(&mut self, core: &Rc<Core<R>>, segment: SegmentNumber, range: &Range<u32>) -> bool {
+        let block_bytes = u32::try_from(core.options.block_bytes).expect("a block is smaller than a segment");
+        if range.end - range.start < block_bytes / 2 || range.end.is_multiple_of(block_bytes) {
+            return true;
+        }
+        let start = LogPosition { segment, byte: range.start };
+        if let Some(waiting) = self.part_waiting.filter(|waiting| waiting.start == start) {
+            return waiting.is_over;
+        }
+        self.part_waiting = Some(PartWaiting { start, is_over: false });
+        let core = Rc::clone(core);
+        core.runtime.clone().spawn(async move {
+            core.runtime.sleep(Duration::from_micros(PART_WRITE_PATIENCE_US)).await;
+            if let Some(waiting) =
+                core.state.borrow_mut().part_waiting.as_mut().filter(|waiting| waiting.start == start)
+            {
+                waiting.is_over = true;
+            }
+            core.bells.write.ring();
+        });
+        false
     }
 
     fn next_footer(&mut self, core: &Core<R>) -> Option<Step<FooterWrite<R>>> {

@@ -14,6 +14,7 @@ use crate::runtime::Runtime;
 use crate::store::checkpoint::CheckpointFiles;
 use crate::store::cold::ColdCache;
 use crate::store::disk_reads::SegmentHolds;
+use crate::store::flush::PartWaiting;
 use crate::store::format::{
     Control, ENTRY_HEADER_BYTES, EntryHeader, EntryKind, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, Stream,
     UNIT_BYTES, footer_bytes,
@@ -76,6 +77,8 @@ pub(super) struct State<R: Runtime> {
     pub(super) flush_ends: VecDeque<LogPosition>,
     /// Flush what is written although nobody waits for it.
     pub(super) flush_forced: bool,
+    /// A large part of a block that is not written yet.
+    pub(super) part_waiting: Option<PartWaiting>,
     /// Footers of sealed segments that are not written.
     pub(super) footers: VecDeque<Footer>,
     /// Segments whose footer is written, but not known to be durable.

@@ -753,6 +753,7 @@ impl<R: Runtime> Recovery<'_, R> {
             incarnation,
             checkpoint_sequence: checkpoints.durable_sequence(),
             stopping: false,
+            part_waiting: None,
             pace: Pace::default(),
             preparation: Preparation::default(),
             stats: StoreStats::default(),

@@ -2,8 +2,8 @@
 //!
 //! Pure: it never touches a file. The store's writer task asks [`SegmentWriter::next_write`], performs the write and reports it
 //! with [`SegmentWriter::on_written`]. Invariants: `written <= appended`; no two writes in flight share a 4 KiB unit; bytes in
-//! flight do not change (a full untouched block is written in place, anything else from a copy); the order of entries
-//! is the order of appends.
+//! flight do not change (a full block is written in place, anything else from a copy); the order of entries is the order of
+//! appends.
 //!
 //! A worked example with 4 KiB units: entries A (3,000 bytes) and B (600) are appended, unit 0 is submitted. While it is
 //! in flight C arrives: unit 0 may not be submitted twice, so C starts at byte 4,096. Had the write ended first, C would
@@ -260,13 +260,12 @@ impl<B: Buffer> SegmentWriter<B> {
     /// `allocate` provides memory of the length asked for.
     pub(super) fn next_write(&mut self, partial: bool, allocate: impl FnOnce(usize) -> B) -> Option<Write<B>> {
         let block_bytes = self.block_bytes;
-        let segment = self.segments.iter_mut().find(|segment| segment.submitted < segment.end)?;
-        let start = segment.submitted / UNIT * UNIT;
+        let (index, Range { start, end }) = self.next_dirty()?;
+        let segment = &mut self.segments[index];
         let block_number = start / block_bytes;
         let block_start = block_number * block_bytes;
         let index = usize::try_from(block_number - segment.first_block).expect("u32 fits usize");
         let block = Rc::clone(&segment.blocks[index]);
-        let end = segment.end.min(block_start + block_bytes);
         let full = end == block_start + block_bytes;
         if !full && !partial && !segment.sealed {
             return None;
@@ -310,12 +309,32 @@ impl<B: Buffer> SegmentWriter<B> {
         Some(Write { id, position: start, buffer })
     }
 
-    /// Segment of the next write, and the bytes of it that the write touches at most.
+    /// Segment of the next write, and the bytes of it that it would carry now: the write goes to the end of their last unit.
     pub(super) fn next_write_range(&self) -> Option<(SegmentNumber, Range<u32>)> {
-        let segment = self.segments.iter().find(|segment| segment.submitted < segment.end)?;
+        let (index, range) = self.next_dirty()?;
+        Some((self.segments[index].number, range))
+    }
+
+    /// Index of the segment of the next write, and the bytes of it, within one block, that are to write: from the start of
+    /// a unit.
+    ///
+    /// Of a full block whose lesser part was written before that is the whole: what is there already is written again,
+    /// the same bytes in place, because a copy of the rest costs the processor more than they cost a disk that had
+    /// nothing to do. Never while a write of the block is in flight.
+    fn next_dirty(&self) -> Option<(usize, Range<u32>)> {
+        let index = self.segments.iter().position(|segment| segment.submitted < segment.end)?;
+        let segment = &self.segments[index];
         let start = segment.submitted / UNIT * UNIT;
-        let block_end = (start / self.block_bytes + 1) * self.block_bytes;
-        Some((segment.number, start..segment.end.next_multiple_of(UNIT).min(block_end)))
+        let block_start = start / self.block_bytes * self.block_bytes;
+        let block_end = block_start + self.block_bytes;
+        let end = segment.end.min(block_end);
+        let is_mostly_dirty = end == block_end && start - block_start <= self.block_bytes / 2;
+        let is_in_flight = || {
+            let touches = |write: &InFlight| !write.done && write.segment == segment.number && write.end > block_start;
+            self.in_flight.iter().any(touches)
+        };
+        let start = if is_mostly_dirty && !is_in_flight() { block_start } else { start };
+        Some((index, start..end))
     }
 
     /// A write ended well. Moves *written* over every write that completed without a gap; true when it moved.
@@ -449,6 +468,54 @@ mod tests {
             assert_eq!(second.buffer.bytes(), BLOCK, "a full block is written whole");
             assert!(!writer.on_written(second.id));
         });
+    }
+
+    #[test]
+    fn full_block_is_written_whole_where_half_of_it_is_new_and_nothing_of_it_is_in_flight() {
+        for is_in_flight in [false, true] {
+            check(move |runtime, writer| {
+                append(runtime, writer, 3000);
+                let part = writer.next_write(true, |bytes| runtime.allocate(bytes)).unwrap();
+                writer.on_written(part.id);
+                append(runtime, writer, 1096);
+                let whole = writer.next_write(false, |bytes| runtime.allocate(bytes)).unwrap();
+                assert_eq!((whole.position, whole.buffer.bytes()), (0, BLOCK), "with the header that was written");
+                assert_eq!(whole.buffer.as_slice()[..4096], [7; 4096]);
+                assert_eq!(whole.buffer.as_slice()[4096..], [1; 4096]);
+                writer.on_written(whole.id);
+                assert_eq!(writer.written(), writer.appended());
+                assert_eq!(writer.unwritten_bytes(), 0);
+
+                append(runtime, writer, 3000);
+                let part = writer.next_write(true, |bytes| runtime.allocate(bytes)).unwrap();
+                assert_eq!((part.position, part.buffer.bytes()), (8192, 4096));
+                if !is_in_flight {
+                    writer.on_written(part.id);
+                }
+                append(runtime, writer, BLOCK - 3000);
+                let rest = writer.next_write(false, |bytes| runtime.allocate(bytes)).unwrap();
+                let expected = if is_in_flight { (12_288, 4096) } else { (8192, BLOCK) };
+                assert_eq!((rest.position, rest.buffer.bytes()), expected);
+            });
+        }
+    }
+
+    #[test]
+    fn full_block_of_which_most_was_written_gives_only_its_rest() {
+        Simulation::new(1)
+            .run(|runtime| async move {
+                let block_bytes = 2 * BLOCK;
+                let mut writer = SegmentWriter::new(block_bytes, LogPosition::default());
+                writer.open_segment(SegmentNumber::new(1), &[7; 4096], runtime.allocate(block_bytes));
+                writer.append(&[&[1; 8192]], || runtime.allocate(block_bytes), |_| {});
+                let part = writer.next_write(true, |bytes| runtime.allocate(bytes)).unwrap();
+                assert_eq!((part.position, part.buffer.bytes()), (0, 12_288));
+                writer.on_written(part.id);
+                writer.append(&[&[1; 4096]], || runtime.allocate(block_bytes), |_| {});
+                let rest = writer.next_write(false, |bytes| runtime.allocate(bytes)).unwrap();
+                assert_eq!((rest.position, rest.buffer.bytes()), (12_288, 4096));
+            })
+            .finished();
     }
 
     #[test]

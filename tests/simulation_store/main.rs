@@ -19,7 +19,7 @@ use corelane::simulation::random::Random;
 use corelane::simulation::seeds::Seeds;
 use corelane::simulation::{Crash, Ended, Simulation};
 use corelane::store::OpenError;
-use corelane::store::checkpoint::CheckpointError;
+use corelane::store::checkpoint::{CheckpointError, CheckpointFiles, Found};
 use corelane::store::format::SegmentHeader;
 
 use model::{Logs, Model};
@@ -126,8 +126,8 @@ fn compare_recoveries(simulation: &Simulation, plan: &Plan, seed: u64) {
     twice.cut_power();
     let second = recovered(&mut twice, plan, false).unwrap_or_else(|error| panic!("it opens only once: {error}"));
     assert_eq!(first, second, "recovery of what recovery left finds something else");
-    if !every_segment_exists(&simulation.disk()) {
-        return; // Some were reused: not every entry exists any more.
+    if !every_segment_exists(&simulation.disk()) || was_any_freed(simulation, plan, seed) {
+        return; // Some were or are being reused: not every entry exists any more.
     }
     let mut rebuilt = Simulation::with_disk(seed, simulation.disk().fork());
     let all = recovered(&mut rebuilt, plan, true).unwrap_or_else(|error| panic!("a copy cannot be rebuilt: {error}"));
@@ -143,6 +143,17 @@ fn every_segment_exists(disk: &Disk) -> bool {
         numbers.extend(header.map(|header| header.number.value()));
     }
     numbers.last().is_none_or(|last| numbers.len() == usize::try_from(*last).unwrap())
+}
+
+/// True when the newest checkpoint leaves out a segment. Its file may have new entries under its old header: a crash can take
+/// back the header that was written before them and leave some of them.
+fn was_any_freed(simulation: &Simulation, plan: &Plan, seed: u64) -> bool {
+    let directory = plan.options(false).directory;
+    let read = |runtime| async move { CheckpointFiles::open(runtime, &directory).await.map(|(_, found)| found) };
+    let found = Simulation::with_disk(seed, simulation.disk().fork()).run(read).finished();
+    let Ok(Found::Newest(checkpoint)) = found else { return false };
+    let live: BTreeSet<u64> = checkpoint.head.segments.iter().map(|segment| segment.number.value()).collect();
+    (1..checkpoint.head.next_segment.value()).any(|number| !live.contains(&number))
 }
 
 /// What a store on this machine finds when it opens.

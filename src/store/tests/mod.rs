@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::*;
+use crate::limits::PART_WRITE_PATIENCE_US;
 use crate::runtime::{Buffer, Runtime};
 use crate::simulation::random::Random;
 use crate::simulation::{SimulatedRuntime, Simulation};
@@ -226,4 +227,30 @@ fn a_checkpoint_does_not_wait_for_its_interval_when_much_was_appended() {
             .finished()
     };
     assert_eq!((checkpoints(3), checkpoints(7)), (0, 1));
+}
+
+#[test]
+fn a_large_part_of_a_block_waits_a_moment_for_the_rest() {
+    let submitted = |rest: bool| {
+        Simulation::new(1)
+            .run(move |runtime| async move {
+                let (store, _) = open(&runtime, options()).await;
+                let (log, created) = store.create(TopicId::new([9; 16]), PartitionIndex::new(0)).unwrap();
+                until_durable(&store, &runtime, created).await;
+                let before = store.stats().written_bytes;
+                append(&store, log, &batch_bytes(0, 1, 9000, 7), Durability::Written).unwrap();
+                runtime.sleep(Duration::from_micros(PART_WRITE_PATIENCE_US / 2)).await;
+                assert_eq!(store.stats().written_bytes, before, "it is more than half of a block");
+                if rest {
+                    append(&store, log, &batch_bytes(1, 1, 5000, 7), Durability::Written).unwrap();
+                    runtime.sleep(Duration::from_micros(PART_WRITE_PATIENCE_US / 4)).await;
+                } else {
+                    runtime.sleep(Duration::from_micros(PART_WRITE_PATIENCE_US)).await;
+                }
+                store.stats().written_bytes - before
+            })
+            .finished()
+    };
+    assert_eq!(submitted(false), 12 * 1024, "nothing came: it is written as it is");
+    assert_eq!(submitted(true), 16 * 1024 + 4096, "it became full and was written whole, then what went over its end");
 }
