@@ -24,7 +24,7 @@ pub const PART_OF_BLOCK_BYTES_MIN: usize = 128 * 1024;
 pub const WRITES_IN_FLIGHT_MAX: usize = 4;
 
 /// How long a block that is more than half full of new bytes may wait to become full before it is copied and written, in
-/// microseconds: about as long as its other half took to come.
+/// microseconds: a fraction of what the write before it took, in which that much came.
 pub const PART_WRITE_PATIENCE_US: u64 = 100;
 
 /// Bytes in flight before a flush that somebody waits for: keeps a flush behind at most two blocks.

@@ -326,8 +326,8 @@ impl<R: Runtime> State<R> {
         Some(Step::Do((file, write)))
     }
 
-    /// Whether a block that is not full may be written now. A large part has to be copied, and at the rate at which it came it
-    /// is a full block, which is not, within [`PART_WRITE_PATIENCE_US`].
+    /// Whether a block that is not full may be written now. A large part would have to be copied, and at the rate at which it
+    /// came it is soon a full block, which has not: it waits for that as long as [`PART_WRITE_PATIENCE_US`].
     fn takes_part(&mut self, core: &Rc<Core<R>>, segment: SegmentNumber, range: &Range<u32>) -> bool {
         let block_bytes = u32::try_from(core.options.block_bytes).expect("a block is smaller than a segment");
         if range.end - range.start < block_bytes / 2 || range.end.is_multiple_of(block_bytes) {
