@@ -112,20 +112,12 @@ impl<R: Runtime> Broker<R> {
 
     /// Groups items by owner, keeping their order; every group knows the places of its items.
     fn split<T>(&self, items: Vec<T>, key: impl Fn(&T) -> (TopicId, i32)) -> Vec<(ShardId, Vec<usize>, Vec<T>)> {
+        let mut groups: Vec<(ShardId, Vec<usize>, Vec<T>)> = Vec::new();
         let image = self.shard.image();
         let mut owners = Owners::new(&image, self.shard.id);
-        let mut owner_of = |item: &T| {
-            let (topic, partition) = key(item);
-            owners.of(topic, partition)
-        };
-        let Some(first) = items.first() else { return Vec::new() };
-        let first = owner_of(first);
-        if items.iter().all(|item| owner_of(item) == first) {
-            return vec![(first, (0..items.len()).collect(), items)];
-        }
-        let mut groups: Vec<(ShardId, Vec<usize>, Vec<T>)> = Vec::new();
         for (place, item) in items.into_iter().enumerate() {
-            let owner = owner_of(&item);
+            let (topic, partition) = key(&item);
+            let owner = owners.of(topic, partition);
             match groups.iter_mut().find(|(shard, _, _)| *shard == owner) {
                 Some((_, places, items)) => {
                     places.push(place);
