@@ -31,9 +31,13 @@ pub trait Runtime: Clone + 'static {
     type File: File<Buffer = Self::Buffer>;
 
     /// Runs a future on this core until it ends. A panic in it stops the process.
+    ///
+    /// Production never polls it before this returns. Nothing may rely on that, nor on the contrary: spawn with nothing
+    /// borrowed. The simulation polls some at once, as a glommio of its own would, so that a borrow is found.
     fn spawn(&self, future: impl Future<Output = ()> + 'static);
 
-    /// Ends after `duration`; late by as long as another task holds the core.
+    /// Ends after `duration`; late by as long as another task, or the machine, holds the core. So it may be over at its first
+    /// poll, whatever the duration.
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static;
 
     /// Lets every other runnable task of this core run once. Long work calls it about every 100 µs.

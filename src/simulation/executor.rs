@@ -2,6 +2,7 @@
 //!
 //! Among the runnable tasks the next one is drawn at random. A poll takes a few drawn microseconds of virtual time, so
 //! that disks complete and timers fire also while tasks are runnable; when none is, the clock jumps to the next event.
+//! Some spawned tasks are polled before `spawn` returns, and some timers are over at their first poll.
 //! Knows nothing of disks: what happens at a time is a closure.
 //!
 //! Invariant: nothing here depends on addresses, hash order or real time.
@@ -21,6 +22,12 @@ use super::trace::Trace;
 
 /// A sleeper wakes up to this many microseconds late, as under a real executor.
 const SLEEP_LATE_US_MAX: u64 = 50;
+
+/// One spawned task in so many is polled before `spawn` returns.
+const SPAWNS_PER_EAGER_ONE: u64 = 16;
+
+/// One timer in so many is over at its first poll: the machine gave the core to somebody else between the two.
+const SLEEPS_PER_OVERSLEPT_ONE: u64 = 16;
 
 type TaskFuture = Pin<Box<dyn Future<Output = ()>>>;
 type TaskId = u64;
@@ -54,8 +61,11 @@ struct Core {
     task_next: Cell<TaskId>,
     event_next: Cell<u64>,
     current: Cell<Option<TaskId>>,
+    /// The panic of a task that was polled within another one's poll.
+    panicked_within: RefCell<Option<String>>,
     ended: Cell<bool>,
     poll_us_max: u64,
+    overslept_us_max: u64,
     random: RefCell<Random>,
     trace: Trace,
 }
@@ -68,8 +78,14 @@ struct Yielded {
 }
 
 impl Executor {
-    /// An executor without tasks whose clock stands at `now_us`. A poll takes up to `poll_us_max`.
-    pub(super) fn new(random: Random, now_us: u64, poll_us_max: u64, trace: Trace) -> Executor {
+    /// An executor without tasks whose clock stands at `now_us`. A poll takes up to `poll_us_max`; timers up to
+    /// `overslept_us_max` may be over at their first poll.
+    pub(super) fn new(
+        random: Random,
+        now_us: u64,
+        (poll_us_max, overslept_us_max): (u64, u64),
+        trace: Trace,
+    ) -> Executor {
         trace.set_now(now_us);
         let core = Core {
             tasks: RefCell::new(BTreeMap::new()),
@@ -80,8 +96,10 @@ impl Executor {
             task_next: Cell::new(0),
             event_next: Cell::new(0),
             current: Cell::new(None),
+            panicked_within: RefCell::new(None),
             ended: Cell::new(false),
             poll_us_max,
+            overslept_us_max,
             random: RefCell::new(random),
             trace,
         };
@@ -93,14 +111,26 @@ impl Executor {
         self.core.now_us.get()
     }
 
-    /// Adds a task. After the end of the life it is dropped unpolled: destructors may spawn.
+    /// Adds a task; polls it at once now and then, within whatever the caller has borrowed. After the end of the life it is
+    /// dropped unpolled: destructors may spawn.
     pub(super) fn spawn(&self, future: impl Future<Output = ()> + 'static) {
         if self.core.ended.get() {
             return;
         }
         let task = self.core.task_next.replace(self.core.task_next.get() + 1);
         self.core.tasks.borrow_mut().insert(task, Box::pin(future));
-        self.core.ready.push(task);
+        let is_eager = self.core.current.get().is_some() && self.one_in(SPAWNS_PER_EAGER_ONE);
+        if !is_eager {
+            self.core.ready.push(task);
+            return;
+        }
+        if let Step::Panicked(message) = self.poll(task) {
+            self.core.panicked_within.borrow_mut().get_or_insert(message);
+        }
+    }
+
+    fn one_in(&self, count: u64) -> bool {
+        self.core.random.borrow_mut().below(count) == 0
     }
 
     /// Runs `action` when the clock reaches `at_us`. After the end of the life it is dropped.
@@ -117,7 +147,8 @@ impl Executor {
         let late_us = self.core.random.borrow_mut().below(SLEEP_LATE_US_MAX + 1);
         let duration_us = u64::try_from(duration.as_micros()).unwrap_or(u64::MAX / 2);
         let deadline_us = self.now_us().saturating_add(duration_us).saturating_add(late_us);
-        Sleep { executor: self.clone(), deadline_us, event: None, waker: Rc::new(RefCell::new(None)) }
+        let is_overslept = duration_us <= self.core.overslept_us_max && self.one_in(SLEEPS_PER_OVERSLEPT_ONE);
+        Sleep { executor: self.clone(), deadline_us, is_overslept, event: None, waker: Rc::new(RefCell::new(None)) }
     }
 
     /// Lets every task that is runnable now run once.
@@ -178,9 +209,10 @@ impl Executor {
         };
         self.core.trace.add_quietly("poll", [task, 0, 0]);
         let waker = Waker::from(Arc::new(TaskWaker { task, ready: Arc::clone(&self.core.ready) }));
-        self.core.current.set(Some(task));
+        // Set while a task within this one's poll is polled, and back again.
+        let polled_by = self.core.current.replace(Some(task));
         let polled = catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(&mut Context::from_waker(&waker))));
-        self.core.current.set(None);
+        self.core.current.set(polled_by);
         let step = match polled {
             Ok(Poll::Ready(())) => match guarded(|| drop(future)) {
                 Ok(()) => Step::Ran,
@@ -198,7 +230,13 @@ impl Executor {
         self.release_yielded(task);
         let cost_us = self.core.random.borrow_mut().below(self.core.poll_us_max + 1);
         self.set_now(self.now_us() + cost_us);
-        step
+        match self.core.panicked_within.take() {
+            Some(message) if polled_by.is_none() => Step::Panicked(message),
+            within => {
+                *self.core.panicked_within.borrow_mut() = within;
+                step
+            }
+        }
     }
 
     /// `task` has run: those that waited only for it are runnable again.
@@ -293,6 +331,8 @@ impl Wake for TaskWaker {
 pub(super) struct Sleep {
     executor: Executor,
     deadline_us: u64,
+    /// The clock has passed the deadline at the first poll.
+    is_overslept: bool,
     event: Option<EventKey>,
     waker: Rc<RefCell<Option<Waker>>>,
 }
@@ -301,6 +341,9 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        if self.is_overslept && self.event.is_none() {
+            self.executor.set_now(self.executor.now_us().max(self.deadline_us));
+        }
         if self.executor.now_us() >= self.deadline_us {
             return Poll::Ready(());
         }
@@ -362,7 +405,7 @@ mod tests {
     use super::*;
 
     fn executor(seed: u64) -> Executor {
-        Executor::new(Random::new(seed), 0, 5, Trace::new())
+        Executor::new(Random::new(seed), 0, (5, 20_000), Trace::new())
     }
 
     fn run(executor: &Executor) {
@@ -390,6 +433,63 @@ mod tests {
     fn order_of_tasks_follows_the_seed() {
         assert_eq!(order_of_eight(1), order_of_eight(1));
         assert!((2..20).any(|seed| order_of_eight(seed) != order_of_eight(1)));
+    }
+
+    #[test]
+    fn a_spawned_task_is_polled_before_spawn_returns_or_later() {
+        let ran_at_once = |seed| {
+            let executor = executor(seed);
+            let (inner, at_once) = (executor.clone(), Rc::new(Cell::new(false)));
+            let seen = Rc::clone(&at_once);
+            executor.spawn(async move {
+                let ran = Rc::new(Cell::new(false));
+                let runs = Rc::clone(&ran);
+                inner.spawn(async move { runs.set(true) });
+                seen.set(ran.get());
+            });
+            run(&executor);
+            at_once.get()
+        };
+        let at_once = (0..1000).filter(|seed| ran_at_once(*seed)).count();
+        assert!((20..200).contains(&at_once), "{at_once} of 1,000");
+    }
+
+    #[test]
+    fn a_timer_is_over_at_its_first_poll_or_later() {
+        let over_at_once = |seed| {
+            let executor = executor(seed);
+            let (inner, at_once) = (executor.clone(), Rc::new(Cell::new(false)));
+            let seen = Rc::clone(&at_once);
+            executor.spawn(async move {
+                let mut sleep = Box::pin(inner.sleep(Duration::from_millis(1)));
+                let first = std::future::poll_fn(|context| Poll::Ready(sleep.as_mut().poll(context))).await;
+                assert_eq!(first.is_ready(), inner.now_us() >= 1000);
+                seen.set(first.is_ready());
+            });
+            run(&executor);
+            at_once.get()
+        };
+        let at_once = (0..1000).filter(|seed| over_at_once(*seed)).count();
+        assert!((20..200).contains(&at_once), "{at_once} of 1,000");
+    }
+
+    #[test]
+    fn a_panic_of_a_task_that_is_polled_at_once_is_reported_and_its_spawner_goes_on() {
+        for seed in 0..100 {
+            let executor = executor(seed);
+            let inner = executor.clone();
+            executor.spawn(async move { inner.spawn(async { panic!("within") }) });
+            let mut message = None;
+            while message.is_none() {
+                match executor.step() {
+                    Step::Ran => {}
+                    Step::Stuck => panic!("the panic got lost, seed {seed}"),
+                    Step::Panicked(text) => message = Some(text),
+                }
+            }
+            assert_eq!(message.as_deref(), Some("within"));
+            assert_eq!(executor.end(), Ok(()));
+        }
     }
 
     #[test]

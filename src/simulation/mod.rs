@@ -70,6 +70,9 @@ pub struct Options {
     pub steps_max: u64,
     /// Longest virtual time one poll takes, in microseconds.
     pub poll_us_max: u64,
+    /// The longest timers, in microseconds, that may be over at their first poll: the machine stands still for as long
+    /// between the two.
+    pub overslept_us_max: u64,
     /// How the disk behaves.
     pub disk: DiskOptions,
 }
@@ -78,7 +81,8 @@ impl Options {
     /// What [`Simulation::new`] uses: no faults, speeds that depend on the seed.
     pub fn any(random: &mut Random) -> Options {
         let poll_us_max = *random.pick(&[0, 2, 10, 100]);
-        Options { steps_max: 20_000_000, poll_us_max, disk: DiskOptions::any(random) }
+        let overslept_us_max = *random.pick(&[200, 2000, 20_000]);
+        Options { steps_max: 20_000_000, poll_us_max, overslept_us_max, disk: DiskOptions::any(random) }
     }
 }
 
@@ -266,7 +270,9 @@ impl Simulation {
         self.lives += 1;
         self.steps = 0;
         self.trace.add("boot", [self.lives, 0, 0]);
-        let executor = Executor::new(self.random.split(), self.now_us, self.options.poll_us_max, self.trace.clone());
+        let Options { poll_us_max, overslept_us_max, .. } = self.options;
+        let executor =
+            Executor::new(self.random.split(), self.now_us, (poll_us_max, overslept_us_max), self.trace.clone());
         Rc::new(Life {
             executor,
             disk: self.disk.clone(),

@@ -14,12 +14,12 @@ use crate::limits::{
     WRITES_IN_FLIGHT_MAX,
 };
 use crate::runtime::{Buffer, File, Runtime};
-use crate::store::StorageError;
 use crate::store::disk_reads::SegmentHold;
 use crate::store::format::{UNIT_BYTES, segment_file_name};
 use crate::store::log::{Core, State};
 use crate::store::segment_writer::Write;
 use crate::store::segments::SegmentFile;
+use crate::store::{StorageError, StoreOptions};
 use crate::types::{FileId, LogPosition, SegmentNumber};
 
 /// A flush to perform: when all of `files` are flushed, `target` is durable.
@@ -47,6 +47,17 @@ pub(super) struct PartWaiting {
     is_over: bool,
 }
 
+/// Whether a block that is not full may be written now.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Part {
+    /// It may.
+    Goes,
+    /// Not before something else has happened.
+    Stays,
+    /// The block that begins here gets a moment first, which nobody has begun to count.
+    Waits(LogPosition),
+}
+
 /// Where the next segment's file comes from.
 enum Source<F> {
     /// An earlier life's file.
@@ -57,6 +68,14 @@ enum Source<F> {
 
 /// A write of the log, and the file that it goes to.
 type FileWrite<R> = (<R as Runtime>::File, Write<<R as Runtime>::Buffer>);
+
+/// What the write task does next.
+enum NextWrite<R: Runtime> {
+    /// Gives out this write.
+    Write(FileWrite<R>),
+    /// Waits a moment for the block that begins here to become full, unless something else is to be done.
+    Wait(LogPosition),
+}
 
 /// What a task does next; `None` from the condition means that it waits.
 pub(super) enum Step<T> {
@@ -97,7 +116,14 @@ impl<R: Runtime> Core<R> {
     async fn run_writes(self: Rc<Self>) {
         loop {
             let step = self.bells.write.until(|| self.state.borrow_mut().next_write(&self)).await;
-            let Step::Do((file, write)) = step else { return };
+            let Step::Do(next) = step else { return };
+            let (file, write) = match next {
+                NextWrite::Write(write) => write,
+                NextWrite::Wait(start) => {
+                    self.runtime.spawn(Rc::clone(&self).end_patience(start));
+                    continue;
+                }
+            };
             if cfg!(corelane_defect = "lost_block") && write.id % 64 == 63 {
                 self.on_written(write.id);
                 continue;
@@ -111,6 +137,17 @@ impl<R: Runtime> Core<R> {
                 }
             });
         }
+    }
+
+    /// Ends the moment that the block which begins at `start` has to become full.
+    async fn end_patience(self: Rc<Self>, start: LogPosition) {
+        self.runtime.sleep(Duration::from_micros(PART_WRITE_PATIENCE_US)).await;
+        let mut state = self.state.borrow_mut();
+        if let Some(waiting) = state.part_waiting.as_mut().filter(|waiting| waiting.start == start) {
+            waiting.is_over = true;
+        }
+        drop(state);
+        self.bells.write.ring();
     }
 
     fn on_written(&self, id: u64) {
@@ -302,7 +339,7 @@ impl<R: Runtime> Core<R> {
 }
 
 impl<R: Runtime> State<R> {
-    fn next_write(&mut self, core: &Rc<Core<R>>) -> Option<Step<FileWrite<R>>> {
+    fn next_write(&mut self, core: &Rc<Core<R>>) -> Option<Step<NextWrite<R>>> {
         if self.failure.is_some() || (self.stopping && self.is_idle()) {
             return Some(Step::Stop);
         }
@@ -320,35 +357,33 @@ impl<R: Runtime> State<R> {
             return None;
         }
         let file = file.file.clone();
-        let takes_part = in_flight == 0 && self.takes_part(core, number, &range);
-        let write = self.writer.next_write(takes_part, |bytes| core.runtime.allocate(bytes))?;
-        assert!(write.buffer.bytes().is_multiple_of(IO_ALIGNMENT));
-        Some(Step::Do((file, write)))
+        let part = if in_flight == 0 { self.part(&core.options, number, &range) } else { Part::Stays };
+        if let Some(write) = self.writer.next_write(part == Part::Goes, |bytes| core.runtime.allocate(bytes)) {
+            assert!(write.buffer.bytes().is_multiple_of(IO_ALIGNMENT));
+            return Some(Step::Do(NextWrite::Write((file, write))));
+        }
+        let Part::Waits(start) = part else { return None };
+        self.part_waiting = Some(PartWaiting { start, is_over: false });
+        if cfg!(corelane_defect = "spawned_under_borrow") {
+            core.runtime.spawn(Rc::clone(core).end_patience(start));
+            return None;
+        }
+        Some(Step::Do(NextWrite::Wait(start)))
     }
 
-    /// Whether a block that is not full may be written now. A large part would have to be copied, and at the rate at which it
-    /// came it is soon a full block, which has not: it waits for that as long as [`PART_WRITE_PATIENCE_US`].
-    fn takes_part(&mut self, core: &Rc<Core<R>>, segment: SegmentNumber, range: &Range<u32>) -> bool {
-        let block_bytes = u32::try_from(core.options.block_bytes).expect("a block is smaller than a segment");
+    /// What becomes of a block that is not full. A large part would have to be copied, and at the rate at which it came it is
+    /// soon a full block, which has not: it waits for that as long as [`PART_WRITE_PATIENCE_US`].
+    fn part(&self, options: &StoreOptions, segment: SegmentNumber, range: &Range<u32>) -> Part {
+        let block_bytes = u32::try_from(options.block_bytes).expect("a block is smaller than a segment");
         if range.end - range.start < block_bytes / 2 || range.end.is_multiple_of(block_bytes) {
-            return true;
+            return Part::Goes;
         }
         let start = LogPosition { segment, byte: range.start };
-        if let Some(waiting) = self.part_waiting.filter(|waiting| waiting.start == start) {
-            return waiting.is_over;
+        match self.part_waiting.filter(|waiting| waiting.start == start) {
+            Some(waiting) if waiting.is_over => Part::Goes,
+            Some(_) => Part::Stays,
+            None => Part::Waits(start),
         }
-        self.part_waiting = Some(PartWaiting { start, is_over: false });
-        let core = Rc::clone(core);
-        core.runtime.clone().spawn(async move {
-            core.runtime.sleep(Duration::from_micros(PART_WRITE_PATIENCE_US)).await;
-            if let Some(waiting) =
-                core.state.borrow_mut().part_waiting.as_mut().filter(|waiting| waiting.start == start)
-            {
-                waiting.is_over = true;
-            }
-            core.bells.write.ring();
-        });
-        false
     }
 
     fn next_footer(&mut self, core: &Core<R>) -> Option<Step<FooterWrite<R>>> {

@@ -10,10 +10,10 @@ use corelane::protocol::messages::produce::{PartitionProduceData, ProduceRequest
 use corelane::protocol::record_batch::BatchBuilder;
 use corelane::protocol::wire::Records;
 use corelane::runtime::Runtime;
-use corelane::simulation::Simulation;
 use corelane::simulation::disk::Latency;
 use corelane::simulation::random::Random;
 use corelane::simulation::seeds::Seeds;
+use corelane::simulation::{Options, Simulation};
 
 use crate::connection::Connection;
 use crate::machine::{Plan, Process};
@@ -28,16 +28,16 @@ fn an_answer_waits_for_its_flush_and_for_no_other() {
         let mut random = Random::new(seed).split();
         let plan = Plan::draw(&mut random);
         let shards = u16::try_from(random.range(1..4)).unwrap();
-        let mut simulation = Simulation::new(seed);
-        simulation.disk().change(|options| {
-            let quick = Latency { usual_us: 10..200, spikes_per_mille: 0, spike_us: 0..1 };
-            options.read = quick.clone();
-            options.write = quick.clone();
-            options.flush = quick.clone();
-            options.names = quick;
-            options.flush_delay_us = u64::try_from(FLUSH.as_micros()).unwrap();
-        });
-        simulation
+        let mut options = Options::any(&mut random.split());
+        // A machine that stands still answers nobody.
+        options.overslept_us_max = 0;
+        let quick = Latency { usual_us: 10..200, spikes_per_mille: 0, spike_us: 0..1 };
+        options.disk.read = quick.clone();
+        options.disk.write = quick.clone();
+        options.disk.flush = quick.clone();
+        options.disk.names = quick;
+        options.disk.flush_delay_us = u64::try_from(FLUSH.as_micros()).unwrap();
+        Simulation::with_options(seed, options)
             .run(|runtime| async move {
                 let process = Process::start(&runtime, &plan, shards).await.unwrap();
                 for (name, flush_messages) in [("flushed", "1"), ("written", "7")] {

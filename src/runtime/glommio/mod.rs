@@ -1,10 +1,12 @@
 //! Production's runtime: one glommio executor per shard.
 //!
-//! This directory is the only place that names glommio. Two of its traits shape what stands here:
+//! This directory is the only place that names glommio. Three of its traits shape what stands here:
 //!
 //! - The executor can park while tasks are runnable, when its preempt timer fires just before a scheduling pass. With a
 //!   preempt interval of 10 ms that was not seen in 1.28 million operations; a tick of a few milliseconds per shard ends
 //!   such a stall if it happens all the same.
+//! - Its `spawn_local` polls the new task before it returns, and a timer may be over at its first poll: the task then runs
+//!   through in the middle of its spawner's step. [`Runtime::spawn`] puts it into the queue instead.
 //! - Nothing interrupts a task. Long work yields by its own time budget. And a plain yield keeps the task queue full, so
 //!   glommio would not look at I/O until its preempt timer fires: every millisecond a yield waits for a timer instead.
 
@@ -24,6 +26,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use glommio::TaskQueueHandle;
 use glommio::timer::Timer;
 
 use crate::limits::{TICK_IDLE_MS, TICK_IDLE_TASKS_MAX, TICK_MS};
@@ -54,6 +57,8 @@ struct Inner {
     spares: Rc<Spares>,
     /// When the next task that yields must let the executor look at I/O.
     io_due: Cell<Instant>,
+    /// Where tasks run, and new ones are put.
+    queue: TaskQueueHandle,
     /// Made with the first listener: most executors of tests have none.
     readiness: OnceCell<Rc<Readiness>>,
 }
@@ -75,6 +80,7 @@ impl GlommioRuntime {
             random_count: Cell::new(0),
             spares: Rc::new(Spares::new(io_memory_bytes)),
             io_due: Cell::new(Instant::now() + IO_INTERVAL),
+            queue: glommio::executor().current_task_queue(),
             readiness: OnceCell::new(),
         };
         GlommioRuntime { inner: Rc::new(inner) }
@@ -107,7 +113,9 @@ impl Runtime for GlommioRuntime {
     type File = GlommioFile;
 
     fn spawn(&self, future: impl Future<Output = ()> + 'static) {
-        glommio::spawn_local(future).detach();
+        // Not `spawn_local`: that polls the future before it returns, within whatever the caller has borrowed.
+        let spawned = glommio::spawn_local_into(future, self.inner.queue);
+        spawned.expect("a runtime is used on its own executor, whose queue is never removed").detach();
     }
 
     fn sleep(&self, duration: Duration) -> impl Future<Output = ()> + 'static {
@@ -219,6 +227,8 @@ fn list_files(directory: &Path) -> io::Result<Vec<String>> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use super::*;
     use crate::limits::{BLOCK_BYTES, IO_ALIGNMENT};
     use crate::runtime::block::Block;
@@ -254,6 +264,26 @@ mod tests {
             assert!(read.as_slice()[..4096].iter().all(|byte| *byte == 0));
             assert!(read.as_slice()[4096..12288].iter().all(|byte| *byte == 7));
             assert!(read.as_slice()[12288..].iter().all(|byte| *byte == 0));
+        });
+    }
+
+    /// A task spawned by a step that had the store's state borrowed ran at once and borrowed it too: its timer of 100 µs was
+    /// over when it was first looked at, on a machine that had given the core to somebody else meanwhile.
+    #[test]
+    fn a_spawned_task_is_not_polled_before_spawn_returns() {
+        on_executor(|runtime| async move {
+            let borrowed = Rc::new(RefCell::new(0));
+            let (now, seen) = (runtime.sleep(Duration::ZERO), Rc::clone(&borrowed));
+            let mut state = borrowed.borrow_mut();
+            runtime.spawn(async move {
+                now.await;
+                *seen.borrow_mut() += 1;
+            });
+            *state += 1;
+            drop(state);
+            while *borrowed.borrow() < 2 {
+                runtime.yield_now().await;
+            }
         });
     }
 
