@@ -5,7 +5,7 @@ mod request;
 use self::request::{check_request, differs, is_full, is_leave, random_id, update};
 use super::ConsumerGroup;
 use super::member::{LEAVE_FOR_A_WHILE, Member, MemberState, Name, Standing};
-use super::{reconcile, subscription};
+use super::{pattern, reconcile, subscription};
 use crate::coordinator::assignor::Partitions;
 use crate::coordinator::records::{
     ConsumerGroupCurrentMemberAssignmentValue, ConsumerGroupRegularExpressionValue, Record,
@@ -232,7 +232,7 @@ impl ConsumerGroup {
             let message = "The consumer group has too many different regular expressions.";
             return Err(Refusal::new(ErrorCode::CoordinatorNotAvailable, message));
         }
-        subscription::compile(pattern).map(|_| true).map_err(|why| {
+        pattern::compile(pattern).map(|_| true).map_err(|why| {
             let message = format!("SubscribedTopicRegex `{pattern}` is not a valid regular expression: {why}.");
             Refusal::new(ErrorCode::InvalidRegularExpression, message)
         })
@@ -297,9 +297,9 @@ impl ConsumerGroup {
             .collect();
         let mut changed = false;
         for pattern in wanted {
-            // One that a record brought may be one of RE2J's that we do not know: it matches nothing.
+            // One that a record brought may be too large for us: it matches nothing.
             let names =
-                subscription::compile(&pattern).map(|regex| subscription::matches(&regex, image)).unwrap_or_default();
+                pattern::compile(&pattern).map(|regex| subscription::matches(&regex, image)).unwrap_or_default();
             let known = self.subscriptions.pattern(&pattern).and_then(|entry| entry.topics.as_ref());
             if known == Some(&names) {
                 continue;

@@ -24,6 +24,7 @@ mod heartbeat;
 mod member;
 #[cfg(test)]
 mod model;
+mod pattern;
 mod reconcile;
 mod subscription;
 mod target;

@@ -304,7 +304,7 @@ fn settle(world: &mut World<'_>, seed: u64) {
     let mut wanted = BTreeSet::new();
     for topic in image.topics() {
         let reads = |client: &&Client| {
-            let matches = |pattern: &str| super::subscription::compile(pattern).unwrap().is_match(topic.name());
+            let matches = |pattern: &str| super::pattern::compile(pattern).unwrap().is_match(topic.name());
             client.names.contains(&&**topic.name()) || client.pattern.is_some_and(matches)
         };
         if world.clients.iter().filter(|client| !client.away).any(|client| reads(&client)) {

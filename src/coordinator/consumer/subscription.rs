@@ -1,15 +1,11 @@
 //! Which topics a group reads: the names its members list, and the names their patterns match.
-//!
-//! Patterns are RE2 syntax in Kafka (RE2J), the `regex` crate's here: the same family, linear in time, without back
-//! references. RE2J's `\Q…\E` and `\C` are the known differences: they are refused.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use super::member::Name;
 use crate::cluster::image::{MetadataImage, Topic};
-use crate::limits;
 
 /// The patterns of a group, and the names that its members list.
 #[derive(Debug, Default)]
@@ -123,40 +119,12 @@ impl Subscriptions {
     }
 }
 
-/// A pattern that may be matched. It must match the whole name of a topic.
-///
-/// Errors: what is wrong with it, for the client to read.
-pub(super) fn compile(pattern: &str) -> Result<Regex, String> {
-    if pattern.len() > limits::SUBSCRIPTION_PATTERN_BYTES_MAX {
-        return Err(format!("longer than {} bytes", limits::SUBSCRIPTION_PATTERN_BYTES_MAX));
-    }
-    // By itself first: `a)|(b` would become valid between the parentheses.
-    for whole in [pattern, &format!(r"\A(?:{pattern})\z")] {
-        let compiled = RegexBuilder::new(whole)
-            .size_limit(limits::SUBSCRIPTION_PATTERN_COMPILED_BYTES_MAX)
-            .dfa_size_limit(limits::SUBSCRIPTION_PATTERN_COMPILED_BYTES_MAX)
-            .build();
-        match compiled {
-            Ok(regex) if whole.len() != pattern.len() => return Ok(regex),
-            Ok(_) => {}
-            // The last line of the error is what is wrong; the lines above it draw where.
-            Err(error) => return Err(last_line(&error.to_string())),
-        }
-    }
-    unreachable!("the second form is longer than the first")
-}
-
 /// Names of the topics that the pattern matches, ascending. Kafka looks at internal topics too.
 pub(super) fn matches(pattern: &Regex, image: &MetadataImage) -> Vec<Name> {
     let names = image.topics().map(|topic| topic.name()).filter(|name| pattern.is_match(name));
     let mut names: Vec<Name> = names.map(|name| Name::from(&**name)).collect();
     names.sort_unstable();
     names
-}
-
-fn last_line(error: &str) -> String {
-    let line = error.trim_end().lines().last().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
 }
 
 /// What Kafka's `Utils.computeTopicHash` feeds into XXH3: version, id, name, partitions and the racks that hold each.
@@ -196,6 +164,7 @@ fn xxh3(bytes: &[u8]) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::pattern::compile;
     use super::super::testing::{Cluster, id};
     use super::*;
 
@@ -268,14 +237,6 @@ mod tests {
         assert_eq!(matched("foo|.*r"), ["foo", "foobar"]);
         assert_eq!(matched(".*"), ["__consumer_offsets", "barfoo", "foo", "foobar"]);
         assert_eq!(matched(r"(?i)FOO\w+"), ["foobar"]);
-    }
-
-    #[test]
-    fn what_is_no_pattern_or_too_much_of_one_is_refused() {
-        for pattern in ["(", "a)|(b", "[", r"\1", "*", &"a".repeat(5000), "((a{100}){100}){100}", "(?x)a # b"] {
-            assert!(compile(pattern).is_err(), "{pattern}");
-        }
-        assert_eq!(compile("(").unwrap_err(), "unclosed group");
     }
 
     #[test]

@@ -86,7 +86,7 @@ fn requests_that_break_a_rule_get_kafkas_message() {
             1,
             Request { subscribed_topic_regex: Some("(".into()), ..valid() },
             ErrorCode::InvalidRegularExpression,
-            "SubscribedTopicRegex `(` is not a valid regular expression: unclosed group.",
+            "SubscribedTopicRegex `(` is not a valid regular expression: missing closing ).",
         ),
         (
             1,
