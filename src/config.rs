@@ -6,6 +6,7 @@
 //! that does nothing here says so, a key that nobody knows ends the start.
 
 pub mod broker;
+mod broker_keys;
 mod file;
 pub mod group;
 pub mod topic;

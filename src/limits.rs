@@ -444,12 +444,21 @@ pub const NEW_PARTITIONS_PER_REQUEST_MAX: usize = 10_000;
 /// Records of changed configurations that one request may make, as many as Kafka allows.
 pub const CONFIG_RECORDS_PER_REQUEST_MAX: usize = 10_000;
 
-/// Bytes of their values and of the names of their resources: they become one batch.
+/// Bytes of their names, of their values and of the names of their resources: they become one batch.
 pub const CONFIG_BYTES_PER_REQUEST_MAX: usize = 16 * 1024 * 1024;
 
 /// Longest value of a configuration, in bytes: what Kafka's strings could carry before they became compact. No list of
 /// throttled replicas comes near it where a partition has one replica.
 pub const CONFIG_VALUE_BYTES_MAX: usize = 32_767;
+
+/// Configurations of a node that nobody knows, which Kafka keeps when they are set: plugins of tools have such keys. Nothing
+/// else bounds how many names a client can think of.
+pub const UNKNOWN_CONFIGS_MAX: usize = 64;
+
+/// Longest of them, in bytes of name and value: all of them are in the metadata once for each node: 16 MiB for the most nodes.
+pub const UNKNOWN_CONFIG_BYTES_MAX: usize = 4096;
+const _: () =
+    assert!(UNKNOWN_CONFIGS_MAX * UNKNOWN_CONFIG_BYTES_MAX * SHARDS_MAX as usize <= CONFIG_BYTES_PER_REQUEST_MAX);
 
 /// Groups that may have settings of their own. There need be no group of that name, so nothing else bounds what the metadata
 /// carries of them: about 10 MB with names of common length.

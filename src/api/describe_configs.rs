@@ -3,9 +3,10 @@
 //! - **Topic** (2): all of Kafka's topic configurations. Its own value comes first among the synonyms, then the broker's
 //!   keys of that meaning. Kafka lists the synonyms only from the topic's first broker key on: with `log.retention.hours`
 //!   alone there are none, and the source reads as default although the value is the hours'. The same here.
-//! - **Broker** (4): an empty name is what is set for all nodes; a node id is everything of that node. All nodes are cores
-//!   of one process with one set of settings, so any of them answers for any other. Read-only is what does not change
-//!   while the broker runs.
+//! - **Broker** (4): an empty name is what is set for all nodes; a node id is everything of that node: all of Kafka's keys,
+//!   whether or not they do something here. All nodes are cores of one process with one set of settings, so any of them
+//!   answers for any other. Read-only is what does not change while the broker runs. A key that nobody knows is kept when
+//!   it is set, and shown without its value and type, as is a password's value, for it may be a secret.
 //! - **Group** (32): all of Kafka's configurations of groups, whether or not there is a group of that name. Each has one
 //!   synonym, itself: what the broker's own settings give counts as a default, as in Kafka. One request asks about
 //!   [`DESCRIBED_GROUPS_MAX`](limits::DESCRIBED_GROUPS_MAX) at most.
@@ -15,7 +16,7 @@
 //! - Documentation (3+) says of a configuration without effect here that it has none, and why.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use super::Request;
@@ -25,7 +26,7 @@ use crate::cluster::image::{
     BROKER_LOGGER_RESOURCE, BROKER_RESOURCE, CLIENT_METRICS_RESOURCE, GROUP_RESOURCE, MetadataImage, TOPIC_RESOURCE,
 };
 use crate::cluster::topic_name;
-use crate::config::broker::{BROKER_KEYS, BrokerKey};
+use crate::config::broker::{BROKER_KEYS, BrokerKey, Update};
 use crate::config::group::{GROUP_KEYS, GroupKey};
 use crate::config::topic::{Dynamic, TOPIC_KEYS, TopicKey};
 use crate::config::{BrokerConfig, Configs, Source};
@@ -38,6 +39,9 @@ use crate::protocol::messages::describe_configs::{
 use crate::protocol::wire::Reader;
 use crate::runtime::Runtime;
 use crate::types::NodeId;
+
+/// The type of a configuration that nobody knows.
+const UNKNOWN_TYPE: i8 = 0;
 
 /// Handles one request.
 pub(super) fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: &Request) -> Reply<R::Buffer> {
@@ -57,7 +61,8 @@ fn respond<'a>(
     node: NodeId,
     request: &DescribeConfigsRequest<'a>,
 ) -> DescribeConfigsResponse<'a> {
-    let describer = Describer { image, config, node, request };
+    let own = NodeConfigs { id: node, configs: image.broker_configs(node) };
+    let describer = Describer { image, config, node, own, request };
     let known = |resource: &DescribeConfigsResource<'_>| type_name(resource.resource_type).is_some();
     let stranger = request.resources.iter().find(|resource| !known(resource));
     // A resource that stands twice is described once: clients take the rows by name, and a small request must not grow
@@ -116,10 +121,18 @@ fn failed<'a>(resource: &DescribeConfigsResource<'a>, refusal: Refusal) -> Descr
     }
 }
 
+/// What was set for one node while it ran.
+#[derive(Clone, Copy)]
+struct NodeConfigs<'a> {
+    id: NodeId,
+    configs: &'a Configs,
+}
+
 struct Describer<'a, 'r> {
     image: &'a MetadataImage,
     config: &'a BrokerConfig,
     node: NodeId,
+    own: NodeConfigs<'a>,
     request: &'r DescribeConfigsRequest<'a>,
 }
 
@@ -156,7 +169,7 @@ impl<'a> Describer<'a, '_> {
         }
         let dynamic = Dynamic {
             topic: self.image.topic_configs(name),
-            node: self.image.broker_configs(self.node),
+            node: self.own.configs,
             cluster: self.image.cluster_configs(),
         };
         let wanted = Wanted::of(resource);
@@ -172,7 +185,7 @@ impl<'a> Describer<'a, '_> {
         }
         let names: Vec<&'static str> = key.synonyms.iter().map(|synonym| synonym.name).collect();
         if let Some(first) = names.first() {
-            synonyms.extend(self.broker_synonyms(first, &names, dynamic.node, dynamic.cluster));
+            synonyms.extend(self.broker_synonyms(first, &names, self.own));
         }
         self.row(key.name, Some(value), key.kind.id(), synonyms, false, || key.documentation())
     }
@@ -183,9 +196,10 @@ impl<'a> Describer<'a, '_> {
     ) -> Result<Vec<DescribeConfigsResourceResult<'a>>, Refusal> {
         let wanted = Wanted::of(resource);
         let keys = BROKER_KEYS.iter().filter(|key| wanted.contains(key.name));
+        let cluster = self.image.cluster_configs();
         if resource.resource_name.is_empty() {
-            let cluster = self.image.cluster_configs();
-            return Ok(keys.filter_map(|key| self.cluster_row(key, cluster)).collect());
+            let known = keys.filter_map(|key| self.cluster_row(key, cluster));
+            return Ok(known.chain(self.unknown_rows(&wanted, &[(cluster, Source::DynamicDefaultBroker)])).collect());
         }
         let node = NodeId::new(broker_id(&resource.resource_name)?);
         if node != self.node && self.image.broker(node).is_none() {
@@ -194,22 +208,56 @@ impl<'a> Describer<'a, '_> {
                 self.node
             )));
         }
-        Ok(keys.map(|key| self.broker_row(key, self.image.broker_configs(node))).collect())
+        let node = NodeConfigs { id: node, configs: self.image.broker_configs(node) };
+        let known = keys.filter_map(|key| self.broker_row(key, node));
+        let layers = [(node.configs, Source::DynamicBroker), (cluster, Source::DynamicDefaultBroker)];
+        Ok(known.chain(self.unknown_rows(&wanted, &layers)).collect())
     }
 
-    fn broker_row(&self, key: &'static BrokerKey, node: &Configs) -> DescribeConfigsResourceResult<'a> {
-        let cluster = self.image.cluster_configs();
-        let (value, _) = key.effective(self.config, node, cluster);
-        let synonyms = self.broker_synonyms(key.name, family(key.name), node, cluster);
-        self.row(key.name, value, key.kind.id(), synonyms, !key.is_dynamic(), || key.documentation())
+    /// Nothing of what is hidden and not set.
+    fn broker_row(&self, key: &'static BrokerKey, node: NodeConfigs<'a>) -> Option<DescribeConfigsResourceResult<'a>> {
+        let set = self.layers(node, key.name).into_iter().find_map(|(value, _)| value);
+        if key.update == Update::Hidden && set.is_none() {
+            return None;
+        }
+        let synonyms = self.broker_synonyms(key.name, family(key.name), node);
+        Some(self.broker_key_row(key, set.or(key.default), synonyms))
     }
 
     /// What is set for all nodes; nothing of what is not.
-    fn cluster_row(&self, key: &'static BrokerKey, cluster: &Configs) -> Option<DescribeConfigsResourceResult<'a>> {
+    fn cluster_row(&self, key: &'static BrokerKey, cluster: &'a Configs) -> Option<DescribeConfigsResourceResult<'a>> {
         let value = cluster.get(key.name)?;
-        let synonyms = vec![synonym(key.name, value.clone(), Source::DynamicDefaultBroker)];
-        let (value, read_only) = (Some(value.clone()), !key.is_dynamic());
-        Some(self.row(key.name, value, key.kind.id(), synonyms, read_only, || key.documentation()))
+        let synonyms = vec![synonym(key.name, value.as_str(), Source::DynamicDefaultBroker)];
+        Some(self.broker_key_row(key, Some(value), synonyms))
+    }
+
+    fn broker_key_row(
+        &self,
+        key: &'static BrokerKey,
+        value: Option<&'a str>,
+        synonyms: Vec<DescribeConfigsSynonym<'a>>,
+    ) -> DescribeConfigsResourceResult<'a> {
+        let value = value.map(str::to_owned);
+        let row = self.row(key.name, value, key.kind.id(), synonyms, !key.is_dynamic(), || key.documentation());
+        if key.is_sensitive() { without_values(row) } else { row }
+    }
+
+    /// Keys that are set while nobody knows what they are.
+    fn unknown_rows(
+        &self,
+        wanted: &Wanted<'_>,
+        layers: &[(&'a Configs, Source)],
+    ) -> Vec<DescribeConfigsResourceResult<'a>> {
+        let mut unknown: BTreeMap<&'a str, Vec<DescribeConfigsSynonym<'a>>> = BTreeMap::new();
+        for (configs, source) in layers {
+            let strangers =
+                configs.iter().filter(|(name, _)| BrokerKey::named(name).is_none() && wanted.contains(name));
+            for (name, value) in strangers {
+                unknown.entry(name).or_default().push(synonym(name, value.as_str(), *source));
+            }
+        }
+        let row = |(name, synonyms)| without_values(self.row(name, None, UNKNOWN_TYPE, synonyms, true, String::new));
+        unknown.into_iter().map(row).collect()
     }
 
     fn group(&self, resource: &DescribeConfigsResource<'a>) -> Result<Vec<DescribeConfigsResourceResult<'a>>, Refusal> {
@@ -242,28 +290,36 @@ impl<'a> Describer<'a, '_> {
         Err(Refusal::invalid("Unsupported resource type: BROKER_LOGGER"))
     }
 
+    /// What is set of a broker key, the strongest layer first.
+    fn layers(&self, node: NodeConfigs<'a>, name: &str) -> [(Option<&'a str>, Source); 3] {
+        let set = |configs: &'a Configs| configs.get(name).map(String::as_str);
+        [
+            (set(node.configs), Source::DynamicBroker),
+            (set(self.image.cluster_configs()), Source::DynamicDefaultBroker),
+            (self.config.at_start(node.id, name), Source::StaticBroker),
+        ]
+    }
+
     /// Where broker keys are set, the strongest first: by layer, then by key. What comes before the first mention of
     /// `name`, the key that is asked about, is left out, as in Kafka.
     fn broker_synonyms(
         &self,
         name: &str,
         names: &[&'static str],
-        node: &Configs,
-        cluster: &Configs,
+        node: NodeConfigs<'a>,
     ) -> Vec<DescribeConfigsSynonym<'a>> {
-        let layers = [
-            (node, Source::DynamicBroker),
-            (cluster, Source::DynamicDefaultBroker),
-            (self.config.settings(), Source::StaticBroker),
-        ];
+        let layers: Vec<_> = names.iter().map(|name| (*name, self.layers(node, name))).collect();
         let mut synonyms = Vec::new();
-        for (layer, source) in layers {
-            let set = names.iter().filter_map(|name| Some(synonym(name, layer.get(*name)?.clone(), source)));
+        for place in 0..3 {
+            let set = layers.iter().filter_map(|(name, layers)| {
+                let (value, source) = layers[place];
+                Some(synonym(name, value?, source))
+            });
             synonyms.extend(set);
         }
         let default = |name: &&'static str| {
             let value = BrokerKey::named(name).and_then(|key| key.default)?;
-            Some(synonym(name, value.to_owned(), Source::Default))
+            Some(synonym(name, value, Source::Default))
         };
         synonyms.extend(names.iter().filter_map(default));
         synonyms.into_iter().skip_while(|synonym| synonym.name != name).collect()
@@ -272,7 +328,7 @@ impl<'a> Describer<'a, '_> {
     /// One configuration; its source is that of its strongest synonym.
     fn row(
         &self,
-        name: &'static str,
+        name: &'a str,
         value: Option<String>,
         config_type: i8,
         synonyms: Vec<DescribeConfigsSynonym<'a>>,
@@ -307,8 +363,15 @@ fn family(name: &'static str) -> &'static [&'static str] {
     })
 }
 
-fn synonym<'a>(name: &'static str, value: String, source: Source) -> DescribeConfigsSynonym<'a> {
-    DescribeConfigsSynonym { name: Cow::Borrowed(name), value: Some(Cow::Owned(value)), source: source.id() }
+fn synonym<'a>(name: &'a str, value: impl Into<Cow<'a, str>>, source: Source) -> DescribeConfigsSynonym<'a> {
+    DescribeConfigsSynonym { name: Cow::Borrowed(name), value: Some(value.into()), source: source.id() }
+}
+
+/// A row that may hold a secret.
+fn without_values(row: DescribeConfigsResourceResult<'_>) -> DescribeConfigsResourceResult<'_> {
+    let mut synonyms = row.synonyms;
+    synonyms.iter_mut().for_each(|synonym| synonym.value = None);
+    DescribeConfigsResourceResult { value: None, is_sensitive: true, synonyms, ..row }
 }
 
 fn broker_id(name: &str) -> Result<i32, Refusal> {
@@ -447,7 +510,8 @@ mod tests {
     fn a_node_tells_its_settings_and_where_they_were_set() {
         let broker = BrokerConfig::from_settings([("num.partitions", "4")]).unwrap();
         let result = describe(&image(&[]), &broker, BROKER_RESOURCE, "1", &[]);
-        assert_eq!(result.configs.len(), BROKER_KEYS.len());
+        let hidden = BROKER_KEYS.iter().filter(|key| key.update == Update::Hidden).count();
+        assert_eq!(result.configs.len(), BROKER_KEYS.len() - hidden);
         let row = result.configs.iter().find(|row| row.name == "num.partitions").unwrap();
         assert_eq!((row.value.as_deref(), row.config_source, row.read_only), (Some("4"), 4, true));
         assert_eq!(sources(row), [("num.partitions".to_owned(), 4), ("num.partitions".to_owned(), 5)]);
@@ -472,6 +536,55 @@ mod tests {
         assert_eq!(told("log.retention.ms"), row(None, 5, ""));
         assert_eq!(told("log.roll.ms"), row(Some("7000000"), 4, "log.roll.ms:4 log.roll.hours:5"));
         assert_eq!(told("log.roll.hours"), row(Some("168"), 5, "log.roll.hours:5"));
+    }
+
+    /// `listeners`, `log.dirs` and the like were missing, and altering them said "unknown".
+    #[test]
+    fn what_the_command_line_gave_a_node_is_told_read_only() {
+        let given = |value: &str| Configs::from([("listeners".to_owned(), value.to_owned())]);
+        let nodes = [(NodeId::new(1), given("PLAINTEXT://h:1")), (NodeId::new(2), given("PLAINTEXT://h:2"))];
+        let broker = BrokerConfig::default().with_nodes(nodes.into());
+        let result = describe(&image(&[]), &broker, BROKER_RESOURCE, "1", &["listeners"]);
+        let row = &result.configs[0];
+        assert_eq!((row.value.as_deref(), row.config_source, row.read_only), (Some("PLAINTEXT://h:1"), 4, true));
+        assert_eq!(sources(row), [("listeners".to_owned(), 4), ("listeners".to_owned(), 5)]);
+    }
+
+    #[test]
+    fn what_is_hidden_is_told_when_it_is_set() {
+        let told = |broker: &BrokerConfig| {
+            let keys = ["producer.id.expiration.check.interval.ms"];
+            describe(&image(&[]), broker, BROKER_RESOURCE, "1", &keys).configs.len()
+        };
+        assert_eq!(told(&BrokerConfig::default()), 0);
+        let set = BrokerConfig::from_settings([("producer.id.expiration.check.interval.ms", "5")]).unwrap();
+        assert_eq!(told(&set), 1);
+    }
+
+    /// As Apache Kafka 4.1.1: whatever it is, it may be a secret.
+    #[test]
+    fn a_key_that_nobody_knows_is_told_without_its_value() {
+        let image = image(&[
+            config(BROKER_RESOURCE, "1", "foo.bar", "secret"),
+            config(BROKER_RESOURCE, "", "foo.bar", "secret"),
+        ]);
+        for (node, expected) in [("1", vec![2, 3]), ("", vec![3])] {
+            let result = describe(&image, &BrokerConfig::default(), BROKER_RESOURCE, node, &["foo.bar"]);
+            let row = &result.configs[0];
+            assert_eq!((row.value.as_deref(), row.config_type, row.read_only, row.is_sensitive), (None, 0, true, true));
+            assert_eq!(sources(row).into_iter().map(|(_, source)| source).collect::<Vec<_>>(), expected);
+            assert!(row.synonyms.iter().all(|synonym| synonym.value.is_none()));
+        }
+    }
+
+    #[test]
+    fn the_value_of_a_password_is_never_told() {
+        // No version of ours stores it, but one that comes may, and this one may follow it.
+        let image = image(&[config(BROKER_RESOURCE, "1", "ssl.key.password", "hunter2")]);
+        let result = describe(&image, &BrokerConfig::default(), BROKER_RESOURCE, "1", &["ssl.key.password"]);
+        let row = &result.configs[0];
+        assert_eq!((row.value.as_deref(), row.is_sensitive, row.config_type), (None, true, Kind::Password.id()));
+        assert!(row.synonyms.iter().all(|synonym| synonym.value.is_none()));
     }
 
     #[test]

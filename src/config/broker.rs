@@ -1,11 +1,13 @@
-//! The broker's own settings by Kafka's key names: the table of keys, and their typed view.
+//! The broker's own settings by Kafka's key names: what a row of the table of keys means, and their typed view.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::topic::{COMPRESSION_TYPES, TOPIC_KEYS};
+pub use super::broker_keys::BROKER_KEYS;
 use super::value::{self, BadValue, Kind, Rule};
-use super::{Configs, Source, file};
+use super::{Configs, file};
 use crate::limits;
+use crate::types::NodeId;
 
 /// Whether a key of Kafka's does here what it does there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -14,6 +16,10 @@ pub enum Effect {
     Full,
     /// It is accepted, kept and reported, but does nothing; the sentence says why.
     None(&'static str),
+    /// Ignoring it would deceive: only the default is accepted; the words say why.
+    Unsupported(&'static str),
+    /// Something else decides, which the words name: the key is refused, and the true value reported.
+    Elsewhere(&'static str),
 }
 
 impl Effect {
@@ -22,8 +28,23 @@ impl Effect {
         match self {
             Effect::Full => doc.to_owned(),
             Effect::None(why) => format!("{doc} No effect in Corelane: {why}"),
+            Effect::Unsupported(why) => format!("{doc} Corelane accepts only the default: {why}."),
+            Effect::Elsewhere(instead) => format!("{doc} Not set by this key in Corelane: {instead}."),
         }
     }
+}
+
+/// When a key may change, in Kafka.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Update {
+    /// At a start.
+    Fixed,
+    /// At a start. Kafka's own tests need it, so that it is described only where it is set.
+    Hidden,
+    /// While the broker runs, for all nodes or for single ones.
+    Dynamic,
+    /// While the broker runs, for single nodes only.
+    PerNode,
 }
 
 /// One broker setting.
@@ -31,6 +52,8 @@ impl Effect {
 pub struct BrokerKey {
     /// Kafka's name, or our own with the prefix `corelane.`.
     pub name: &'static str,
+    /// When it may change.
+    pub update: Update,
     /// Type of its values.
     pub kind: Kind,
     /// Which values are allowed.
@@ -49,16 +72,15 @@ impl BrokerKey {
         BROKER_KEYS.binary_search_by_key(&name, |key| key.name).ok().map(|index| &BROKER_KEYS[index])
     }
 
-    /// Whether the key may change while the broker runs: those of Kafka's `DynamicBrokerConfig` that are known here. All of
-    /// them give topics their defaults, but for `producer.id.expiration.ms`.
+    /// Whether the key may change while the broker runs. What must stay at its default or is decided elsewhere may not.
     pub fn is_dynamic(&self) -> bool {
-        self.name == PRODUCER_ID_EXPIRATION_MS
-            || FIXED_SYNONYMS.binary_search(&self.name).is_err() && is_synonym(self.name)
+        matches!(self.update, Update::Dynamic | Update::PerNode)
+            && !matches!(self.effect, Effect::Unsupported(_) | Effect::Elsewhere(_))
     }
 
-    /// The same key with less effect.
-    const fn without(self, effect: Effect) -> BrokerKey {
-        BrokerKey { effect, ..self }
+    /// Whether its value is never shown.
+    pub fn is_sensitive(&self) -> bool {
+        self.kind == Kind::Password
     }
 
     /// What DescribeConfigs says about it.
@@ -66,24 +88,14 @@ impl BrokerKey {
         self.effect.documentation(self.doc)
     }
 
-    /// The value in force and where it comes from. `None`: not set, and without a default.
-    pub fn effective(&self, broker: &BrokerConfig, node: &Configs, cluster: &Configs) -> (Option<String>, Source) {
-        let layers = [
-            (node, Source::DynamicBroker),
-            (cluster, Source::DynamicDefaultBroker),
-            (broker.settings(), Source::StaticBroker),
-        ];
-        for (layer, source) in layers {
-            if let Some(value) = layer.get(self.name) {
-                return (Some(value.clone()), source);
-            }
-        }
-        (self.default.map(str::to_owned), Source::Default)
-    }
-
     /// Checks a value and returns its canonical text.
     pub fn check(&self, text: &str) -> Result<String, BadValue> {
         let value = value::check(self.kind, self.rule, text)?;
+        if let Effect::Unsupported(reason) | Effect::Elsewhere(reason) = self.effect
+            && value != self.default.unwrap_or_default()
+        {
+            return Err(BadValue::new(reason));
+        }
         match self.name {
             "compression.type" if value != "producer" => {
                 Err(BadValue::new("Corelane does not recompress: only 'producer' is accepted"))
@@ -219,6 +231,7 @@ pub struct BrokerConfig {
     /// Partitions of `__transaction_state`; fixed once it exists.
     pub transaction_state_log_num_partitions: i32,
     settings: Configs,
+    nodes: BTreeMap<NodeId, Configs>,
     warnings: Vec<String>,
 }
 
@@ -253,10 +266,15 @@ impl BrokerConfig {
         for (name, value) in given {
             let (name, value): (String, String) = (name.into(), value.into());
             let Some(key) = BrokerKey::named(&name) else {
-                warnings.push(foreign(&name)?);
-                continue;
+                return Err(unknown(name));
             };
-            let value = key.check(&value).map_err(|reason| ConfigError::Value { name: key.name, value, reason })?;
+            if let Effect::Elsewhere(instead) = key.effect {
+                return Err(ConfigError::Unsupported { name, instead });
+            }
+            let value = key.check(&value).map_err(|reason| match key.effect {
+                Effect::Unsupported(instead) => ConfigError::Unsupported { name: name.clone(), instead },
+                _ => ConfigError::Value { name: key.name, value, reason },
+            })?;
             if let Effect::None(why) = key.effect {
                 warnings.push(format!("{name} has no effect: {why}"));
             }
@@ -316,9 +334,20 @@ impl BrokerConfig {
         Ok(())
     }
 
-    /// What was set, by key, in canonical form; without keys that Kafka knows and Corelane ignores.
+    /// What was set, by key, in canonical form.
     pub fn settings(&self) -> &Configs {
         &self.settings
+    }
+
+    /// Tells what each node was given in other ways than by settings: its number, addresses, directories.
+    pub fn with_nodes(self, nodes: BTreeMap<NodeId, Configs>) -> BrokerConfig {
+        BrokerConfig { nodes, ..self }
+    }
+
+    /// The value of a key that a node was started with, be it by settings or in another way. `None`: the default.
+    pub fn at_start(&self, node: NodeId, name: &str) -> Option<&str> {
+        let given = self.nodes.get(&node).and_then(|given| given.get(name));
+        given.or_else(|| self.settings.get(name)).map(String::as_str)
     }
 
     /// Lines to log at start: settings that do nothing here.
@@ -369,6 +398,7 @@ impl BrokerConfig {
             offsets_topic_segment_bytes: int("offsets.topic.segment.bytes"),
             transaction_state_log_num_partitions: int("transaction.state.log.num.partitions"),
             settings,
+            nodes: BTreeMap::new(),
             warnings,
         }
     }
@@ -376,20 +406,6 @@ impl BrokerConfig {
 
 /// How long a silent producer is remembered, in milliseconds.
 pub const PRODUCER_ID_EXPIRATION_MS: &str = "producer.id.expiration.ms";
-
-/// Keys that give topics a default and do not change while the broker runs, in Kafka as here.
-const FIXED_SYNONYMS: &[&str] = &[
-    "log.flush.scheduler.interval.ms",
-    "log.retention.hours",
-    "log.retention.minutes",
-    "log.roll.hours",
-    "log.roll.jitter.hours",
-];
-
-/// Whether a key gives topics a default.
-fn is_synonym(name: &str) -> bool {
-    TOPIC_KEYS.iter().any(|key| key.synonyms.iter().any(|synonym| synonym.name == name))
-}
 
 /// Reads the settings of a file.
 fn read(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
@@ -403,595 +419,20 @@ fn read(path: &Path) -> Result<Vec<(String, String)>, ConfigError> {
     }
 }
 
-/// A key that is not in our table: a warning if ignoring it does no harm, else an error.
-fn foreign(name: &str) -> Result<String, ConfigError> {
-    if let Some((_, instead)) = UNSUPPORTED.iter().find(|(pattern, _)| match pattern.strip_suffix('*') {
-        Some(prefix) => name.starts_with(prefix),
-        None => name == *pattern,
-    }) {
-        return Err(ConfigError::Unsupported { name: name.to_owned(), instead });
+/// A key that is not in the table.
+fn unknown(name: String) -> ConfigError {
+    if name.starts_with(LISTENER_PREFIX) {
+        return ConfigError::Unsupported { name, instead: NO_LISTENER_SETTINGS };
     }
-    if name.starts_with("group.share.") || name.starts_with("group.streams.") {
-        return Ok(format!("{name} has no effect: there are no share groups and streams groups yet"));
-    }
-    if name.starts_with("transaction") {
-        return Ok(format!("{name} has no effect: there are no transactions yet"));
-    }
-    if IGNORED.contains(&name) {
-        return Ok(format!("{name} has no effect: Corelane has nothing that it would shape"));
-    }
-    let known = BROKER_KEYS.iter().map(|key| key.name).chain(IGNORED.iter().copied());
-    Err(ConfigError::Unknown { name: name.to_owned(), suggestion: super::nearest(name, known) })
+    let suggestion = super::nearest(&name, BROKER_KEYS.iter().map(|key| key.name));
+    ConfigError::Unknown { name, suggestion }
 }
 
-/// Kafka's keys whose silence would deceive, with what to do instead. A star stands for any end.
-const UNSUPPORTED: &[(&str, &str)] = &[
-    ("listeners", "use --listen"),
-    ("advertised.listeners", "use --advertised-host"),
-    ("log.dir", "use --data"),
-    ("log.dirs", "use --data"),
-    ("metadata.log.dir", "use --data"),
-    ("broker.rack", "the rack of a node is its machine"),
-    ("authorizer.class.name", "there are no access control lists yet"),
-    ("sasl.*", "there is no authentication yet"),
-    ("ssl.*", "there is no encryption yet"),
-    ("security.*", "there is no encryption or authentication yet"),
-    ("listener.security.protocol.map", "there is no encryption or authentication yet"),
-    ("principal.builder.class", "there is no authentication yet"),
-    ("delegation.token.*", "there is no authentication yet"),
-    ("connections.max.reauth.ms", "there is no authentication yet"),
-    ("client.quota.callback.class", "there are no quotas yet"),
-    ("max.connections*", "there are no connection quotas yet"),
-    ("max.connection.creation.rate", "there are no connection quotas yet"),
-    ("create.topic.policy.class.name", "a class cannot be loaded here"),
-    ("alter.config.policy.class.name", "a class cannot be loaded here"),
-    ("remote.log.storage.system.enable", "there is no tiered storage"),
-];
+/// How names of settings of single listeners begin.
+pub const LISTENER_PREFIX: &str = "listener.name.";
 
-/// Kafka 4.1's keys for parts that Corelane does not have: harmless to ignore, told once at start.
-const IGNORED: &[&str] = &[
-    "add.partitions.to.txn.retry.backoff.max.ms",
-    "add.partitions.to.txn.retry.backoff.ms",
-    "auto.leader.rebalance.enable",
-    "background.threads",
-    "broker.heartbeat.interval.ms",
-    "broker.id",
-    "broker.session.timeout.ms",
-    "controlled.shutdown.enable",
-    "controller.listener.names",
-    "controller.quorum.append.linger.ms",
-    "controller.quorum.bootstrap.servers",
-    "controller.quorum.election.backoff.max.ms",
-    "controller.quorum.election.timeout.ms",
-    "controller.quorum.fetch.timeout.ms",
-    "controller.quorum.request.timeout.ms",
-    "controller.quorum.retry.backoff.ms",
-    "controller.quorum.voters",
-    "controller.socket.timeout.ms",
-    "delete.records.purgatory.purge.interval.requests",
-    "early.start.listeners",
-    "fetch.purgatory.purge.interval.requests",
-    "initial.broker.registration.timeout.ms",
-    "inter.broker.listener.name",
-    "leader.imbalance.check.interval.seconds",
-    "log.cleaner.backoff.ms",
-    "log.cleaner.dedupe.buffer.size",
-    "log.cleaner.enable",
-    "log.cleaner.io.buffer.load.factor",
-    "log.cleaner.io.buffer.size",
-    "log.cleaner.io.max.bytes.per.second",
-    "log.cleaner.threads",
-    "log.dir.failure.timeout.ms",
-    "log.flush.offset.checkpoint.interval.ms",
-    "log.flush.start.offset.checkpoint.interval.ms",
-    "metadata.log.max.record.bytes.between.snapshots",
-    "metadata.log.max.snapshot.interval.ms",
-    "metadata.log.segment.bytes",
-    "metadata.log.segment.ms",
-    "metadata.max.idle.interval.ms",
-    "metadata.max.retention.bytes",
-    "metadata.max.retention.ms",
-    "metric.reporters",
-    "metrics.num.samples",
-    "metrics.recording.level",
-    "metrics.sample.window.ms",
-    "node.id",
-    "num.io.threads",
-    "num.network.threads",
-    "num.recovery.threads.per.data.dir",
-    "num.replica.alter.log.dirs.threads",
-    "num.replica.fetchers",
-    "process.roles",
-    "producer.purgatory.purge.interval.requests",
-    "queued.max.request.bytes",
-    "queued.max.requests",
-    "replica.fetch.backoff.ms",
-    "replica.fetch.max.bytes",
-    "replica.fetch.min.bytes",
-    "replica.fetch.response.max.bytes",
-    "replica.fetch.wait.max.ms",
-    "replica.high.watermark.checkpoint.interval.ms",
-    "replica.lag.time.max.ms",
-    "replica.selector.class",
-    "replica.socket.receive.buffer.bytes",
-    "replica.socket.timeout.ms",
-    "request.timeout.ms",
-    "socket.connection.setup.timeout.max.ms",
-    "socket.connection.setup.timeout.ms",
-    "socket.listen.backlog.size",
-    "socket.receive.buffer.bytes",
-    "socket.send.buffer.bytes",
-    "unstable.api.versions.enable",
-    "unstable.feature.versions.enable",
-];
-
-const NO_THREADS: Effect = Effect::None("a core coordinates the groups whose partitions it leads.");
-const NO_CONVERSION: Effect = Effect::None("a group with members is not converted to the other protocol.");
-const BOTH_PROTOCOLS: Effect = Effect::None("classic and consumer groups are always served, and no others.");
-const ASSIGNORS: Effect = Effect::None("the assignors are always uniform, the default, and range.");
-/// Why settings of transactions do nothing.
-const NO_TRANSACTIONS: Effect = Effect::None("there are no transactions yet.");
-
-const LONG_MAX: &str = "9223372036854775807";
-const ONE_LOG: Effect =
-    Effect::None("all partitions of a core share one log, whose segments, indexes and files no topic shapes.");
-const COMPACTION: Effect = Effect::None("compaction is not there yet; the value is kept for it.");
-const TIERED: Effect = Effect::None("there is no tiered storage.");
-const RECOMPRESSION: Effect = Effect::None("batches are stored as their producer compressed them.");
-const ONE_REPLICA: Effect = Effect::None("a partition has one replica.");
-
-/// A row whose key works as in Kafka.
-const fn key(name: &'static str, kind: Kind, rule: Rule, default: &'static str, doc: &'static str) -> BrokerKey {
-    BrokerKey { name, kind, rule, default: Some(default), doc, effect: Effect::Full }
-}
-
-/// A row whose key leaves the decision to another key when it is not set.
-const fn unset(name: &'static str, kind: Kind, rule: Rule, doc: &'static str) -> BrokerKey {
-    BrokerKey { name, kind, rule, default: None, doc, effect: Effect::Full }
-}
-
-/// The settings that Corelane knows, by name: defaults are Kafka 4.1's unless the documentation says otherwise.
-pub static BROKER_KEYS: &[BrokerKey] = &[
-    key(
-        "allow.same.machine.replicas",
-        Kind::Boolean,
-        Rule::Any,
-        "false",
-        "Corelane's own. Accepts topics with a replication factor above 1 from tools that insist on one. One replica is \
-         kept and reported all the same: copies inside one process protect from nothing. min.insync.replicas then counts as 1.",
-    ),
-    key("auto.create.topics.enable", Kind::Boolean, Rule::Any, "true", "Whether asking for a topic creates it."),
-    key(
-        "compression.gzip.level",
-        Kind::Int,
-        Rule::BetweenOr(1, 9, -1),
-        "-1",
-        "Level at which the broker compresses with gzip.",
-    )
-    .without(RECOMPRESSION),
-    key(
-        "compression.lz4.level",
-        Kind::Int,
-        Rule::Between(1, 17),
-        "9",
-        "Level at which the broker compresses with lz4.",
-    )
-    .without(RECOMPRESSION),
-    key(
-        "compression.type",
-        Kind::String,
-        Rule::OneOf(COMPRESSION_TYPES),
-        "producer",
-        "The codec in which batches are stored; 'producer' alone is accepted.",
-    ),
-    key(
-        "compression.zstd.level",
-        Kind::Int,
-        Rule::Between(-131_072, 22),
-        "3",
-        "Level at which the broker compresses with zstd.",
-    )
-    .without(RECOMPRESSION),
-    key(
-        "connections.max.idle.ms",
-        Kind::Long,
-        Rule::Any,
-        "600000",
-        "A connection without traffic for so many milliseconds is closed; negative is never.",
-    ),
-    key(
-        "corelane.validation",
-        Kind::String,
-        Rule::OneOf(&["full", "header"]),
-        "full",
-        "Corelane's own. How much of a produced batch is looked at: 'full' walks and decompresses every record as Kafka \
-         does, 'header' checks the batch header and its checksum.",
-    ),
-    key(
-        "default.replication.factor",
-        Kind::Int,
-        Rule::Between(1, 32_767),
-        "1",
-        "Replication factor of topics that do not say.",
-    ),
-    key("delete.topic.enable", Kind::Boolean, Rule::Any, "true", "Whether topics may be deleted."),
-    key("fetch.max.bytes", Kind::Int, Rule::AtLeast(1024), "57671680", "Largest fetch answer, in bytes."),
-    key(
-        "group.consumer.assignors",
-        Kind::List,
-        Rule::Any,
-        "uniform,range",
-        "Assignors that the broker runs for consumer groups, the default first.",
-    )
-    .without(ASSIGNORS),
-    key(
-        "group.consumer.heartbeat.interval.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "5000",
-        "How often members of consumer groups shall send heartbeats, in milliseconds.",
-    ),
-    key(
-        "group.consumer.max.heartbeat.interval.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "15000",
-        "Greatest value of group.consumer.heartbeat.interval.ms, in milliseconds.",
-    ),
-    key(
-        "group.consumer.max.session.timeout.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "60000",
-        "Greatest value of group.consumer.session.timeout.ms, in milliseconds.",
-    ),
-    key("group.consumer.max.size", Kind::Int, Rule::AtLeast(1), "2147483647", "Most members of a consumer group."),
-    key(
-        "group.consumer.migration.policy",
-        Kind::String,
-        Rule::OneOf(&["bidirectional", "disabled", "downgrade", "upgrade"]),
-        "disabled",
-        "Which groups with members may change between the classic and the consumer protocol. Apache Kafka's own default \
-         is bidirectional.",
-    )
-    .without(NO_CONVERSION),
-    key(
-        "group.consumer.min.heartbeat.interval.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "5000",
-        "Least value of group.consumer.heartbeat.interval.ms, in milliseconds.",
-    ),
-    key(
-        "group.consumer.min.session.timeout.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "45000",
-        "Least value of group.consumer.session.timeout.ms, in milliseconds.",
-    ),
-    key(
-        "group.consumer.session.timeout.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "45000",
-        "Silence after which a member of a consumer group is gone, in milliseconds.",
-    ),
-    key(
-        "group.coordinator.append.linger.ms",
-        Kind::Int,
-        Rule::AtLeast(0),
-        "10",
-        "How long records of groups wait for others to share their batch, in milliseconds.",
-    )
-    .without(Effect::None("records that come while the log is busy share a batch without waiting.")),
-    key(
-        "group.coordinator.rebalance.protocols",
-        Kind::List,
-        Rule::OneOf(&["classic", "consumer", "share", "streams"]),
-        "classic,consumer",
-        "Protocols of groups that are served.",
-    )
-    .without(BOTH_PROTOCOLS),
-    key("group.coordinator.threads", Kind::Int, Rule::AtLeast(1), "4", "Threads that coordinate groups.")
-        .without(NO_THREADS),
-    key(
-        "group.initial.rebalance.delay.ms",
-        Kind::Int,
-        Rule::Any,
-        "3000",
-        "How long the first generation of a classic group waits for further members, in milliseconds.",
-    ),
-    key(
-        "group.max.session.timeout.ms",
-        Kind::Int,
-        Rule::Any,
-        "1800000",
-        "Greatest session timeout that members of classic groups may ask for, in milliseconds.",
-    ),
-    key("group.max.size", Kind::Int, Rule::AtLeast(1), "2147483647", "Most members of a classic group."),
-    key(
-        "group.min.session.timeout.ms",
-        Kind::Int,
-        Rule::Any,
-        "6000",
-        "Least session timeout that members of classic groups may ask for, in milliseconds.",
-    ),
-    key(
-        "log.cleaner.delete.retention.ms",
-        Kind::Long,
-        Rule::AtLeast(0),
-        "86400000",
-        "How long compaction keeps a tombstone, in milliseconds.",
-    )
-    .without(COMPACTION),
-    key(
-        "log.cleaner.max.compaction.lag.ms",
-        Kind::Long,
-        Rule::AtLeast(1),
-        LONG_MAX,
-        "Longest time a record stays uncompacted, in milliseconds.",
-    )
-    .without(COMPACTION),
-    key(
-        "log.cleaner.min.cleanable.ratio",
-        Kind::Double,
-        Rule::Fraction,
-        "0.5",
-        "Share of uncompacted bytes from which a log is compacted.",
-    )
-    .without(COMPACTION),
-    key(
-        "log.cleaner.min.compaction.lag.ms",
-        Kind::Long,
-        Rule::AtLeast(0),
-        "0",
-        "Shortest time a record stays uncompacted, in milliseconds.",
-    )
-    .without(COMPACTION),
-    key(
-        "log.cleanup.policy",
-        Kind::List,
-        Rule::OneOf(&["compact", "delete"]),
-        "delete",
-        "cleanup.policy of topics that do not say.",
-    ),
-    key(
-        "log.flush.interval.messages",
-        Kind::Long,
-        Rule::AtLeast(1),
-        "1",
-        "Durability of topics that do not say: 1 is 'flushed', any other value 'written' (flush.messages has more). \
-         Apache Kafka's own default is 9223372036854775807.",
-    ),
-    unset("log.flush.interval.ms", Kind::Long, Rule::Any, "Longest time between flushes, in milliseconds.")
-        .without(Effect::None("log.flush.interval.messages alone decides.")),
-    key(
-        "log.flush.scheduler.interval.ms",
-        Kind::Long,
-        Rule::Any,
-        LONG_MAX,
-        "Time between two looks for logs to flush, in milliseconds.",
-    )
-    .without(Effect::None("log.flush.interval.messages alone decides.")),
-    key(
-        "log.index.interval.bytes",
-        Kind::Int,
-        Rule::AtLeast(0),
-        "4096",
-        "Distance between entries of a segment's offset index, in bytes.",
-    )
-    .without(ONE_LOG),
-    key(
-        "log.index.size.max.bytes",
-        Kind::Int,
-        Rule::AtLeast(4),
-        "10485760",
-        "Size of a segment's offset index, in bytes.",
-    )
-    .without(ONE_LOG),
-    key(
-        "log.local.retention.bytes",
-        Kind::Long,
-        Rule::AtLeast(-2),
-        "-2",
-        "Size of what tiered storage keeps locally, in bytes.",
-    )
-    .without(TIERED),
-    key(
-        "log.local.retention.ms",
-        Kind::Long,
-        Rule::AtLeast(-2),
-        "-2",
-        "Age of what tiered storage keeps locally, in milliseconds.",
-    )
-    .without(TIERED),
-    key(
-        "log.message.timestamp.after.max.ms",
-        Kind::Long,
-        Rule::AtLeast(0),
-        "3600000",
-        "How far ahead of the broker's clock a producer's timestamp may lie, in milliseconds.",
-    ),
-    key(
-        "log.message.timestamp.before.max.ms",
-        Kind::Long,
-        Rule::AtLeast(0),
-        LONG_MAX,
-        "How far behind the broker's clock a producer's timestamp may lie, in milliseconds.",
-    ),
-    key(
-        "log.message.timestamp.type",
-        Kind::String,
-        Rule::OneOf(&["CreateTime", "LogAppendTime"]),
-        "CreateTime",
-        "Whose clock stamps records: the producer's (CreateTime) or the broker's (LogAppendTime).",
-    ),
-    key("log.preallocate", Kind::Boolean, Rule::Any, "false", "Whether segment files get their space when created.")
-        .without(ONE_LOG),
-    key(
-        "log.retention.bytes",
-        Kind::Long,
-        Rule::Any,
-        "-1",
-        "Size of a partition beyond which its oldest batches are discarded, in bytes; negative is unlimited.",
-    ),
-    key(
-        "log.retention.check.interval.ms",
-        Kind::Long,
-        Rule::AtLeast(1),
-        "300000",
-        "Time between two looks for batches to discard, in milliseconds.",
-    ),
-    key("log.retention.hours", Kind::Int, Rule::Any, "168", "Age after which batches are discarded, in hours."),
-    unset(
-        "log.retention.minutes",
-        Kind::Int,
-        Rule::Any,
-        "Age after which batches are discarded, in minutes; unset leaves it to log.retention.hours.",
-    ),
-    unset(
-        "log.retention.ms",
-        Kind::Long,
-        Rule::Any,
-        "Age after which batches are discarded, in milliseconds; unset leaves it to log.retention.minutes.",
-    ),
-    key("log.roll.hours", Kind::Int, Rule::AtLeast(1), "168", "Age at which a segment is closed, in hours.")
-        .without(ONE_LOG),
-    key("log.roll.jitter.hours", Kind::Int, Rule::AtLeast(0), "0", "Random part of log.roll.hours, in hours.")
-        .without(ONE_LOG),
-    unset("log.roll.jitter.ms", Kind::Long, Rule::Any, "Random part of log.roll.ms, in milliseconds.").without(ONE_LOG),
-    unset("log.roll.ms", Kind::Long, Rule::Any, "Age at which a segment is closed, in milliseconds.").without(ONE_LOG),
-    key(
-        "log.segment.bytes",
-        Kind::Int,
-        Rule::AtLeast(1024 * 1024),
-        "1073741824",
-        "segment.bytes of topics that do not say: only bounds the size of a batch, since segments belong to the core.",
-    ),
-    key(
-        "log.segment.delete.delay.ms",
-        Kind::Long,
-        Rule::AtLeast(0),
-        "60000",
-        "How long a discarded file stays on disk, in milliseconds.",
-    )
-    .without(ONE_LOG),
-    key(
-        "max.incremental.fetch.session.cache.slots",
-        Kind::Int,
-        Rule::Between(0, 100_000),
-        "1000",
-        "Most fetch sessions of a node.",
-    ),
-    key(
-        "message.max.bytes",
-        Kind::Int,
-        Rule::AtLeast(0),
-        "1048588",
-        "Largest record batch accepted, in bytes, after compression, for topics that do not say.",
-    ),
-    key("min.insync.replicas", Kind::Int, Rule::AtLeast(1), "1", "min.insync.replicas of topics that do not say."),
-    key("num.partitions", Kind::Int, Rule::AtLeast(1), "1", "Partitions of topics that do not say how many."),
-    key(
-        "offset.metadata.max.bytes",
-        Kind::Int,
-        Rule::Any,
-        "4096",
-        "Longest note that a client may commit with an offset, in bytes.",
-    ),
-    key(
-        "offsets.commit.timeout.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "5000",
-        "How long the answer of a coordinator may wait for its records, in milliseconds, before the client is told to \
-         come back.",
-    ),
-    key(
-        "offsets.load.buffer.size",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "5242880",
-        "Bytes that a loading coordinator reads at a time.",
-    )
-    .without(Effect::None("it reads a mebibyte at a time.")),
-    key(
-        "offsets.retention.check.interval.ms",
-        Kind::Long,
-        Rule::AtLeast(1),
-        "600000",
-        "Time between two looks for expired offsets, in milliseconds.",
-    ),
-    key(
-        "offsets.retention.minutes",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "10080",
-        "How long offsets are kept after their group has lost its last member, in minutes; without members ever, after \
-         the last commit.",
-    ),
-    key(
-        "offsets.topic.compression.codec",
-        Kind::Int,
-        Rule::Between(0, 4),
-        "0",
-        "Codec of batches of __consumer_offsets.",
-    )
-    .without(Effect::None("the broker writes its own batches without compression.")),
-    key(
-        "offsets.topic.num.partitions",
-        Kind::Int,
-        Rule::Between(1, 10_000),
-        "50",
-        "Partitions of __consumer_offsets; fixed once it exists.",
-    ),
-    key(
-        "offsets.topic.replication.factor",
-        Kind::Short,
-        Rule::AtLeast(1),
-        "3",
-        "Replication factor of __consumer_offsets.",
-    )
-    .without(ONE_REPLICA),
-    key(
-        "offsets.topic.segment.bytes",
-        Kind::Int,
-        Rule::AtLeast(1024 * 1024),
-        "104857600",
-        "segment.bytes of __consumer_offsets.",
-    ),
-    key(
-        "producer.id.expiration.check.interval.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "600000",
-        "Time between two looks for expired producers, in milliseconds.",
-    ),
-    key(
-        "producer.id.expiration.ms",
-        Kind::Int,
-        Rule::AtLeast(1),
-        "86400000",
-        "An idempotent producer is forgotten after so many milliseconds without a batch.",
-    ),
-    key("socket.request.max.bytes", Kind::Int, Rule::AtLeast(1), "104857600", "Largest request accepted, in bytes."),
-    key(
-        "transaction.state.log.num.partitions",
-        Kind::Int,
-        Rule::Between(1, 10_000),
-        "50",
-        "Partitions of __transaction_state; fixed once it exists.",
-    )
-    .without(NO_TRANSACTIONS),
-    key(
-        "unclean.leader.election.enable",
-        Kind::Boolean,
-        Rule::Any,
-        "false",
-        "Whether a replica out of sync may become leader.",
-    )
-    .without(ONE_REPLICA),
-];
+/// Why they are refused.
+pub const NO_LISTENER_SETTINGS: &str = "a listener has no settings of its own here";
 
 #[cfg(test)]
 mod tests {
@@ -1002,42 +443,55 @@ mod tests {
         BrokerConfig::from_settings([(name, value)]).unwrap_err().to_string()
     }
 
-    /// What Apache Kafka 4.1.1 tells to be changeable, of the keys that are known here.
+    fn names(is_meant: impl Fn(&BrokerKey) -> bool) -> Vec<&'static str> {
+        BROKER_KEYS.iter().filter(|key| is_meant(key)).map(|key| key.name).collect()
+    }
+
+    /// AlterConfigs called `background.threads` unknown, with which a start was fine; and DescribeConfigs told 72 of the keys
+    /// that Kafka tells. Counted in Apache Kafka 4.1.1: `KafkaConfig.configDef`, and what a running broker describes.
     #[test]
-    fn keys_that_change_at_run_time_are_kafkas() {
-        let dynamic = BROKER_KEYS.iter().filter(|key| key.is_dynamic()).map(|key| key.name).collect::<Vec<_>>();
+    fn all_keys_of_kafka_are_there() {
+        let own = |key: &BrokerKey| key.doc.starts_with("Corelane's own");
+        assert_eq!(names(own), ["allow.same.machine.replicas", "corelane.validation"]);
+        assert_eq!(names(|key| !own(key)).len(), 336);
+        assert_eq!(names(|key| key.update == Update::Hidden).len(), 20);
+        assert_eq!(names(|key| matches!(key.update, Update::Dynamic | Update::PerNode)).len(), 90);
+        assert_eq!(names(|key| key.update == Update::PerNode).len(), 36);
+        let secrets = names(BrokerKey::is_sensitive);
+        assert_eq!(secrets.len(), 10);
+        assert!(secrets.iter().all(|name| ["delegation", "sasl", "ssl"].iter().any(|part| name.starts_with(part))));
+    }
+
+    /// What changes while the broker runs and has an effect here.
+    #[test]
+    fn keys_that_take_effect_at_run_time_are_those_of_topics_and_producers() {
         let expected = [
-            "compression.gzip.level",
-            "compression.lz4.level",
             "compression.type",
-            "compression.zstd.level",
-            "log.cleaner.delete.retention.ms",
-            "log.cleaner.max.compaction.lag.ms",
-            "log.cleaner.min.cleanable.ratio",
-            "log.cleaner.min.compaction.lag.ms",
             "log.cleanup.policy",
             "log.flush.interval.messages",
-            "log.flush.interval.ms",
-            "log.index.interval.bytes",
-            "log.index.size.max.bytes",
-            "log.local.retention.bytes",
-            "log.local.retention.ms",
             "log.message.timestamp.after.max.ms",
             "log.message.timestamp.before.max.ms",
             "log.message.timestamp.type",
-            "log.preallocate",
             "log.retention.bytes",
             "log.retention.ms",
-            "log.roll.jitter.ms",
-            "log.roll.ms",
             "log.segment.bytes",
-            "log.segment.delete.delay.ms",
             "message.max.bytes",
             "min.insync.replicas",
             "producer.id.expiration.ms",
-            "unclean.leader.election.enable",
         ];
-        assert_eq!(dynamic, expected);
+        assert_eq!(names(|key| key.is_dynamic() && key.effect == Effect::Full), expected);
+    }
+
+    #[test]
+    fn what_must_stay_at_its_default_does_not_change_at_run_time() {
+        for key in BROKER_KEYS {
+            if matches!(key.effect, Effect::Unsupported(_) | Effect::Elsewhere(_)) {
+                assert!(!key.is_dynamic() && !key.documentation().contains("No effect"), "{}", key.name);
+                assert!(
+                    key.documentation().contains("in Corelane") || key.documentation().contains("Corelane accepts")
+                );
+            }
+        }
     }
 
     #[test]
@@ -1093,6 +547,40 @@ mod tests {
         assert_eq!(refusal("log.dirs", "/data"), "configuration key log.dirs is not supported: use --data");
         assert!(refusal("ssl.keystore.location", "/k").contains("no encryption"));
         assert!(refusal("max.connections.per.ip", "4").contains("quotas"));
+    }
+
+    /// Kafka's own default asks for nothing: charts and images write `security.inter.broker.protocol=PLAINTEXT` and the like.
+    #[test]
+    fn the_default_of_what_is_not_there_is_accepted() {
+        let defaults = [
+            ("security.inter.broker.protocol", "PLAINTEXT"),
+            ("authorizer.class.name", ""),
+            ("max.connections.per.ip", "2147483647"),
+            ("remote.log.storage.system.enable", "FALSE"),
+            ("ssl.keystore.password", ""),
+        ];
+        for (name, value) in defaults {
+            let config = BrokerConfig::from_settings([(name, value)]).unwrap();
+            assert!(config.warnings().is_empty(), "{name}");
+        }
+        assert!(refusal("security.inter.broker.protocol", "SSL").contains("no encryption or authentication"));
+    }
+
+    #[test]
+    fn a_secret_is_not_repeated_in_a_refusal() {
+        for key in BROKER_KEYS.iter().filter(|key| key.is_sensitive()) {
+            assert!(!refusal(key.name, "hunter2").contains("hunter2"), "{}", key.name);
+        }
+        assert!(!refusal("listener.name.x.ssl.key.password", "hunter2").contains("hunter2"));
+    }
+
+    #[test]
+    fn a_node_has_what_it_was_given_before_what_was_set() {
+        let given = BTreeMap::from([(NodeId::new(2), Configs::from([("node.id".to_owned(), "2".to_owned())]))]);
+        let config = BrokerConfig::from_settings([("node.id", "7")]).unwrap().with_nodes(given);
+        assert_eq!(config.at_start(NodeId::new(2), "node.id"), Some("2"));
+        assert_eq!(config.at_start(NodeId::new(1), "node.id"), Some("7"));
+        assert_eq!(config.at_start(NodeId::new(2), "broker.rack"), None);
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub enum Kind {
     Double = 6,
     /// Texts separated by commas.
     List = 7,
+    /// The name of a class.
+    Class = 8,
+    /// A text that is never shown.
+    Password = 9,
 }
 
 impl Kind {
@@ -38,6 +42,8 @@ impl Kind {
             Kind::Long => 5,
             Kind::Double => 6,
             Kind::List => 7,
+            Kind::Class => 8,
+            Kind::Password => 9,
         }
     }
 }
@@ -52,6 +58,8 @@ impl fmt::Display for Kind {
             Kind::Long => "LONG",
             Kind::Double => "DOUBLE",
             Kind::List => "LIST",
+            Kind::Class => "CLASS",
+            Kind::Password => "PASSWORD",
         })
     }
 }
@@ -67,10 +75,14 @@ pub enum Rule {
     Between(i64, i64),
     /// Integers of a closed range, and one more.
     BetweenOr(i64, i64, i64),
+    /// Every integer but 0: a limit, or negative for none.
+    NonZero,
     /// Numbers of the closed range 0 to 1.
     Fraction,
     /// One of these texts; in a list, any number of them.
     OneOf(&'static [&'static str]),
+    /// One of these texts, in any case; it stays as it was written.
+    OneOfAnyCase(&'static [&'static str]),
     /// Kafka's throttled replicas: empty, `*`, or `partition:broker` pairs.
     ThrottledReplicas,
     /// Where a share group starts: `earliest`, `latest`, or `by_duration:` and a duration.
@@ -107,9 +119,9 @@ pub fn check(kind: Kind, rule: Rule, text: &str) -> Result<String, BadValue> {
             if rule == Rule::Fraction && !(0.0..=1.0).contains(&number) {
                 return Err(BadValue::new("must be between 0 and 1"));
             }
-            Ok(format!("{number:?}"))
+            Ok(double(number))
         }
-        Kind::String => {
+        Kind::String | Kind::Class | Kind::Password => {
             allowed(rule, text)?;
             Ok(text.to_owned())
         }
@@ -140,7 +152,20 @@ fn integer(kind: Kind, rule: Rule, text: &str, type_min: i64, type_max: i64) -> 
         Rule::BetweenOr(min, max, other) if !(min..=max).contains(&number) && number != other => {
             Err(BadValue::new(format!("must be between {min} and {max}, or {other}")))
         }
+        Rule::NonZero if number == 0 => Err(BadValue::new("must be unlimited (-1) or, greater than or equal to 1")),
         _ => Ok(number.to_string()),
+    }
+}
+
+/// A floating point number as Java writes it: with an exponent from ten million on and below a thousandth.
+fn double(number: f64) -> String {
+    if number == 0.0 || !number.is_finite() || (1e-3..1e7).contains(&number.abs()) {
+        return format!("{number:?}");
+    }
+    let text = format!("{number:E}");
+    match text.split_once('E') {
+        Some((digits, exponent)) if !digits.contains('.') => format!("{digits}.0E{exponent}"),
+        _ => text,
     }
 }
 
@@ -149,6 +174,9 @@ fn allowed(rule: Rule, text: &str) -> Result<(), BadValue> {
     match rule {
         Rule::OneOf(values) if !values.contains(&text) => {
             Err(BadValue::new(format!("String must be one of: {}", values.join(", "))))
+        }
+        Rule::OneOfAnyCase(values) if !values.iter().any(|value| value.eq_ignore_ascii_case(text)) => {
+            Err(BadValue::new(format!("String must be one of (case insensitive): {}", values.join(", "))))
         }
         Rule::ThrottledReplicas if text != "*" && !is_replica(text) => {
             Err(BadValue::new("must be '*' or a list of partition:broker pairs"))
@@ -215,6 +243,13 @@ mod tests {
             "compact,delete"
         );
         assert_eq!(check(Kind::List, Rule::OneOf(&["compact"]), "").unwrap(), "");
+        assert_eq!(check(Kind::String, Rule::OneOfAnyCase(&["UPGRADE"]), "upGrade").unwrap(), "upGrade");
+        assert_eq!(check(Kind::Class, Rule::Any, " a.B ").unwrap(), "a.B");
+        for (given, kept) in [("1e7", "1.0E7"), ("9999999", "9999999.0"), ("-0.00025", "-2.5E-4"), ("0.001", "0.001")] {
+            assert_eq!(check(Kind::Double, Rule::Any, given).unwrap(), kept);
+        }
+        let greatest = f64::MAX.to_string();
+        assert_eq!(check(Kind::Double, Rule::Any, &greatest).unwrap(), "1.7976931348623157E308");
     }
 
     #[test]
@@ -225,6 +260,9 @@ mod tests {
         assert!(check(Kind::Long, Rule::AtLeast(1), "0").is_err());
         assert!(check(Kind::Int, Rule::BetweenOr(1, 9, -1), "0").is_err());
         assert!(check(Kind::Int, Rule::BetweenOr(1, 9, -1), "-1").is_ok());
+        assert!(check(Kind::Long, Rule::NonZero, "0").is_err());
+        assert!(check(Kind::Long, Rule::NonZero, "-7").is_ok());
+        assert!(check(Kind::String, Rule::OneOfAnyCase(&["UPGRADE"]), "up").is_err());
         assert!(check(Kind::Double, Rule::Fraction, "NaN").is_err());
         assert!(check(Kind::List, Rule::OneOf(&["compact", "delete"]), "compact,forget").is_err());
         assert!(check(Kind::List, Rule::ThrottledReplicas, "1:2,3:4").is_ok());

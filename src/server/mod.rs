@@ -15,6 +15,7 @@ pub mod data_directory;
 mod frame_memory;
 mod http;
 mod listener;
+mod node_settings;
 mod receive;
 mod registry;
 mod send;

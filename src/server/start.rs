@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use super::data_directory::{DataDirectories, DirectoryError};
 use super::listener::{BindError, bind, check_free};
+use super::node_settings;
 use super::{Server, ServerConfig, Shutdown, serve_http, watch_signals};
 use crate::api::Api;
 use crate::broker::controller::{NodeStart, register_nodes};
@@ -200,12 +201,15 @@ pub fn run(options: ServeOptions) -> Result<(), StartError> {
     for device in polled_devices() {
         tracing::warn!("{device} has poll queues: a core burns while I/O is in flight; set its io_poll queues to 0");
     }
+    let options = ServeOptions { data: absolute(&options.data)?, ..options };
     let cores = Cores::of_this_process();
     let wanted = shards_wanted(options.shards, cores.physical)?;
     let directories = DataDirectories::open(&options.data, wanted)?;
     let shard_count = directories.shard_count;
     let memory_per_shard = memory_per_shard(options.memory_bytes, machine_memory_bytes(), shard_count)?;
     let nodes = nodes(&options, shard_count)?;
+    let given = node_settings::of_nodes(&nodes, &options.listen, options.advertise, &directories);
+    let options = ServeOptions { config: options.config.with_nodes(given), ..options };
     for plus in ports(options.advertise, shard_count) {
         check_free(options.listen.address(plus)?)?;
     }
@@ -233,6 +237,13 @@ pub fn run(options: ServeOptions) -> Result<(), StartError> {
     let mut errors: Vec<StartError> = outcomes.into_iter().filter_map(Result::err).collect();
     errors.sort_by_key(|error| matches!(error, StartError::Sibling));
     errors.into_iter().next().map_or(Ok(()), Err)
+}
+
+/// Paths that mean the same wherever somebody reads them.
+fn absolute(paths: &[PathBuf]) -> Result<Vec<PathBuf>, StartError> {
+    let absolute = |path| std::path::absolute(path);
+    let absolute: Result<Vec<PathBuf>, _> = paths.iter().map(absolute).collect();
+    absolute.map_err(|cause| StartError::System { action: "find the data directory", cause })
 }
 
 fn shards_wanted(asked: Option<u16>, cores: usize) -> Result<u16, StartError> {

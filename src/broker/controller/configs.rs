@@ -2,9 +2,9 @@
 //!
 //! - **Topics** take effect with the image. APPEND and SUBTRACT work on lists, from the default when nothing is set.
 //! - **Nodes** are cores of one process on one machine, so what is set on one of them is set on all of them; the empty name
-//!   is all nodes of the cluster. Only keys that this broker applies while it runs are accepted
-//!   ([`BrokerKey::is_dynamic`]). Kafka keeps keys that it has never heard of; here they are refused, since nothing would
-//!   ever read them.
+//!   is all nodes of the cluster. A key that Kafka changes while it runs is accepted, also if it has no effect here, as at a
+//!   start; one that somebody would rely on in vain, and one of a single listener, is refused. A key that nobody has ever
+//!   heard of is kept, as in Kafka, but not without a bound.
 //! - **Groups** take effect with the image too, whether or not there is a group of that name.
 //! - **Loggers, telemetry subscriptions** have no configurations here.
 //!
@@ -21,7 +21,7 @@ use crate::cluster::image::{
 };
 use crate::cluster::records::{ConfigRecord, Record};
 use crate::cluster::topic_name;
-use crate::config::broker::BrokerKey;
+use crate::config::broker::{BrokerKey, Effect, LISTENER_PREFIX, NO_LISTENER_SETTINGS, Update};
 use crate::config::group;
 use crate::config::topic::{self, TopicKey};
 use crate::config::value::Kind;
@@ -267,7 +267,7 @@ fn alter_nodes(image: &MetadataImage, resource: &Resource<'_>) -> Result<Vec<Rec
         let word = word.to_lowercase();
         (ErrorCode::InvalidConfig, format!("Config value {word} is not allowed for config key: {key}"))
     })?;
-    let valid = check_nodes_configs(&wanted)?;
+    let valid = check_nodes_configs(&wanted, resource.name.is_empty())?;
     let of_node = |name: &String| match name.parse() {
         Ok(node) => difference(BROKER_RESOURCE, name, image.broker_configs(NodeId::new(node)), &valid),
         Err(_) => difference(BROKER_RESOURCE, name, image.cluster_configs(), &valid),
@@ -292,28 +292,64 @@ fn node_names(image: &MetadataImage, name: &str) -> Result<Vec<String>, Refusal>
     Ok(image.brokers().map(|broker| broker.node().to_string()).collect())
 }
 
-/// Kafka answers INVALID_REQUEST, not INVALID_CONFIG, for what is wrong with a node's configuration.
-fn check_nodes_configs(wanted: &Configs) -> Result<Configs, Refusal> {
-    let read_only = |name: &&str| BrokerKey::named(name).is_some_and(|key| !key.is_dynamic());
-    let read_only: Vec<&str> = wanted.keys().map(String::as_str).filter(read_only).collect();
-    if !read_only.is_empty() {
-        let names = read_only.join(", ");
-        return refuse(ErrorCode::InvalidRequest, format!("Cannot update these configs dynamically: Set({names})"));
+/// Kafka answers INVALID_REQUEST, not INVALID_CONFIG, for what is wrong with a node's configuration. The order of the checks is
+/// that of its `DynamicBrokerConfig`. `of_all`: it is to count for all nodes of the cluster.
+fn check_nodes_configs(wanted: &Configs, of_all: bool) -> Result<Configs, Refusal> {
+    let invalid = |message| refuse(ErrorCode::InvalidRequest, message);
+    let fixed = set_of(wanted, |key| {
+        matches!(key.update, Update::Fixed | Update::Hidden) || matches!(key.effect, Effect::Elsewhere(_))
+    });
+    if let Some(fixed) = fixed {
+        return invalid(format!("Cannot update these configs dynamically: {fixed}"));
     }
     let mut valid = Configs::new();
     for (name, value) in wanted {
-        let Some(key) = BrokerKey::named(name) else {
-            return refuse(ErrorCode::InvalidRequest, format!("Unknown broker config name: {name}"));
-        };
-        match key.check(value) {
-            Ok(value) => valid.insert(name.clone(), value),
-            Err(reason) => {
-                let message = format!("Invalid value {value} for configuration {name}: {reason}");
-                return refuse(ErrorCode::InvalidRequest, message);
-            }
-        };
+        valid.insert(name.clone(), check_node_config(name, value)?);
+    }
+    let of_one = set_of(wanted, |key| key.update == Update::PerNode).filter(|_| of_all);
+    if let Some(of_one) = of_one {
+        return invalid(format!(
+            "Cannot update these configs at default cluster level, broker id must be specified: {of_one}"
+        ));
+    }
+    let unknown_count = wanted.keys().filter(|name| BrokerKey::named(name).is_none()).count();
+    if unknown_count > limits::UNKNOWN_CONFIGS_MAX {
+        let most = limits::UNKNOWN_CONFIGS_MAX;
+        let message = format!("At most {most} configurations that nobody knows are kept: delete others first.");
+        return refuse(ErrorCode::PolicyViolation, message);
     }
     Ok(valid)
+}
+
+/// The known keys of that kind, as Scala prints a set of them; nothing if there are none.
+fn set_of(configs: &Configs, is_meant: impl Fn(&BrokerKey) -> bool) -> Option<String> {
+    let meant: Vec<&str> = configs
+        .keys()
+        .filter_map(|name| BrokerKey::named(name))
+        .filter(|key| is_meant(key))
+        .map(|key| key.name)
+        .collect();
+    (!meant.is_empty()).then(|| format!("Set({})", meant.join(", ")))
+}
+
+/// The canonical text of one value; of a key that nobody knows it stays as it is.
+fn check_node_config(name: &str, value: &str) -> Result<String, Refusal> {
+    let refused = |value: &str, reason: &dyn std::fmt::Display| {
+        refuse(ErrorCode::InvalidRequest, format!("Invalid value {value} for configuration {name}: {reason}"))
+    };
+    if let Some(key) = BrokerKey::named(name) {
+        let shown = if key.is_sensitive() { "[hidden]" } else { value };
+        return key.check(value).or_else(|reason| refused(shown, &reason));
+    }
+    if name.starts_with(LISTENER_PREFIX) {
+        return refused("[hidden]", &NO_LISTENER_SETTINGS);
+    }
+    if name.is_empty() || name.len() + value.len() > limits::UNKNOWN_CONFIG_BYTES_MAX {
+        let most = limits::UNKNOWN_CONFIG_BYTES_MAX;
+        let message = format!("A configuration that nobody knows has a name, and with its value at most {most} bytes.");
+        return refuse(ErrorCode::PolicyViolation, message);
+    }
+    Ok(value.to_owned())
 }
 
 /// What a resource would have after its changes. `list` is the default of a key that is a list; `no_list` says what to answer
@@ -399,7 +435,9 @@ impl Records {
 /// What is long in a record that a client had made.
 fn record_bytes(record: &Record) -> usize {
     match record {
-        Record::Config(record) => record.resource_name.len() + record.value.as_ref().map_or(0, |value| value.len()),
+        Record::Config(record) => {
+            record.resource_name.len() + record.name.len() + record.value.as_ref().map_or(0, |value| value.len())
+        }
         _ => 0,
     }
 }
@@ -518,7 +556,31 @@ mod tests {
             refusal(4, "1", &set("num.partitions", "3")),
             invalid("Cannot update these configs dynamically: Set(num.partitions)")
         );
-        assert_eq!(refusal(4, "1", &set("foo.bar", "3")).0, 42);
+        let both = [("num.partitions", 0, Some("3")), ("node.id", 0, Some("x"))];
+        assert_eq!(
+            refusal(4, "1", &both),
+            invalid("Cannot update these configs dynamically: Set(node.id, num.partitions)")
+        );
+        for name in ["advertised.listeners", "log.dirs", "broker.rack", "process.roles", "unstable.api.versions.enable"]
+        {
+            let words = format!("Cannot update these configs dynamically: Set({name})");
+            assert_eq!(refusal(4, "", &set(name, "1")), (ErrorCode::InvalidRequest.code(), words));
+        }
+        assert_eq!(
+            refusal(4, "", &set("sasl.kerberos.kinit.cmd", "/bin/kinit")),
+            invalid(
+                "Cannot update these configs at default cluster level, broker id must be specified: \
+                 Set(sasl.kerberos.kinit.cmd)"
+            )
+        );
+        assert_eq!(
+            refusal(4, "", &set("sasl.kerberos.ticket.renew.jitter", "z")),
+            invalid("Invalid value z for configuration sasl.kerberos.ticket.renew.jitter: Not a number of type DOUBLE")
+        );
+        assert_eq!(
+            refusal(4, "1", &set("background.threads", "0")),
+            invalid("Invalid value 0 for configuration background.threads: Value must be at least 1")
+        );
         assert_eq!(refusal(4, "1", &set("log.retention.ms", "x")).0, 42);
         assert_eq!(refusal(4, "x", &set("log.retention.ms", "1")), invalid("Node id must be an integer, but it is: x"));
         assert_eq!(refusal(4, "7", &set("log.retention.ms", "1")).0, 42);
@@ -563,6 +625,64 @@ mod tests {
         for kind in [8, 16, 0, 3, 99, -1] {
             assert_eq!(refusal(kind, "1", &set("x", "y")).0, 42, "{kind}");
         }
+    }
+
+    /// They were called unknown, although a start with them is accepted with a warning.
+    #[test]
+    fn keys_that_kafka_changes_at_run_time_change_here_too_if_only_in_what_is_told() {
+        let values = [
+            ("background.threads", "12"),
+            ("num.io.threads", "9"),
+            ("log.cleaner.threads", "2"),
+            ("log.cleaner.io.max.bytes.per.second", "5.0"),
+            ("log.cleanup.policy", "compact"),
+            ("sasl.kerberos.kinit.cmd", "/bin/kinit"),
+            ("remote.log.reader.threads", "11"),
+            ("transaction.partition.verification.enable", "false"),
+        ];
+        for (name, value) in values {
+            let image = alter_one(&image(), 4, "1", &[(name, 0, Some(value))]);
+            assert_eq!(text(image.broker_configs(NodeId::new(2))), format!("{name}={value}"));
+            assert_eq!(alter_one(&image, 4, "1", &[(name, 1, None)]).broker_configs(NodeId::new(1)), &Configs::new());
+        }
+    }
+
+    /// Kafka takes them; here somebody would rely on them in vain.
+    #[test]
+    fn what_would_deceive_is_refused_with_the_reason_and_without_secrets() {
+        let refused = |name, value| {
+            let (error, message) = refusal(4, "1", &[(name, 0, Some(value))]);
+            assert_eq!(error, ErrorCode::InvalidRequest.code(), "{name}");
+            message
+        };
+        assert_eq!(
+            refused("max.connections.per.ip", "5"),
+            "Invalid value 5 for configuration max.connections.per.ip: there are no connection quotas yet"
+        );
+        assert!(refused("sasl.enabled.mechanisms", "PLAIN").contains("no authentication"));
+        assert!(refused("listeners", "PLAINTEXT://h:1").contains("Cannot update these configs dynamically"));
+        for name in ["ssl.keystore.password", "listener.name.plaintext.ssl.keystore.password"] {
+            assert!(!refused(name, "hunter2").contains("hunter2"));
+        }
+        alter_one(&image(), 4, "1", &[("max.connections.per.ip", 0, Some("2147483647"))]);
+    }
+
+    /// As Kafka does, but with an end.
+    #[test]
+    fn keys_that_nobody_knows_are_kept_up_to_a_bound() {
+        let image = alter_one(&image(), 4, "1", &[("foo.bar", 0, Some(" 3"))]);
+        assert_eq!(text(image.broker_configs(NodeId::new(2))), "foo.bar= 3");
+        let names: Vec<String> = (0..=limits::UNKNOWN_CONFIGS_MAX).map(|number| format!("x.{number}")).collect();
+        let sets: Vec<Set<'_>> = names.iter().map(|name| (name.as_str(), 0, Some("1"))).collect();
+        let (most, one_more) = sets.split_at(limits::UNKNOWN_CONFIGS_MAX);
+        let full = alter_one(&self::image(), 4, "", most);
+        let (_, rows) = ask(&full, vec![resource(4, "", one_more)]);
+        assert_eq!(rows[0].0, ErrorCode::PolicyViolation.code());
+        alter_one(&full, 4, "", &[("x.0", 1, None), one_more[0], ("num.io.threads", 0, Some("9"))]);
+        let long = "v".repeat(limits::UNKNOWN_CONFIG_BYTES_MAX);
+        assert_eq!(refusal(4, "1", &[("x", 0, Some(&long))]).0, ErrorCode::PolicyViolation.code());
+        assert_eq!(refusal(4, "1", &[(&long, 0, Some("v"))]).0, ErrorCode::PolicyViolation.code());
+        alter_one(&self::image(), 4, "1", &[("x", 0, Some(&long[1..]))]);
     }
 
     #[test]
