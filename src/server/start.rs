@@ -473,6 +473,13 @@ mod tests {
         assert!("h:99999".parse::<HostPort>().is_err());
     }
 
+    /// DescribeLogDirs told `./data/shard-0`, which means nothing to who asks from elsewhere.
+    #[test]
+    fn data_directories_are_absolute_wherever_they_are_told() {
+        let paths = absolute(&[PathBuf::from("./data"), PathBuf::from("/elsewhere")]).unwrap();
+        assert_eq!(paths, [std::env::current_dir().unwrap().join("data"), PathBuf::from("/elsewhere")]);
+    }
+
     #[test]
     fn memory_is_a_quarter_of_the_machine_and_at_most_a_gibibyte_a_shard() {
         assert_eq!(memory_per_shard(None, 8 << 30, 2).unwrap(), 1 << 30);

@@ -11,6 +11,7 @@ import time
 import traceback
 import uuid
 
+import broker_config_scenarios
 import brokers
 import group_config_scenarios
 import group_scenarios
@@ -21,6 +22,16 @@ SILENCE_SECONDS = 1.5
 ANSWER_SECONDS = 15
 # Consumer groups do not take classic members here, whatever Kafka's default.
 KAFKA_SETTINGS = ["group.consumer.migration.policy=disabled"]
+# What Kafka itself is started with, so that both tell the same of it.
+TARGET_SETTINGS = [
+    *KAFKA_SETTINGS,
+    "inter.broker.listener.name=PLAINTEXT",
+    "offsets.topic.replication.factor=1",
+    "share.coordinator.state.topic.min.isr=1",
+    "share.coordinator.state.topic.replication.factor=1",
+    "transaction.state.log.min.isr=1",
+    "transaction.state.log.replication.factor=1",
+]
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^[A-Za-z0-9_-]{22}$")
 
 
@@ -328,10 +339,11 @@ def main():
     steps = unexpected = meant = 0
     try:
         kafka = lambda: brokers.Kafka(KAFKA_SETTINGS)
-        made = [kafka(), kafka() if options.target == "kafka" else brokers.Corelane()]
+        made = [kafka(), kafka() if options.target == "kafka" else brokers.Corelane(settings=TARGET_SETTINGS)]
         for broker in made:
             broker.start()
-        for scenario in scenarios.SCENARIOS + group_scenarios.SCENARIOS + group_config_scenarios.SCENARIOS:
+        modules = (scenarios, group_scenarios, group_config_scenarios, broker_config_scenarios)
+        for scenario in (scenario for module in modules for scenario in module.SCENARIOS):
             if options.only not in scenario.__name__:
                 continue
             peers = [Peer(broker, name, options.texts) for broker, name in zip(made, ("kafka", "target"))]

@@ -287,6 +287,15 @@ def kafka_configs_broker(s):
         await_config(s, "log.retention.ms=7654321", False, *entity)
         out, err = configs(s, "--alter", *entity, "--add-config", "num.partitions=3", status=1)
         expect("Cannot update these configs dynamically" in out + err, out + err)
+    # What a start takes with or without effect, a running node takes too.
+    configs(s, "--alter", *entity, "--add-config", "num.io.threads=9,log.cleaner.threads=2")
+    await_config(s, "num.io.threads=9", True, *entity)
+    configs(s, "--alter", *entity, "--delete-config", "num.io.threads,log.cleaner.threads")
+    out, _ = configs(s, "--describe", "--all", "--entity-type", "brokers", "--entity-name", node)
+    for told in (f"node.id={node}", f"advertised.listeners=PLAINTEXT://{s.broker.bootstrap}", "log.dirs=/", "ssl.protocol="):
+        expect(f"  {told}" in out, f"{told} in {out}")
+    expect_equal(len(re.findall(r"sensitive=true", out)), 10, "passwords")
+    expect(all("=null sensitive=true" in line for line in out.splitlines() if "sensitive=true" in line), out)
 
 
 def kafka_configs_group(s):
