@@ -180,6 +180,22 @@ fn idempotent_producer_is_in_order_with_many_requests_in_flight() {
     round_trip(&broker.bootstrap(), "idempotent", 3, 6000, &properties);
 }
 
+/// A transactional producer was answered UNSUPPORTED_VERSION, which librdkafka retries for ever: its user saw a time-out, or
+/// nothing.
+#[test]
+fn transactional_producer_is_refused_for_good() {
+    let broker = Broker::start(&Settings::default());
+    if !broker.is_corelane() {
+        return;
+    }
+    let producer: BaseProducer = client::config(&broker.bootstrap(), &[("transactional.id", "t")]).create().unwrap();
+    let Err(KafkaError::Transaction(error)) = producer.init_transactions(PATIENCE) else {
+        panic!("there are no transactions yet");
+    };
+    assert_eq!(error.code(), RDKafkaErrorCode::TransactionalIdAuthorizationFailed, "{error}");
+    assert!(error.is_fatal(), "{error}");
+}
+
 #[test]
 fn unknown_topic_is_created_by_its_first_record() {
     let broker = Broker::start(&Settings::default());

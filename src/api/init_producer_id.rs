@@ -4,9 +4,10 @@
 //!   producer asks for one by default.
 //! - Exactly one of producer id and epoch given: INVALID_REQUEST.
 //! - An empty transactional id: INVALID_REQUEST, as in Kafka.
-//! - **A transactional id: UNSUPPORTED_VERSION.** There are no transactions yet. NOT_COORDINATOR or
-//!   COORDINATOR_NOT_AVAILABLE would be retried by every client until its own timeout, in the hope of a coordinator that
-//!   does not come; this error is final and says what is true: this broker has no such form of the request.
+//! - **A transactional id: TRANSACTIONAL_ID_AUTHORIZATION_FAILED.** There are no transactions yet, and this is the only error
+//!   that every client takes for final at once. UNSUPPORTED_VERSION says more, but librdkafka retries it for ever, as all do
+//!   with the errors of coordinators. FindCoordinator names a node all the same: refused there, some clients look on for
+//!   seconds and then speak of a missing coordinator.
 //!
 //! Ids come from blocks that the controller gives to each shard; a block is used only after its record is durable, so that
 //! no id is ever given twice.
@@ -60,7 +61,7 @@ fn respond(block: &mut Option<ProducerIdBlock>, request: &InitProducerIdRequest<
     }
     match request.transactional_id.as_deref() {
         Some("") => Outcome::Answer(failed(ErrorCode::InvalidRequest)),
-        Some(_) => Outcome::Answer(failed(ErrorCode::UnsupportedVersion)),
+        Some(_) => Outcome::Answer(failed(ErrorCode::TransactionalIdAuthorizationFailed)),
         None => match block.as_mut().and_then(ProducerIdBlock::take) {
             Some(id) => Outcome::Answer(InitProducerIdResponse {
                 throttle_time_ms: 0,
@@ -122,7 +123,7 @@ mod tests {
             let request = InitProducerIdRequest { transactional_id: Some(Cow::Borrowed(id)), ..plain() };
             respond(&mut None, &request)
         };
-        assert_eq!(ask("t"), Outcome::Answer(failed(ErrorCode::UnsupportedVersion)));
+        assert_eq!(ask("t"), Outcome::Answer(failed(ErrorCode::TransactionalIdAuthorizationFailed)));
         assert_eq!(ask(""), Outcome::Answer(failed(ErrorCode::InvalidRequest)));
     }
 

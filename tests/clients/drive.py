@@ -398,6 +398,17 @@ def kafka_log_dirs(s):
     expect(sizes["lying-0"] == 0 and 50_000 <= sizes["lying-1"] < 60_000, f"sizes {sizes}")
 
 
+def transactions_refused(s):
+    """There are no transactions yet. librdkafka was told UNSUPPORTED_VERSION, and asked again for ever."""
+    refused = "Transactional Id authorization failed"
+    _, err = s.kcat("-P", "-t", "transactional", "-X", "transactional.id=t", stdin=b"x\n", status=1, seconds=30)
+    expect("init_transactions()" in err and refused in err, err)
+    perf = ("--topic", "transactional", "--num-records", "1", "--record-size", "1", "--throughput", "-1")
+    properties = ("--producer-props", f"bootstrap.servers={s.broker.bootstrap}", "max.block.ms=60000")
+    out, err = s.tool("ProducerPerformance", *perf, "--transactional-id", "t", *properties, status=1)
+    expect(f"TransactionalIdAuthorizationException: {refused}" in out + err, out + err)
+
+
 def kafka_cluster(s):
     out, _ = s.tool("ClusterTool", "cluster-id", "--bootstrap-server", s.broker.bootstrap)
     expect(re.search(r"Cluster ID: \S{22}\b", out), out)
@@ -582,7 +593,9 @@ def plans(target):
     one_node = named([*ONE_NODE[:-2], *group_checks.ONE_NODE, *ONE_NODE[-2:]])
     if target == "kafka":
         return [("", brokers.Kafka, one_node)]
-    administration = named([kafka_configs_broker, kafka_configs_group, kafka_delete_records, kafka_log_dirs])
+    administration = named(
+        [kafka_configs_broker, kafka_configs_group, kafka_delete_records, kafka_log_dirs, transactions_refused]
+    )
     two = named([kcat_round_trip, spread, java_round_trip, restart, kill_nine])
     return [
         ("", brokers.Corelane, one_node),

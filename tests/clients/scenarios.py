@@ -460,6 +460,7 @@ def init_producer_id(t):
     t.call("another", "InitProducerId", 4, {"TransactionalId": None, "TransactionTimeoutMs": 1000})
     t.call("no timeout", "InitProducerId", 4, {"TransactionalId": None, "TransactionTimeoutMs": 0})
     t.call("timeout -1", "InitProducerId", 4, {"TransactionalId": None, "TransactionTimeoutMs": -1})
+    t.call("transactional id", "InitProducerId", 4, {"TransactionalId": "t", "TransactionTimeoutMs": 1000})
     t.call("empty transactional id", "InitProducerId", 4, {"TransactionalId": "", "TransactionTimeoutMs": 1000})
     for producer, epoch in ((1000, 0), (1000, -1), (-1, 5), (1000, 32767), (123456789, 3)):
         body = {"TransactionalId": None, "TransactionTimeoutMs": 1000, "ProducerId": producer, "ProducerEpoch": epoch}
