@@ -476,7 +476,6 @@ mod tests {
             "log.retention.ms",
             "log.segment.bytes",
             "message.max.bytes",
-            "min.insync.replicas",
             "producer.id.expiration.ms",
         ];
         assert_eq!(names(|key| key.is_dynamic() && key.effect == Effect::Full), expected);

@@ -96,8 +96,7 @@ broker_keys! {
     fixed   "advertised.listeners" String, LISTENERS_ADVERTISED, "Addresses that clients are told.";
     fixed   "allow.same.machine.replicas" Boolean = "false", Full,
         "Corelane's own. Accepts topics with a replication factor above 1 from tools that insist on one. One \
-         replica is kept and reported all the same: copies inside one process protect from nothing. \
-         min.insync.replicas then counts as 1.";
+         replica is kept and reported all the same: copies inside one process protect from nothing.";
     fixed   "alter.config.policy.class.name" Class, NO_CLASSES, "Class that may refuse a change of configurations.";
     fixed   "alter.log.dirs.replication.quota.window.num" Int(AtLeast(1)) = "11", ONE_REPLICA,
         "Samples kept for the quota of moves between directories.";
@@ -381,7 +380,7 @@ broker_keys! {
     fixed   "metrics.num.samples" Int(AtLeast(1)) = "2", NO_REPORTERS, "Samples from which a metric is computed.";
     fixed   "metrics.recording.level" String = "INFO", NO_REPORTERS, "How much is recorded.";
     fixed   "metrics.sample.window.ms" Long(AtLeast(1)) = "30000", NO_REPORTERS, "Length of a sample, in milliseconds.";
-    dynamic "min.insync.replicas" Int(AtLeast(1)) = "1", Full, "min.insync.replicas of topics that do not say.";
+    dynamic "min.insync.replicas" Int(AtLeast(1)) = "1", ONE_REPLICA, "min.insync.replicas of topics that do not say.";
     fixed   "node.id" Int(AtLeast(0)), NODES_NUMBERED, "Number of the node in the cluster.";
     dynamic "num.io.threads" Int(AtLeast(1)) = "8", NO_THREADS, "Threads that handle requests.";
     dynamic "num.network.threads" Int(AtLeast(1)) = "3", NO_THREADS, "Threads that read requests and write answers.";

@@ -204,8 +204,6 @@ pub struct TopicConfig {
     pub timestamp_before_max_ms: i64,
     /// How far a record's timestamp may lie in the future, in milliseconds.
     pub timestamp_after_max_ms: i64,
-    /// Replicas that acks=all needs. With `allow.same.machine.replicas` always 1: see there.
-    pub min_insync_replicas: i32,
     /// A batch larger than this is refused, as in Kafka. Segments themselves belong to the core's log, not to a topic.
     pub segment_bytes: u32,
     /// How long a tombstone outlives compaction, in milliseconds.
@@ -240,10 +238,6 @@ impl TopicConfig {
             },
             timestamp_before_max_ms: values.long("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: values.long("message.timestamp.after.max.ms"),
-            min_insync_replicas: match broker.allow_same_machine_replicas {
-                true => 1,
-                false => i32::try_from(values.long("min.insync.replicas")).unwrap_or(i32::MAX),
-            },
             segment_bytes: values.bytes("segment.bytes"),
             delete_retention_ms: values.long("delete.retention.ms"),
             min_compaction_lag_ms: values.long("min.compaction.lag.ms"),
@@ -503,10 +497,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         rule: Rule::AtLeast(1),
         default: "1",
         synonyms: &[same("min.insync.replicas")],
-        doc: "Replicas that must be in sync before acks=all is accepted. A partition has one replica here, so a value \
-              above 1 refuses acks=all with NOT_ENOUGH_REPLICAS, as Kafka would; with allow.same.machine.replicas=true \
-              it counts as 1.",
-        effect: Effect::Full,
+        doc: "Replicas that must be in sync before acks=all is accepted; never more than the partition has.",
+        effect: Effect::None("a partition has one replica, so no value asks for more, as in Kafka 4.1."),
     },
     TopicKey {
         name: "preallocate",

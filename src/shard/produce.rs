@@ -114,12 +114,6 @@ impl<R: Runtime> Shard<R> {
     ) -> Result<(Appended, Durability), ProduceOutcome> {
         let unknown = || ProduceOutcome::failed(ErrorCode::UnknownTopicOrPartition, None);
         let partition = self.partition(wanted.topic, wanted.partition).ok_or_else(unknown)?;
-        let config = partition.config();
-        if part.acks == -1 && config.min_insync_replicas > 1 {
-            let message =
-                format!("min.insync.replicas is {}, a partition here has one replica", config.min_insync_replicas);
-            return Err(ProduceOutcome::failed(ErrorCode::NotEnoughReplicas, Some(message)));
-        }
         let rules = partition.rules(&self.config);
         let batch =
             validate(&wanted.records, part.version, &rules, now, &mut self.scratch.borrow_mut()).map_err(refused)?;

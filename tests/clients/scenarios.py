@@ -395,6 +395,21 @@ def produce_batches(t):
     step("compact, gzip null key", batch([b"x"], attributes=1, payload=packed(record(0, b"x"))), topic=compact)
 
 
+def min_insync_replicas(t):
+    """More replicas than a partition has are never waited for: above their number the setting counts as that number."""
+    for wanted in (1, 2, 5):
+        topic = f"in-sync-{wanted}"
+        make_topic(t, topic, min_insync_replicas=wanted, unclean_leader_election_enable="true")
+        for acks in (-1, 1):
+            t.call(f"{wanted}, acks {acks}", "Produce", 9, produce_body(topic, batch([b"x"]), acks=acks))
+    admin_topic(t, "in-sync-later")
+    configs = [{"Name": "min.insync.replicas", "ConfigOperation": SET, "Value": "3"}]
+    resource = {"ResourceType": 2, "ResourceName": "in-sync-later", "Configs": configs}
+    t.call("set later", "IncrementalAlterConfigs", 1, {"Resources": [resource], "ValidateOnly": False})
+    t.note("after set", set_on(t, 2, "in-sync-later", {"min.insync.replicas": "3"}))
+    t.call("later", "Produce", 9, produce_body("in-sync-later", batch([b"x"])))
+
+
 def idempotence(t):
     make_topic(t, "once", partitions=2)
     pid = producer_id(t)
@@ -1172,6 +1187,7 @@ SCENARIOS = [
     produce_versions,
     produce_batches,
     init_producer_id,
+    min_insync_replicas,
     idempotence,
     fetch_versions,
     fetch_sizes,
