@@ -156,6 +156,15 @@ pub const API_KEYS_MAX: usize = 96;
 /// batch reads at most beside it, against 24 bytes of footer per run.
 pub const EXTENT_BYTES_MAX: u32 = 64 * 1024;
 
+/// How often a data directory's lock is tried before it counts as taken: for a second, as a port.
+pub const DIRECTORY_LOCK_TRIES: u32 = 50;
+
+/// Pause between two tries, in milliseconds.
+pub const DIRECTORY_LOCK_PAUSE_MS: u64 = 20;
+
+/// What is read of a `meta.properties`, in bytes: one that names the most shards has under 8 KiB.
+pub const PROPERTIES_BYTES_MAX: u64 = 64 * 1024;
+
 /// Largest checkpoint of one shard, in bytes: 10,000 partitions with 400 producers each take about half of it. Bounds
 /// what start-up reads into memory.
 pub const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;

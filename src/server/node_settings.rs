@@ -16,7 +16,7 @@ pub(super) fn of_nodes(
     advertise: Advertise,
     directories: &DataDirectories,
 ) -> BTreeMap<NodeId, Configs> {
-    let shards = || (0..directories.shard_count).map(ShardId::new);
+    let shards = || (0..directories.shard_count()).map(ShardId::new);
     let directory = |shard: ShardId| directories.of_shard(shard).to_string_lossy().into_owned();
     let of_node = |(shard, node): (ShardId, &NodeStart)| {
         // One node that speaks for all has the port and the directories of all.
@@ -49,10 +49,12 @@ fn endpoint(host: &str, port: u16) -> String {
 mod tests {
     use super::*;
     use crate::config::broker::BrokerKey;
+    use crate::server::data_directory::Wanted;
 
     fn told(advertise: Advertise) -> BTreeMap<NodeId, Configs> {
         let place = tempfile::tempdir().unwrap();
-        let directories = DataDirectories::open(&[place.path().to_owned()], 2).unwrap();
+        let wanted = Wanted { shards: Some(2), shards_default: 2, accept_loss: false };
+        let directories = DataDirectories::open(&[place.path().to_owned()], wanted).unwrap();
         let node = |shard: u16| NodeStart {
             node: NodeId::of_shard(ShardId::new(shard)),
             host: "outside".to_owned(),

@@ -1,9 +1,10 @@
 //! From options to a serving broker, and back to a stopped one: what `corelane serve` does.
 //!
 //! ```text
-//! main thread:  limits → data directories (locked) → ports free? → signals → one executor per shard
+//! main thread:  limits → data directories (locked, judged) → ports free? → directories prepared → one executor per shard
 //! every shard:  bind → open the store (recovery) → take in the first image → serve ... → drain → close the store
-//! shard 0:      replay the metadata log, register every node, publish; then the `ready` line and HTTP
+//! shard 0:      replay the metadata log; when all stores are open the directories are in use; register every node, publish;
+//!               then the `ready` line and HTTP
 //! ```
 //!
 //! A shard that cannot start stops the others before anything was served. Shards stop together: a lane is closed only when
@@ -18,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::data_directory::{DataDirectories, DirectoryError};
+use super::data_directory::{DataDirectories, DirectoryError, Wanted};
 use super::listener::{BindError, bind, check_free};
 use super::node_settings;
 use super::{Server, ServerConfig, Shutdown, serve_http, watch_signals};
@@ -31,7 +32,8 @@ pub use crate::cluster::view::Advertise;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::{
-    IO_MEMORY_BYTES, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN, SHARDS_DEFAULT_MAX, SHARDS_MAX, STOP_POLL_MS,
+    IO_MEMORY_BYTES, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN, SHARDS_DEFAULT_MAX,
+    SHARDS_MAX, STOP_POLL_MS,
 };
 use crate::metrics::{self, ShardMetrics};
 use crate::runtime::glommio::{
@@ -179,6 +181,8 @@ struct Process {
     shutdown: Shutdown,
     started: Instant,
     progress: Mutex<Progress>,
+    /// Shards whose store is open.
+    opened: AtomicUsize,
     /// Shards that have no connection left.
     drained: AtomicUsize,
 }
@@ -204,8 +208,9 @@ pub fn run(options: ServeOptions) -> Result<(), StartError> {
     let options = ServeOptions { data: absolute(&options.data)?, ..options };
     let cores = Cores::of_this_process();
     let wanted = shards_wanted(options.shards, cores.physical)?;
-    let directories = DataDirectories::open(&options.data, wanted)?;
-    let shard_count = directories.shard_count;
+    let (shards, accept_loss) = (options.shards, options.accept_loss);
+    let directories = DataDirectories::open(&options.data, Wanted { shards, shards_default: wanted, accept_loss })?;
+    let shard_count = directories.shard_count();
     let memory_per_shard = memory_per_shard(options.memory_bytes, machine_memory_bytes(), shard_count)?;
     let nodes = nodes(&options, shard_count)?;
     let given = node_settings::of_nodes(&nodes, &options.listen, options.advertise, &directories);
@@ -214,6 +219,8 @@ pub fn run(options: ServeOptions) -> Result<(), StartError> {
         check_free(options.listen.address(plus)?)?;
     }
     check_free(options.http.address(0)?)?;
+    // From here on the shards are those of the store: whatever can be found wrong with the options was.
+    directories.prepare()?;
     let shutdown = Shutdown::new();
     watch_signals(shutdown.clone()).map_err(|cause| StartError::System { action: "watch signals", cause })?;
     let process = Arc::new(Process {
@@ -227,6 +234,7 @@ pub fn run(options: ServeOptions) -> Result<(), StartError> {
         shutdown,
         started,
         progress: Mutex::default(),
+        opened: AtomicUsize::new(0),
         drained: AtomicUsize::new(0),
         options,
     });
@@ -325,8 +333,9 @@ async fn run_shard<N: Network>(id: ShardId, runtime: N, process: &Arc<Process>) 
     let listener = bind(&runtime, process.options.listen.address(plus)?, is_shared).await?;
     let mut recovered = Recovered::default();
     let store = Store::open(runtime.clone(), store_options(id, process), &mut recovered).await?;
+    process.opened.fetch_add(1, Ordering::SeqCst);
     let config = Arc::new(process.options.config.clone());
-    let empty = MetadataImage::empty(&process.directories.cluster_id);
+    let empty = MetadataImage::empty(process.directories.cluster_id());
     let metrics = Arc::clone(&process.metrics[id.index()]);
     metrics.memory_bytes_max.set(process.memory_per_shard);
     let shard = Shard::new(
@@ -348,6 +357,7 @@ async fn run_shard<N: Network>(id: ShardId, runtime: N, process: &Arc<Process>) 
     inbox::start(&broker);
     shard.start();
     if let Some(log) = &log {
+        process.enter_use(&runtime).await?;
         let records = register_nodes(&log.image(), &process.nodes, &mut || runtime.random());
         log.begin(&records, removed).await?;
         log.start();
@@ -414,6 +424,21 @@ async fn start_http<N: Network>(runtime: &N, process: &Arc<Process>) -> Result<(
 }
 
 impl Process {
+    /// Once all stores are open, the directories say that they are in use. For the first shard, before it publishes an image:
+    /// no shard serves without one.
+    async fn enter_use<N: Network>(&self, runtime: &N) -> Result<(), StartError> {
+        if !self.directories.has_unused_shards() {
+            return Ok(());
+        }
+        while self.opened.load(Ordering::SeqCst) < usize::from(self.shard_count) {
+            if self.shutdown.is_requested() {
+                return Err(StartError::Sibling);
+            }
+            runtime.sleep(Duration::from_millis(STOP_POLL_MS)).await;
+        }
+        Ok(self.directories.enter_use()?)
+    }
+
     /// The last shard to be ready prints the line that scripts wait for.
     fn on_shard_ready(&self, partitions: usize) {
         let mut progress = self.progress.lock().expect("a panic stops the process");

@@ -99,6 +99,21 @@ impl Broker {
         values.iter().sum()
     }
 
+    /// What `/health` answers: its status and its words.
+    pub(crate) fn health(&self) -> String {
+        let mut connection = TcpStream::connect(self.http()).unwrap();
+        write!(connection, "GET /health HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.http()).unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        format!("{} {}", head.split(' ').nth(1).unwrap(), body.trim())
+    }
+
+    /// Its data directory.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     pub(crate) fn ready_line(&self) -> &str {
         &self.ready_line
     }
@@ -124,27 +139,50 @@ impl Broker {
         self.child.wait().unwrap();
     }
 
-    /// SIGTERM, and waits for the end.
-    #[allow(unsafe_code, reason = "the standard library sends no SIGTERM")]
-    pub(crate) fn stop(&mut self) -> ExitStatus {
+    /// Sends a signal to the process, which was not seen to have ended.
+    #[allow(unsafe_code, reason = "the standard library sends none but SIGKILL")]
+    pub(crate) fn signal(&self, signal: i32) {
         let pid = libc::pid_t::try_from(self.child.id()).unwrap();
-        // SAFETY: a plain system call; the child is not reaped before `try_wait` below, so the pid is still its own.
-        let sent = unsafe { libc::kill(pid, libc::SIGTERM) };
-        assert_eq!(sent, 0, "SIGTERM to {pid}");
+        // SAFETY: a plain system call; the child was not reaped by a `try_wait` that saw its end, so the pid is its own.
+        let sent = unsafe { libc::kill(pid, signal) };
+        assert_eq!(sent, 0, "signal {signal} to {pid}");
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal(libc::SIGTERM);
+        self.wait()
+    }
+
+    /// Waits for the end, which something has brought about.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         let deadline = Instant::now() + Duration::from_secs(STOP_SECONDS_MAX);
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status;
             }
-            assert!(Instant::now() < deadline, "no end {STOP_SECONDS_MAX} s after SIGTERM:\n{}", self.log());
+            assert!(Instant::now() < deadline, "no end in {STOP_SECONDS_MAX} s:\n{}", self.log());
             std::thread::sleep(Duration::from_millis(10));
         }
     }
 
     /// Starts the ended broker again: same directory, ports and settings.
     pub(crate) fn start_again(&mut self) {
+        self.start_again_with(&[]);
+    }
+
+    /// The same, with further options.
+    pub(crate) fn start_again_with(&mut self, options: &[&str]) {
         assert!(!self.is_running(), "the broker was stopped before");
-        (self.child, self.ready_line) = spawn(&self.program, &self.arguments, &self.directory);
+        let arguments = [self.arguments.clone(), options.iter().map(ToString::to_string).collect()].concat();
+        (self.child, self.ready_line) = spawn(&self.program, &arguments, &self.directory);
+    }
+
+    /// How the ended broker would be started again.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        command
     }
 }
 

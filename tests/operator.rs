@@ -1,0 +1,103 @@
+//! What an operator does to the real process: directories that are not the ones meant, options and limits that cannot be, and
+//! signals. A start that cannot be is one line that says what to do, and exit code 1.
+
+mod common;
+
+use std::fs;
+use std::io::Write;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use common::broker::{Broker, Settings};
+
+/// How long anything here may take that is over in a second or two.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Runs a start that is to be refused, to its end, and gives the one line that it writes.
+fn refused(mut command: Command) -> String {
+    let described = format!("{command:?}");
+    command.env_remove("RUST_BACKTRACE").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{described}: {error}"));
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() > deadline {
+            child.kill().unwrap();
+            panic!("{described} was not refused: {:?}", child.wait_with_output().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let Output { status, stdout, stderr } = child.wait_with_output().unwrap();
+    let line = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(1), "{described}: {line}");
+    assert!(stdout.is_empty(), "{described}: {line}");
+    assert!(line.starts_with("corelane: ") && line.lines().count() == 1, "{described}: {line}");
+    line
+}
+
+fn produce(broker: &Broker, topic: &str, lines: &str) -> Output {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        .args(["produce", topic, "-b", &broker.bootstrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    child.wait_with_output().unwrap()
+}
+
+fn consumed(broker: &Broker, topic: &str) -> usize {
+    let output = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        .args(["consume", topic, "-e", "-b", &broker.bootstrap()])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    output.stdout.iter().filter(|byte| **byte == b'\n').count()
+}
+
+/// `shard-1` was deleted, or its disk not mounted: its partitions were served as empty ones, without a word.
+#[test]
+fn a_missing_shard_is_not_served_as_an_empty_one() {
+    let mut broker = Broker::start(&Settings { shards: 2, ..Settings::default() });
+    common::client::create_topic(&broker.bootstrap(), "both", 4, &[]);
+    let lines: String = (0..400).map(|number| format!("{number}:x\n")).collect();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
+        .args(["produce", "both", "-K", ":", "-b", &broker.bootstrap()])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(consumed(&broker, "both"), 400);
+    broker.stop();
+
+    let (shard, aside) = (broker.data().join("shard-1"), broker.data().join("aside"));
+    fs::rename(&shard, &aside).unwrap();
+    for _ in 0..2 {
+        let line = refused(broker.command());
+        assert!(
+            line.contains("shard-1 is missing, though shard 1 was in use") && line.contains("--accept-loss"),
+            "{line}"
+        );
+    }
+    fs::rename(&aside, &shard).unwrap();
+    broker.start_again();
+    assert_eq!(consumed(&broker, "both"), 400);
+    broker.kill();
+
+    fs::remove_dir_all(&shard).unwrap();
+    broker.start_again_with(&["--accept-loss"]);
+    let left = consumed(&broker, "both");
+    assert!(0 < left && left < 400, "{left} records are left");
+    assert!(broker.log().contains("shard 1 starts empty, what it had acknowledged is lost"), "{}", broker.log());
+    assert!(produce(&broker, "both", "more\n").status.success());
+    broker.kill();
+    broker.start_again();
+    assert_eq!(consumed(&broker, "both"), left + 1);
+    assert!(broker.stop().success());
+
+    fs::remove_file(broker.data().join("meta.properties")).unwrap();
+    let line = refused(broker.command());
+    assert!(line.contains("meta.properties is missing, though there are shards beside it"), "{line}");
+}
