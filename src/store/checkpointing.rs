@@ -4,6 +4,7 @@
 //! which it is true. It is written only when all of those positions are durable, so no partition's state ever runs ahead
 //! of its log. Invariant: a segment is reused only when a durable checkpoint no longer names it and no read holds it.
 
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -111,7 +112,7 @@ impl<R: Runtime> Core<R> {
         let sequence = match files.write(writer, &plan.head).await {
             Ok(sequence) => sequence,
             // No room for the file: nothing was written, and the next attempt may find some.
-            Err(CheckpointError::Io { operation: "create", cause }) => {
+            Err(CheckpointError::Io { operation: "create", cause }) if is_lack_of_space(&cause) => {
                 tracing::warn!(shard = %self.options.shard, %cause, "cannot create a checkpoint file");
                 let used_bytes = self.state.borrow().segments.used_bytes();
                 return Err(StorageError::Full { used_bytes, budget_bytes: self.options.budget_bytes });
@@ -147,6 +148,11 @@ impl<R: Runtime> Core<R> {
         self.bells.ring_all();
         self.checkpoint(true).await
     }
+}
+
+/// Every other reason for which no file can be created, above all a directory that is gone, will not pass by itself.
+fn is_lack_of_space(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl<R: Runtime> State<R> {

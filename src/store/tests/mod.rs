@@ -1,5 +1,6 @@
 //! The store as a whole in simulation: what its tests share, and what it does when nothing goes wrong.
 
+mod checkpoints;
 mod crashes;
 mod damage;
 mod lookups;

@@ -1,0 +1,25 @@
+//! What becomes of a store whose checkpoint cannot be written.
+
+use super::*;
+use crate::simulation::disk::Operation;
+
+/// The data directory was removed while the broker ran: no checkpoint could be created, which was taken for a full disk, and
+/// the store went on acknowledging what no start would find. Only lack of space passes by itself.
+#[test]
+fn a_checkpoint_that_cannot_be_created_makes_the_store_read_only_unless_space_is_lacking() {
+    let mut simulation = Simulation::new(1);
+    let disk = simulation.disk();
+    simulation
+        .run(|runtime| async move {
+            let (store, _) = open(&runtime, options()).await;
+            disk.fail(Operation::Create, "checkpoint", 0);
+            assert!(matches!(store.checkpoint().await, Err(StorageError::Full { .. })));
+            assert!(store.failure().is_none());
+            // The name is taken: an error that is not about space, as it comes from a directory that is gone.
+            disk.plant(&options().directory.join("checkpoint-0"), &[0; 4096]);
+            let failed = store.checkpoint().await;
+            assert!(matches!(failed, Err(StorageError::ReadOnly { operation: "checkpoint", .. })), "{failed:?}");
+            assert!(store.create(TopicId::new([1; 16]), PartitionIndex::new(0)).is_err());
+        })
+        .finished();
+}
