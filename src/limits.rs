@@ -165,6 +165,13 @@ pub const DIRECTORY_LOCK_PAUSE_MS: u64 = 20;
 /// What is read of a `meta.properties`, in bytes: one that names the most shards has under 8 KiB.
 pub const PROPERTIES_BYTES_MAX: u64 = 64 * 1024;
 
+/// How often the directories of the shards are looked at, in milliseconds: what is acknowledged into a directory that is
+/// gone is lost, so soon; two system calls a shard.
+pub const DIRECTORY_CHECK_MS: u64 = 1000;
+
+/// After so many looks in a row that find a directory gone the shard is read-only: one may have met somebody's rename.
+pub const DIRECTORY_CHECKS_FAILED_MAX: u32 = 2;
+
 /// Largest checkpoint of one shard, in bytes: 10,000 partitions with 400 producers each take about half of it. Bounds
 /// what start-up reads into memory.
 pub const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;

@@ -55,6 +55,14 @@ fn consumed(broker: &Broker, topic: &str) -> usize {
     output.stdout.iter().filter(|byte| **byte == b'\n').count()
 }
 
+fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not in {PATIENCE:?}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 /// `shard-1` was deleted, or its disk not mounted: its partitions were served as empty ones, without a word.
 #[test]
 fn a_missing_shard_is_not_served_as_an_empty_one() {
@@ -100,4 +108,23 @@ fn a_missing_shard_is_not_served_as_an_empty_one() {
     fs::remove_file(broker.data().join("meta.properties")).unwrap();
     let line = refused(broker.command());
     assert!(line.contains("meta.properties is missing, though there are shards beside it"), "{line}");
+}
+
+/// The data directory was removed while the broker ran: it went on acknowledging for 14 s with `/health` 200.
+#[test]
+fn a_directory_that_goes_away_makes_the_broker_read_only() {
+    let mut broker = Broker::start(&Settings { shards: 2, ..Settings::default() });
+    common::client::create_topic(&broker.bootstrap(), "gone", 2, &[]);
+    assert!(produce(&broker, "gone", "before\n").status.success());
+    assert_eq!(broker.health(), "200 ok");
+    fs::rename(broker.data(), broker.data().with_extension("aside")).unwrap();
+    until("/health says so", || broker.health().starts_with("503 read-only shards: 0, 1"));
+    let output = produce(&broker, "gone", "after\n");
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("meta.properties"), "{output:?}");
+    assert_eq!(broker.log().matches("the store is read-only").count(), 2, "one line a shard: {}", broker.log());
+    broker.kill();
+    fs::rename(broker.data().with_extension("aside"), broker.data()).unwrap();
+    broker.start_again();
+    assert_eq!(consumed(&broker, "gone"), 1);
 }

@@ -7,6 +7,7 @@
 
 mod belonging;
 mod properties;
+mod watch;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -24,6 +25,7 @@ use crate::store::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_fi
 use crate::types::ShardId;
 
 pub use belonging::Wanted;
+pub use watch::{Loss, Watch};
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -262,6 +264,12 @@ impl DataDirectories {
     /// is served. Blocks for a few flushes where there is something to say: at the first start, and after shards were added.
     pub fn enter_use(&self) -> Result<(), DirectoryError> {
         self.plan.steps_to_used().iter().try_for_each(Step::run)
+    }
+
+    /// What tells whether the shards' directories stay the ones that they are now.
+    pub fn watch(&self) -> Result<Watch, DirectoryError> {
+        let paths = (0..self.shard_count()).map(|shard| properties::path_in(&self.of_shard(ShardId::new(shard))));
+        Watch::new(paths).map_err(io(&self.plan.directories[0].0, "look at the directories of the shards in it"))
     }
 
     /// Kafka's cluster id: 22 characters of base64, made at the first start.

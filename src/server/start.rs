@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use super::data_directory::{DataDirectories, DirectoryError, Wanted};
+use super::data_directory::{DataDirectories, DirectoryError, Loss, Wanted};
 use super::listener::{BindError, bind, check_free};
 use super::node_settings;
 use super::{Server, ServerConfig, Shutdown, serve_http, watch_signals};
@@ -32,7 +32,7 @@ pub use crate::cluster::view::Advertise;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::{
-    IO_MEMORY_BYTES, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN, SHARDS_DEFAULT_MAX,
+    DIRECTORY_CHECK_MS, IO_MEMORY_BYTES, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN, SHARDS_DEFAULT_MAX,
     SHARDS_MAX, STOP_POLL_MS,
 };
 use crate::metrics::{self, ShardMetrics};
@@ -172,6 +172,7 @@ pub enum StartError {
 struct Process {
     options: ServeOptions,
     directories: DataDirectories,
+    loss: Loss,
     shard_count: u16,
     memory_per_shard: u64,
     files_max: u64,
@@ -223,8 +224,10 @@ pub fn run(options: ServeOptions) -> Result<(), StartError> {
     directories.prepare()?;
     let shutdown = Shutdown::new();
     watch_signals(shutdown.clone()).map_err(|cause| StartError::System { action: "watch signals", cause })?;
+    let loss = directories.watch()?.start().map_err(|cause| StartError::System { action: "start a thread", cause })?;
     let process = Arc::new(Process {
         directories,
+        loss,
         shard_count,
         memory_per_shard,
         files_max,
@@ -334,6 +337,7 @@ async fn run_shard<N: Network>(id: ShardId, runtime: N, process: &Arc<Process>) 
     let mut recovered = Recovered::default();
     let store = Store::open(runtime.clone(), store_options(id, process), &mut recovered).await?;
     process.opened.fetch_add(1, Ordering::SeqCst);
+    runtime.spawn(heed_loss(id, runtime.clone(), store.clone(), Arc::clone(process)));
     let config = Arc::new(process.options.config.clone());
     let empty = MetadataImage::empty(process.directories.cluster_id());
     let metrics = Arc::clone(&process.metrics[id.index()]);
@@ -405,6 +409,16 @@ fn store_options(id: ShardId, process: &Process) -> StoreOptions {
     StoreOptions {
         accept_loss: process.options.accept_loss,
         ..StoreOptions::new(id, directory, memory_bytes, budget_bytes)
+    }
+}
+
+/// Makes the store read-only once its directory is not the one that was opened.
+async fn heed_loss<N: Network>(id: ShardId, runtime: N, store: Store<N>, process: Arc<Process>) {
+    while !process.shutdown.is_requested() {
+        if let Some(cause) = process.loss.of(id) {
+            return store.make_read_only("look at its directory", &std::io::Error::other(cause));
+        }
+        runtime.sleep(Duration::from_millis(DIRECTORY_CHECK_MS)).await;
     }
 }
 

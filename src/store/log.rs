@@ -6,6 +6,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -132,6 +133,11 @@ impl<R: Runtime> Store<R> {
     /// Why the store is read-only, when it is.
     pub fn failure(&self) -> Option<StorageError> {
         self.core.state.borrow().failure.clone()
+    }
+
+    /// Makes the store read-only for a reason that its own writes and flushes do not show. `operation` is what failed.
+    pub fn make_read_only(&self, operation: &'static str, cause: &io::Error) {
+        self.core.fail(operation, cause);
     }
 
     /// Whether `bytes` more may be appended now. `None`: not yet, too much is unwritten; see [`Store::reserve`].

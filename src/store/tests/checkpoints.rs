@@ -23,3 +23,20 @@ fn a_checkpoint_that_cannot_be_created_makes_the_store_read_only_unless_space_is
         })
         .finished();
 }
+
+#[test]
+fn a_store_that_is_made_read_only_takes_nothing_and_says_why() {
+    let mut simulation = Simulation::new(2);
+    simulation
+        .run(|runtime| async move {
+            let (store, _) = open(&runtime, options()).await;
+            let (log, end) = store.create(TopicId::new([1; 16]), PartitionIndex::new(0)).unwrap();
+            until_durable(&store, &runtime, end).await;
+            store.make_read_only("look at its directory", &std::io::Error::other("it is gone"));
+            let refused = append(&store, log, &batch_bytes(0, 1, 100, 1), Durability::Flushed).unwrap_err().to_string();
+            assert_eq!(refused, "store is read-only after a failed look at its directory: it is gone");
+            assert_eq!(store.progress().durable, end);
+            assert!(store.checkpoint().await.is_err());
+        })
+        .finished();
+}
