@@ -341,7 +341,7 @@ pub const LOG_INTERVAL_US: u64 = 1_000_000;
 /// Longest head of an HTTP request, in bytes.
 pub const HTTP_HEAD_BYTES_MAX: usize = 8 * 1024;
 
-/// HTTP connections served at once. One scraper needs one.
+/// HTTP connections served at once. One scraper needs one; when one more comes, the oldest goes.
 pub const HTTP_CONNECTIONS_MAX: usize = 16;
 
 /// Time for an HTTP request and its answer, in milliseconds.
