@@ -1,7 +1,7 @@
 //! Corelane: a Kafka-wire-compatible broker for Linux. One core, one lane.
 //!
 //! Layers, lowest first; each may use what stands before it (checked by `tests/tidy.rs`):
-//! `types`, `limits`, `metrics` → `protocol` → `partition`, `cluster`, `coordinator`, `store` (over `runtime`) → `shard` → `broker` →
+//! `types`, `limits`, `portions`, `metrics` → `protocol` → `partition`, `cluster`, `coordinator`, `store` (over `runtime`) → `shard` → `broker` →
 //! `api` → `server` → the binary. `simulation` implements `runtime` for tests.
 
 pub mod api;
@@ -14,6 +14,7 @@ pub mod limits;
 pub mod log_limiter;
 pub mod metrics;
 pub mod partition;
+pub mod portions;
 pub mod protocol;
 pub mod runtime;
 pub mod server;

@@ -52,6 +52,20 @@ pub const SHARD_MEMORY_BYTES_MIN: u64 = 32 * 1024 * 1024;
 /// Measured: below it a copy costs less than one more piece of a gathered send, and it pins no block.
 pub const FETCH_COPY_BYTES_MAX: usize = 4096;
 
+/// An answer to a fetch takes at most one part in so many of the memory for answers, so that at least so many fewer one are
+/// read and sent beside each other; the last part is for small answers. A batch above it is read by one answer at a time.
+pub const ANSWER_SHARES: usize = 8;
+
+/// Least share of one answer, in bytes: a window of a cold read, or a block of the tail.
+pub const ANSWER_SHARE_BYTES_MIN: usize = 1024 * 1024;
+const _: () = assert!(ANSWER_SHARE_BYTES_MIN >= BLOCK_BYTES);
+
+/// Records of an answer that is copied out of memory while others wait for a share, in bytes: a few microseconds of copying.
+pub const ANSWER_SMALL_BYTES: usize = 64 * 1024;
+
+/// Memory behind the copied batches of an answer that may stay unused, in bytes; more is given back.
+pub const COPY_WASTE_BYTES_MAX: usize = 64 * 1024;
+
 /// Pieces of one gathered send: Linux's IOV_MAX.
 pub const SEND_PIECES_MAX: usize = 1024;
 
@@ -253,6 +267,17 @@ pub const COLD_WINDOW_WEIGHT: u32 = 8;
 
 /// Bytes that one cold read starts ahead of what it has looked at: two windows, or sixteen small reads.
 pub const COLD_BYTES_AHEAD_MAX: u32 = 2 * COLD_WINDOW_BYTES;
+
+/// Answers of one core that are read from disk at once, at most: each has up to a window that it looks at and
+/// [`COLD_BYTES_AHEAD_MAX`]. Two keep [`COLD_READ_DEPTH`] full where windows are read.
+pub const COLD_READERS_MAX: usize = 16;
+
+/// The same, at least, whatever the memory.
+pub const COLD_READERS_MIN: usize = 2;
+
+/// Memory of the cold cache for each of them between these bounds, in bytes: the partitions of an answer lie in the same
+/// windows, which must still be there when the next partition is read.
+pub const COLD_READER_BYTES: u64 = 12 * COLD_WINDOW_BYTES as u64;
 
 /// Windows of which the cold cache remembers how much was wanted while it holds none of their bytes.
 pub const COLD_SPARSE_WINDOWS_MAX: u64 = 4096;

@@ -10,6 +10,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("limits", &[]),
     ("log_limiter", &["types", "limits"]),
+    ("portions", &[]),
     ("metrics", &["types", "limits"]),
     ("runtime", &["types", "limits"]),
     ("protocol", &["types", "limits"]),
@@ -17,13 +18,14 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("partition", &["types", "limits", "protocol"]),
     ("cluster", &["types", "limits", "protocol", "config"]),
     ("coordinator", &["types", "limits", "protocol", "config", "cluster"]),
-    ("store", &["types", "limits", "runtime", "metrics"]),
+    ("store", &["types", "limits", "portions", "runtime", "metrics"]),
     (
         "shard",
         &[
             "types",
             "limits",
             "log_limiter",
+            "portions",
             "metrics",
             "protocol",
             "config",

@@ -25,7 +25,8 @@ use crate::protocol::messages::fetch::{
 use crate::protocol::wire::{Reader, Records};
 use crate::runtime::Runtime;
 use crate::shard::RecordSlice;
-use crate::shard::message::{ReadOutcome, ReadPart, ReadPartition};
+use crate::shard::answers::AnswerHold;
+use crate::shard::message::{ReadLimits, ReadOutcome, ReadPart, ReadPartition};
 use crate::types::{MonotonicUs, PartitionIndex, TopicId};
 
 /// Version from which topics are named by id.
@@ -44,6 +45,12 @@ struct Wanted {
 
 /// Outcomes in the order of the session's partitions.
 type Outcomes<R> = Vec<ReadOutcome<RecordSlice<R>>>;
+
+/// What was read, and the memory that it holds.
+struct Read<R: Runtime> {
+    outcomes: Outcomes<R>,
+    hold: AnswerHold,
+}
 
 /// Handles one request.
 pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request) -> Reply<R::Buffer> {
@@ -81,10 +88,15 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         deadline: now.plus_ms(u64::try_from(message.max_wait_ms).unwrap_or(0)),
         read_committed: message.isolation_level == 1,
     };
-    match read_or_wait(broker, &fetch, &wanted).await {
-        Ok(outcomes) => Reply::Now(answer(broker, &request, &fetch, &wanted, outcomes)),
-        Err(ShuttingDown) => Reply::Close,
-    }
+    let correlation_id = request.correlation_id;
+    let broker = Rc::clone(broker);
+    // The request has been applied: its memory is free while it waits, and all of it goes when the peer does.
+    Reply::Later(Box::pin(async move {
+        match read_or_wait(&broker, &fetch, &wanted).await {
+            Ok(read) => Some(answer(&broker, correlation_id, &fetch, &wanted, read)),
+            Err(ShuttingDown) => None,
+        }
+    }))
 }
 
 fn topic_ref(uses_ids: bool, name: &str, id: TopicId) -> TopicRef {
@@ -112,25 +124,65 @@ async fn read_or_wait<R: Runtime>(
     broker: &Rc<Broker<R>>,
     fetch: &SessionFetch,
     wanted: &Wanted,
-) -> Result<Outcomes<R>, ShuttingDown> {
+) -> Result<Read<R>, ShuttingDown> {
     loop {
-        let outcomes = read(broker, fetch, wanted).await?;
+        let read = read(broker, fetch, wanted).await?;
+        let outcomes = &read.outcomes;
         let bytes: i64 = outcomes.iter().map(|outcome| i64::from(outcome.bytes)).sum();
         let has_more_to_tell =
             outcomes.iter().any(|outcome| outcome.error != ErrorCode::None || outcome.diverging.is_some());
         let is_late = broker.shard.runtime.now() >= wanted.deadline;
-        if bytes >= wanted.min_bytes || has_more_to_tell || is_late || outcomes.is_empty() {
-            return Ok(outcomes);
+        // More than half of what there was room for is as much as whole batches may come to.
+        let min_bytes = wanted.min_bytes.min(i64::try_from(read.hold.bytes_max() / 2).unwrap_or(i64::MAX));
+        if bytes >= min_bytes || has_more_to_tell || is_late || outcomes.is_empty() {
+            return Ok(read);
         }
-        wait_for_news(broker, fetch, wanted, &outcomes, wanted.min_bytes - bytes).await?;
+        let seen: Vec<i64> = outcomes.iter().map(|outcome| outcome.high_watermark).collect();
+        // The request waits, never the data.
+        drop(read);
+        wait_for_news(broker, fetch, wanted, &seen, min_bytes - bytes).await?;
     }
 }
 
+/// Reads, with memory held for what comes from before it is read. Where others wait for memory, an answer that the log's tail
+/// can give in a few KiB passes them.
 async fn read<R: Runtime>(
     broker: &Rc<Broker<R>>,
     fetch: &SessionFetch,
     wanted: &Wanted,
-) -> Result<Outcomes<R>, ShuttingDown> {
+) -> Result<Read<R>, ShuttingDown> {
+    let answers = &broker.shard.answers;
+    let of_partitions = fetch.partitions.iter().map(|partition| i64::from(partition.max_bytes.max(0))).sum::<i64>();
+    let usual = usize::try_from(of_partitions.min(i64::from(wanted.bytes_max))).expect("within 32 bits");
+    let mut needed = usual.min(answers.share_bytes());
+    let mut hold = answers.try_share(needed).or_else(|| answers.try_small());
+    loop {
+        let held = match hold.take() {
+            Some(hold) => hold,
+            None => answers.room(needed).await,
+        };
+        let read = read_into(broker, fetch, wanted, held).await?;
+        let first_needs = read.outcomes.iter().map(|outcome| outcome.needed_bytes).find(|bytes| *bytes > 0);
+        let has_records = read.outcomes.iter().any(|outcome| outcome.bytes > 0);
+        match first_needs {
+            Some(bytes) if !has_records => {
+                // Small room says nothing of what a share could hold.
+                if !read.hold.is_small() {
+                    needed = usize::try_from(bytes).expect("32 bits fit");
+                }
+            }
+            _ => return Ok(read),
+        }
+    }
+}
+
+/// Reads once, within the room that is held.
+async fn read_into<R: Runtime>(
+    broker: &Rc<Broker<R>>,
+    fetch: &SessionFetch,
+    wanted: &Wanted,
+    mut hold: AnswerHold,
+) -> Result<Read<R>, ShuttingDown> {
     let image = broker.shard.image();
     let resolved = resolve_all(&image, fetch);
     let partitions = fetch.partitions.iter().zip(&resolved).filter_map(|(partition, topic)| {
@@ -143,14 +195,18 @@ async fn read<R: Runtime>(
             bytes_max: u32::try_from(partition.max_bytes).unwrap_or(0),
         })
     });
-    let room = u32::try_from(broker.shard.answers.room_bytes()).unwrap_or(u32::MAX);
-    let part = ReadPart { bytes_max: wanted.bytes_max.min(room), at_least_one: true, partitions: partitions.collect() };
-    let mut read = broker.read(&part).await?.into_iter();
+    let room = u32::try_from(hold.bytes_max()).unwrap_or(u32::MAX);
+    let limits =
+        ReadLimits { bytes_max: wanted.bytes_max.min(room), first_bytes_max: room, memory_only: hold.is_small() };
+    let mut read = broker.read(&ReadPart { limits, partitions: partitions.collect() }).await?;
+    let mut records: Vec<_> = read.iter_mut().map(|outcome| &mut outcome.records).collect();
+    hold.settle(&mut records);
+    let mut read = read.into_iter();
     let outcomes = resolved.into_iter().map(|topic| match topic {
         Ok(_) => read.next().expect("one outcome for every partition"),
         Err(error) => ReadOutcome::failed(error),
     });
-    Ok(outcomes.collect())
+    Ok(Read { outcomes: outcomes.collect(), hold })
 }
 
 /// The topics of all partitions. Those of one topic stand together, so most are the one before.
@@ -170,12 +226,12 @@ fn resolve(image: &MetadataImage, topic: &TopicRef) -> Result<TopicId, ErrorCode
     }
 }
 
-/// Waits until `needed_bytes` more may have become visible, or the time is over.
+/// Waits until `needed_bytes` more may have become visible than the high watermarks `seen`, or the time is over.
 async fn wait_for_news<R: Runtime>(
     broker: &Rc<Broker<R>>,
     fetch: &SessionFetch,
     wanted: &Wanted,
-    outcomes: &Outcomes<R>,
+    seen: &[i64],
     needed_bytes: i64,
 ) -> Result<(), ShuttingDown> {
     let image = broker.shard.image();
@@ -186,17 +242,16 @@ async fn wait_for_news<R: Runtime>(
         .collect();
     let here = broker.shard.watch(needed_bytes, wanted.deadline, &keys);
     // What became visible between the read and this line woke nobody. Every partition read had no error, so that keys
-    // and outcomes pair up.
-    let moved = keys.iter().zip(outcomes).any(|((topic, partition), outcome)| {
+    // and what was seen pair up.
+    let moved = keys.iter().zip(seen).any(|((topic, partition), seen)| {
         let partition = broker.shard.partition(*topic, *partition);
-        partition.is_some_and(|partition| partition.state().offsets.high_watermark().value() > outcome.high_watermark)
+        partition.is_some_and(|partition| partition.state().offsets.high_watermark().value() > *seen)
     });
     if moved {
         return Ok(());
     }
     let rest_ms = wanted.deadline.since_us(broker.shard.runtime.now()) / 1000 + 1;
-    let seen =
-        keys.iter().zip(outcomes).map(|((topic, partition), outcome)| (*topic, *partition, outcome.high_watermark));
+    let seen = keys.iter().zip(seen).map(|((topic, partition), seen)| (*topic, *partition, *seen));
     let siblings = broker.watch_siblings(needed_bytes, rest_ms.min(REMOTE_WATCH_MS_MAX), seen.collect()).await?;
     #[cfg(corelane_defect = "sibling_not_watched")]
     let siblings = siblings.into_iter().take(0).collect::<Vec<_>>();
@@ -224,10 +279,10 @@ async fn wait_for_news<R: Runtime>(
 /// Builds the frame: the records are holes in it, filled by slices of the log when it is sent.
 fn answer<R: Runtime>(
     broker: &Rc<Broker<R>>,
-    request: &Request,
+    correlation_id: i32,
     fetch: &SessionFetch,
     wanted: &Wanted,
-    outcomes: Outcomes<R>,
+    Read { outcomes, hold }: Read<R>,
 ) -> Response<R::Buffer> {
     let shard = &broker.shard;
     let told: Vec<Told> = outcomes.iter().map(tell).collect();
@@ -252,14 +307,13 @@ fn answer<R: Runtime>(
         }
     }
     let message = FetchResponse { session_id, responses, node_endpoints: hints, ..FetchResponse::default() };
-    let writer = response_frame(request.correlation_id, request.version, &message);
+    let writer = response_frame(correlation_id, wanted.version, &message);
     assert!(writer.holes.len() == slices.len());
     let pieces = writer.holes.iter().zip(slices).flat_map(|(hole, slices)| {
         let at = hole.at;
         slices.into_iter().map(move |slice| Piece { at, slice })
     });
     let pieces: Vec<Piece<R::Buffer>> = pieces.collect();
-    let hold = shard.answers.hold(pieces.iter().map(|piece| &piece.slice));
     Response { pieces, bytes: writer.bytes, hold: Some(hold) }
 }
 

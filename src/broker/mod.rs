@@ -169,24 +169,21 @@ impl<R: Runtime> Broker<R> {
         let image = self.shard.image();
         let mut owners = Owners::new(&image, self.shard.id);
         if part.partitions.iter().all(|one| owners.of(one.topic, one.partition) == self.shard.id) {
-            return Ok(self.shard.read(part).await);
+            return Ok(self.shard.read(part, std::convert::identity).await);
         }
         let mut outcomes: Vec<Option<ReadOutcome<RecordSlice<R>>>> = part.partitions.iter().map(|_| None).collect();
-        let mut rest = part.bytes_max;
-        let mut at_least_one = part.at_least_one;
+        let mut limits = part.limits;
         for (shard, places, partitions) in self.split(part.partitions.clone(), |one| (one.topic, one.partition)) {
-            let part = ReadPart { bytes_max: rest, at_least_one, partitions };
-            let read = if shard == self.shard.id {
-                self.shard.read(&part).await
+            let part = ReadPart { limits, partitions };
+            let read: Vec<_> = if shard == self.shard.id {
+                self.shard.read(&part, std::convert::identity).await
             } else {
                 let (reply, receiver) = reply_slot();
                 self.shard.metrics.crossings.add(1);
                 self.send(shard, Message::Read(part, reply)).await?;
                 receiver.receive().await.ok_or(ShuttingDown)?.into_iter().map(at_home).collect()
             };
-            let bytes: u32 = read.iter().map(|outcome| outcome.bytes).sum();
-            rest = rest.saturating_sub(bytes);
-            at_least_one &= bytes == 0;
+            limits.on_read(&read);
             place(&mut outcomes, places, read);
         }
         Ok(filled(outcomes))

@@ -2,31 +2,34 @@
 
 use std::rc::Rc;
 
-use super::message::{ReadOutcome, ReadPart, ReadPartition, WatchPart};
+use super::message::{ReadLimits, ReadOutcome, ReadPart, ReadPartition, WatchPart};
 use super::partition::Partition;
 use super::purgatory::Wait;
 use super::{RecordSlice, Shard};
 use crate::partition::leader_epochs::EpochEnd;
 use crate::protocol::error_code::ErrorCode;
 use crate::runtime::Runtime;
-use crate::store::ReadError;
+use crate::store::{ColdTurn, ReadError, ReadWithin};
 use crate::types::{LeaderEpoch, MonotonicUs, Offset, TopicId};
 
 impl<R: Runtime> Shard<R> {
-    /// Reads the partitions in order until the limits are used up. Those after the limits still say where they stand.
-    pub async fn read(self: &Rc<Self>, part: &ReadPart) -> Vec<ReadOutcome<RecordSlice<R>>> {
+    /// Reads the partitions in order until the limits are used up. Those after the limits still say where they stand. `take` gets
+    /// the outcome of each before the next is read.
+    pub async fn read<S>(
+        self: &Rc<Self>,
+        part: &ReadPart,
+        take: impl Fn(ReadOutcome<RecordSlice<R>>) -> ReadOutcome<S>,
+    ) -> Vec<ReadOutcome<S>> {
         let mut outcomes = Vec::with_capacity(part.partitions.len());
-        let mut rest = part.bytes_max;
-        let mut at_least_one = part.at_least_one;
+        let mut limits = part.limits;
+        let mut turn = ColdTurn::default();
         for wanted in &part.partitions {
-            let bytes_max = wanted.bytes_max.min(rest);
-            let outcome = match self.read_one(wanted, bytes_max, at_least_one).await {
+            let outcome = match self.read_one(wanted, limits, &mut turn).await {
                 Ok(outcome) => outcome,
                 Err(error) => ReadOutcome::failed(error),
             };
-            rest = rest.saturating_sub(outcome.bytes);
-            at_least_one &= outcome.bytes == 0;
-            outcomes.push(outcome);
+            limits.on_read([&outcome]);
+            outcomes.push(take(outcome));
         }
         outcomes
     }
@@ -34,9 +37,10 @@ impl<R: Runtime> Shard<R> {
     async fn read_one(
         &self,
         wanted: &ReadPartition,
-        bytes_max: u32,
-        at_least_one: bool,
+        limits: ReadLimits,
+        turn: &mut ColdTurn,
     ) -> Result<ReadOutcome<RecordSlice<R>>, ErrorCode> {
+        let bytes_max = wanted.bytes_max.min(limits.bytes_max);
         let partition = self.partition(wanted.topic, wanted.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         check_leader_epoch(&partition, wanted.current_leader_epoch)?;
         let mut outcome = ReadOutcome {
@@ -47,6 +51,7 @@ impl<R: Runtime> Shard<R> {
             diverging: None,
             records: Vec::new(),
             bytes: 0,
+            needed_bytes: 0,
         };
         let start = Offset::new(wanted.fetch_offset);
         let bound = {
@@ -71,12 +76,23 @@ impl<R: Runtime> Shard<R> {
             }
             offsets.high_watermark()
         };
-        if start >= bound || (bytes_max == 0 && !at_least_one) {
+        if start >= bound || (bytes_max == 0 && limits.first_bytes_max == 0) {
             return Ok(outcome);
         }
-        let bytes_max = usize::try_from(bytes_max).expect("32 bits fit");
-        let read = self.store.read(partition.log, start, bound, bytes_max, at_least_one).await;
-        outcome.records = read.map_err(|error| match error {
+        let within = ReadWithin {
+            bytes_max: usize::try_from(bytes_max).expect("32 bits fit"),
+            first_bytes_max: usize::try_from(limits.first_bytes_max).expect("32 bits fit"),
+        };
+        let read = if limits.memory_only {
+            let Some(found) = self.store.read_tail_within(partition.log, start, bound, within) else {
+                outcome.needed_bytes = bytes_max.max(1);
+                return Ok(outcome);
+            };
+            Ok(found)
+        } else {
+            self.store.read_within(partition.log, start, bound, within, turn).await
+        };
+        let found = read.map_err(|error| match error {
             // Deleted, or its log start moved, while the read was under way.
             ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             ReadError::UnknownLog { .. } => ErrorCode::UnknownTopicOrPartition,
@@ -85,6 +101,8 @@ impl<R: Runtime> Shard<R> {
                 ErrorCode::KafkaStorageError
             }
         })?;
+        outcome.records = found.slices;
+        outcome.needed_bytes = u32::try_from(found.needed_bytes).expect("at most one batch");
         let bytes: usize = outcome.records.iter().map(RecordSlice::<R>::len).sum();
         outcome.bytes = u32::try_from(bytes).expect("bounded by bytes_max or one batch");
         self.metrics.fetch_bytes.add(u64::from(outcome.bytes));

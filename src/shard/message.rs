@@ -118,12 +118,38 @@ impl ProduceOutcome {
 /// The part of a fetch that one shard owns.
 #[derive(Clone, Debug)]
 pub struct ReadPart {
-    /// Most bytes for all partitions together.
-    pub bytes_max: u32,
-    /// True while no partition before these returned data: the first batch then goes out whatever its size (KIP-74).
-    pub at_least_one: bool,
+    /// For all partitions together.
+    pub limits: ReadLimits,
     /// In fetch order.
     pub partitions: Vec<ReadPartition>,
+}
+
+/// What may still be read of a fetch.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadLimits {
+    /// Most bytes.
+    pub bytes_max: u32,
+    /// Size up to which the first batch goes out although it is above the other limits (KIP-74), in bytes: what there is
+    /// memory for. 0 once a partition returned data.
+    pub first_bytes_max: u32,
+    /// Gives nothing that would have to be read from disk.
+    pub memory_only: bool,
+}
+
+impl ReadLimits {
+    /// One partition, or those of one owner, were read. A first batch that there is no memory for ends the reading, or other
+    /// partitions would pass it for ever.
+    pub fn on_read<'a, S: 'a>(&mut self, outcomes: impl IntoIterator<Item = &'a ReadOutcome<S>>) {
+        for outcome in outcomes {
+            self.bytes_max = self.bytes_max.saturating_sub(outcome.bytes);
+            if outcome.bytes > 0 || outcome.needed_bytes > 0 {
+                self.first_bytes_max = 0;
+            }
+            if outcome.needed_bytes > 0 {
+                self.bytes_max = 0;
+            }
+        }
+    }
 }
 
 /// One partition of a fetch.
@@ -160,6 +186,8 @@ pub struct ReadOutcome<S> {
     pub records: Vec<S>,
     /// Their size.
     pub bytes: u32,
+    /// Above 0 when there is a first batch, and no records only because so much memory would be needed.
+    pub needed_bytes: u32,
 }
 
 impl<S> ReadOutcome<S> {
@@ -173,6 +201,7 @@ impl<S> ReadOutcome<S> {
             diverging: self.diverging,
             records: map(self.records),
             bytes: self.bytes,
+            needed_bytes: self.needed_bytes,
         }
     }
 
@@ -186,6 +215,7 @@ impl<S> ReadOutcome<S> {
             diverging: None,
             records: Vec::new(),
             bytes: 0,
+            needed_bytes: 0,
         }
     }
 }

@@ -17,17 +17,20 @@ use std::rc::{Rc, Weak};
 use bytes::{Bytes, BytesMut};
 
 use crate::limits::{
-    COLD_BYTES_AHEAD_MAX, COLD_EXTENTS_DIVISOR, COLD_READ_DEPTH, COLD_SPARSE_WINDOWS_MAX, COLD_WINDOW_BYTES,
-    COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT, FETCH_COPY_BYTES_MAX,
+    COLD_BYTES_AHEAD_MAX, COLD_EXTENTS_DIVISOR, COLD_READ_DEPTH, COLD_READER_BYTES, COLD_READERS_MAX, COLD_READERS_MIN,
+    COLD_SPARSE_WINDOWS_MAX, COLD_WINDOW_BYTES, COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT, FETCH_COPY_BYTES_MAX,
 };
+use crate::portions::{Portion, Portions};
 use crate::runtime::block::{Block, Slice};
 use crate::runtime::{File, Runtime};
+use crate::store::ReadWithin;
 use crate::store::disk_reads::{DiskReads, Pending, ReadFailure, ReadResult, SegmentHold};
 use crate::store::format::{
     Entry, EntryHeader, EntryKind, Extent, FormatError, ROW_BYTES, Trailer, UNIT_BYTES, next_unit, usize_of,
 };
 use crate::store::index::{Place, PlaceExtents, extents_from};
 use crate::store::lru::Lru;
+use crate::store::tail::taken;
 use crate::types::{LogId, Offset, SegmentNumber};
 
 /// Why a cold read failed.
@@ -71,10 +74,8 @@ pub struct ColdRead<F> {
     pub from: Offset,
     /// Batches that end at or above it stay behind.
     pub bound: Offset,
-    /// Most bytes of batches.
-    pub bytes_max: usize,
-    /// The first batch comes whole, whatever its size.
-    pub at_least_one: bool,
+    /// Most bytes of batches, and of the first.
+    pub within: ReadWithin,
 }
 
 /// What was read.
@@ -86,6 +87,8 @@ pub struct ColdBatches<B> {
     pub bytes: usize,
     /// Where to go on: behind the last batch, or where it started when there is none.
     pub next_offset: Offset,
+    /// Above 0 when nothing was read because the first batch is too large.
+    pub needed_bytes: usize,
 }
 
 /// What the cache did, since it began.
@@ -134,16 +137,24 @@ pub struct ColdCache<R: Runtime> {
     reads: DiskReads<R>,
     state: Rc<RefCell<State<R::Buffer>>>,
     bytes_max: u64,
+    /// Each reader holds windows that it looks at or has started to read, whatever is kept.
+    turns: Portions,
 }
 
 impl<R: Runtime> Clone for ColdCache<R> {
     fn clone(&self) -> Self {
-        ColdCache { reads: self.reads.clone(), state: Rc::clone(&self.state), bytes_max: self.bytes_max }
+        ColdCache {
+            reads: self.reads.clone(),
+            state: Rc::clone(&self.state),
+            bytes_max: self.bytes_max,
+            turns: self.turns.clone(),
+        }
     }
 }
 
 impl<R: Runtime> ColdCache<R> {
-    /// A cache of at most `bytes_max` bytes of windows and extents; reads in flight and answers come on top.
+    /// A cache of at most `bytes_max` bytes of windows and extents. What readers look at and read ahead comes on top, a few
+    /// windows for each turn, and what answers hold.
     pub fn new(runtime: R, bytes_max: u64) -> ColdCache<R> {
         let extents_max = bytes_max / COLD_EXTENTS_DIVISOR;
         let state = State {
@@ -154,12 +165,24 @@ impl<R: Runtime> ColdCache<R> {
             pinned: Vec::new(),
             stats: ColdStats::default(),
         };
-        ColdCache { reads: DiskReads::new(runtime), state: Rc::new(RefCell::new(state)), bytes_max }
+        let readers = usize::try_from(bytes_max / COLD_READER_BYTES).unwrap_or(COLD_READERS_MAX);
+        ColdCache {
+            reads: DiskReads::new(runtime),
+            state: Rc::new(RefCell::new(state)),
+            bytes_max,
+            turns: Portions::new(readers.clamp(COLD_READERS_MIN, COLD_READERS_MAX)),
+        }
     }
 
     /// Changes how many reads may be in flight (1 to `COLD_READ_DEPTH`): less when they slow the log down.
     pub fn set_depth(&self, depth: u32) {
         self.reads.set_depth(depth);
+    }
+
+    /// Waits in line to read what an answer needs of old data, all of its partitions one after the other. Whoever has a turn
+    /// waits for the disk alone, never for a peer. More readers at once would drive each other's windows out.
+    pub async fn turn(&self) -> Portion {
+        self.turns.take(1).await
     }
 
     /// What it did.
@@ -171,6 +194,11 @@ impl<R: Runtime> ColdCache<R> {
     pub fn memory_bytes(&self) -> u64 {
         let mut state = self.state.borrow_mut();
         state.windows.weight() + state.extents.weight() + state.pinned_bytes()
+    }
+
+    /// Bytes of extents kept.
+    pub fn extents_bytes(&self) -> u64 {
+        self.state.borrow().extents.weight()
     }
 
     /// Forgets a segment that is gone. Not needed for correctness: its number never comes back.
@@ -187,19 +215,31 @@ impl<R: Runtime> ColdCache<R> {
 
     /// Reads whole batches of `read.log` from `read.from` on, as far as `read.place` reaches.
     ///
+    /// Whoever reads has a [turn](ColdCache::turn).
+    ///
     /// Errors: `Io`; `Damaged` when an entry is not what the index says stands there.
     pub async fn read(&self, read: &ColdRead<R::File>) -> Result<ColdBatches<R::Buffer>, ColdError> {
         let all = self.extents(&read.file, &read.hold, read.log, &read.place).await?;
-        let wanted = u64::try_from(read.bytes_max).expect("64 bits hold a usize");
+        let wanted = u64::try_from(read.within.bytes_max).expect("64 bits hold a usize");
         let extents = extents_from(&all, read.from, wanted);
         let mut walk = Walk::new(self, read, extents);
-        let copy_always = self.memory_bytes() > self.bytes_max + self.bytes_max / 2;
-        let mut answer = Answer::new(read, copy_always);
+        let mut answer = Answer::new(read);
+        // An extent above the bounds is one large entry: do not read it to find that out.
+        let first = extents.first().filter(|_| read.within.first_bytes_max > 0);
+        if let Some(first) = first
+            && usize_of(first.bytes) > read.within.first_bytes_max.max(read.within.bytes_max)
+        {
+            answer.needed_bytes = usize_of(first.bytes);
+            return Ok(answer.finish());
+        }
         'extents: for extent in extents {
             let mut position = extent.position;
             let mut expected = Some(extent.base_offset);
             while position < extent.end() {
                 let Some(bytes) = walk.entry(position, extent.end()).await? else { break 'extents };
+                if walk.is_elsewhere() {
+                    answer.copy_always = self.memory_bytes() > self.bytes_max + self.bytes_max / 2;
+                }
                 let entry = Entry::decode(bytes.as_slice()).map_err(|error| walk.damaged(position, error))?;
                 let full =
                     answer.add_entry(&bytes, &entry, &mut expected).map_err(|what| walk.damaged(position, what))?;
@@ -443,12 +483,20 @@ struct Walk<'a, R: Runtime> {
     read: &'a ColdRead<R::File>,
     plans: VecDeque<WindowPlan>,
     pieces: VecDeque<Piece<R::Buffer>>,
+    /// Where the piece that was looked at last starts, and whether that was noticed.
+    piece_start: Option<u32>,
+    is_elsewhere: bool,
 }
 
 impl<'a, R: Runtime> Walk<'a, R> {
     fn new(cache: &'a ColdCache<R>, read: &'a ColdRead<R::File>, extents: &[Extent]) -> Walk<'a, R> {
         let plans = plan(extents, read.readable_end).into();
-        Walk { cache, read, plans, pieces: VecDeque::new() }
+        Walk { cache, read, plans, pieces: VecDeque::new(), piece_start: None, is_elsewhere: false }
+    }
+
+    /// True once after each step to another piece.
+    fn is_elsewhere(&mut self) -> bool {
+        std::mem::take(&mut self.is_elsewhere)
     }
 
     /// The bytes from the entry at `position` on: at least the whole entry, at most to `end`. `None` when the entry goes
@@ -508,6 +556,9 @@ impl<'a, R: Runtime> Walk<'a, R> {
                 block
             }
         };
+        if self.piece_start.replace(piece.start) != Some(piece.start) {
+            self.is_elsewhere = true;
+        }
         Ok((block, piece.start, piece.end))
     }
 
@@ -540,13 +591,22 @@ struct Answer<'a, B, F> {
     copied: BytesMut,
     bytes: usize,
     next_offset: Offset,
-    copy_bytes_max: usize,
+    needed_bytes: usize,
+    /// Answers pin so many windows beside those kept that nothing more is lent.
+    copy_always: bool,
 }
 
 impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
-    fn new(read: &'a ColdRead<F>, copy_always: bool) -> Answer<'a, B, F> {
-        let copy_bytes_max = if copy_always { usize::MAX } else { FETCH_COPY_BYTES_MAX };
-        Answer { read, slices: Vec::new(), copied: BytesMut::new(), bytes: 0, next_offset: read.from, copy_bytes_max }
+    fn new(read: &'a ColdRead<F>) -> Answer<'a, B, F> {
+        Answer {
+            read,
+            slices: Vec::new(),
+            copied: BytesMut::new(),
+            bytes: 0,
+            next_offset: read.from,
+            needed_bytes: 0,
+            copy_always: false,
+        }
     }
 
     /// Adds those batches of a checked entry that are wanted. True when the answer is complete. `expected` is the offset
@@ -579,8 +639,12 @@ impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
                 return Err("offsets go back");
             }
             let bytes_after = self.bytes + batch.bytes().len();
-            let allowed = bytes_after <= self.read.bytes_max || (self.bytes == 0 && self.read.at_least_one);
-            if last_offset >= self.read.bound || !allowed {
+            if last_offset >= self.read.bound {
+                return Ok(true);
+            }
+            let first_bytes_max = if self.bytes == 0 { self.read.within.first_bytes_max } else { 0 };
+            if bytes_after > self.read.within.bytes_max.max(first_bytes_max) {
+                self.needed_bytes = if first_bytes_max > 0 { bytes_after } else { 0 };
                 return Ok(true);
             }
             self.add_batch(bytes, batch.bytes());
@@ -591,7 +655,7 @@ impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
     }
 
     fn add_batch(&mut self, whole: &EntryBytes<B>, batch: &[u8]) {
-        if batch.len() <= self.copy_bytes_max {
+        if self.copy_always || batch.len() <= FETCH_COPY_BYTES_MAX {
             self.copied.extend_from_slice(batch);
             return;
         }
@@ -616,13 +680,18 @@ impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
 
     fn flush_copied(&mut self) {
         if !self.copied.is_empty() {
-            self.slices.push(Slice::Bytes(self.copied.split().freeze()));
+            self.slices.push(Slice::Bytes(taken(&mut self.copied)));
         }
     }
 
     fn finish(mut self) -> ColdBatches<B> {
         self.flush_copied();
-        ColdBatches { slices: self.slices, bytes: self.bytes, next_offset: self.next_offset }
+        ColdBatches {
+            slices: self.slices,
+            bytes: self.bytes,
+            next_offset: self.next_offset,
+            needed_bytes: self.needed_bytes,
+        }
     }
 }
 
@@ -754,8 +823,7 @@ mod tests {
                 readable_end: self.readable_end,
                 from,
                 bound: Offset::new(i64::MAX),
-                bytes_max,
-                at_least_one: true,
+                within: ReadWithin::new(bytes_max, true),
             })
         }
     }
@@ -813,9 +881,10 @@ mod tests {
                     };
                     let bound = if random.chance(1, 3) { random_offset(&mut random, batches) } else { i64::MAX };
                     read.bound = Offset::new(bound);
-                    read.at_least_one = random.chance(1, 2);
+                    let at_least_one = random.chance(1, 2);
+                    read.within = ReadWithin::new(bytes_max, at_least_one);
                     let found = reader.cache.read(&read).await.unwrap();
-                    let wanted = expected(batches, from, bound, bytes_max, read.at_least_one);
+                    let wanted = expected(batches, from, bound, bytes_max, at_least_one);
                     // A read may stop at the extents that were asked for, but never empty-handed.
                     let joined = joined(&found);
                     assert!(wanted.starts_with(&joined));

@@ -44,6 +44,7 @@ use std::path::PathBuf;
 
 pub use index::OldestRun;
 pub use log::Store;
+pub use reading::ColdTurn;
 
 use crate::runtime::block::Slice;
 use crate::types::{LogId, LogPosition, Offset, PartitionIndex, ShardId, TimestampMs, TopicId};
@@ -176,6 +177,32 @@ impl StorageError {
 
 /// Pieces of the log in order: what a read returns.
 pub type Slices<B> = Vec<Slice<B>>;
+
+/// How much to read.
+#[derive(Clone, Copy, Debug)]
+pub struct ReadWithin {
+    /// Most bytes of batches.
+    pub bytes_max: usize,
+    /// Size up to which the first batch comes although it is above `bytes_max`, in bytes.
+    pub first_bytes_max: usize,
+}
+
+impl ReadWithin {
+    /// Up to `bytes_max`; with `at_least_one` the first batch comes whatever its size.
+    pub(crate) fn new(bytes_max: usize, at_least_one: bool) -> ReadWithin {
+        ReadWithin { bytes_max, first_bytes_max: if at_least_one { usize::MAX } else { 0 } }
+    }
+}
+
+/// What a read found.
+#[derive(Debug)]
+pub struct Found<B> {
+    /// Whole batches in order.
+    pub slices: Slices<B>,
+    /// Above 0 when nothing was read only because the first batch is larger than both limits: about its size in bytes. Not
+    /// told where the first batch was to come under `bytes_max` only.
+    pub needed_bytes: usize,
+}
 
 /// How a store is opened.
 #[derive(Clone, Debug)]
@@ -350,7 +377,8 @@ pub struct StoreStats {
     pub segments_live: u64,
     /// Files ready for reuse.
     pub segments_free: u64,
-    /// Memory in use by blocks and windows, in bytes.
+    /// Memory of the core's blocks, windows and reads, those that answers still hold and spare ones included, and of the
+    /// index, in bytes.
     pub memory_bytes: u64,
     /// Files that got another segment number.
     pub segments_recycled: u64,

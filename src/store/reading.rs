@@ -5,14 +5,19 @@
 
 use std::rc::Rc;
 
+use crate::portions::Portion;
 use crate::runtime::Runtime;
 use crate::store::cold::{ColdBatches, ColdError, ColdRead};
 use crate::store::disk_reads::SegmentHold;
 use crate::store::format::{Extent, StoredBatch};
 use crate::store::index::{Place, PlaceExtents};
 use crate::store::log::{State, Store};
-use crate::store::{ReadError, Slices};
+use crate::store::{Found, ReadError, ReadWithin, Slices};
 use crate::types::{LogId, Offset, TimestampMs};
+
+/// The right to read old data from disk, taken when the first read of an answer needs it and kept until the answer is read.
+#[derive(Debug, Default)]
+pub struct ColdTurn(Option<Portion>);
 
 /// What to read of a log.
 #[derive(Clone, Copy)]
@@ -20,8 +25,7 @@ struct Want {
     from: Offset,
     /// Batches that end above it stay behind.
     bound: Offset,
-    bytes_max: usize,
-    at_least_one: bool,
+    within: ReadWithin,
 }
 
 /// A place on disk, held, with what is needed to read it.
@@ -44,8 +48,20 @@ impl<R: Runtime> Store<R> {
         bytes_max: usize,
         at_least_one: bool,
     ) -> Option<Slices<R::Buffer>> {
+        let found = self.read_tail_within(log, start, bound, ReadWithin::new(bytes_max, at_least_one));
+        found.map(|found| found.slices)
+    }
+
+    /// As [`Store::read_tail`], with a bound on the first batch too.
+    pub fn read_tail_within(
+        &self,
+        log: LogId,
+        start: Offset,
+        bound: Offset,
+        within: ReadWithin,
+    ) -> Option<Found<R::Buffer>> {
         let mut state = self.core.state.borrow_mut();
-        let found = state.read_tail(log, &Want { from: start, bound, bytes_max, at_least_one })?;
+        let found = state.read_tail(log, &Want { from: start, bound, within })?;
         state.stats.tail_reads += 1;
         Some(found)
     }
@@ -61,7 +77,23 @@ impl<R: Runtime> Store<R> {
         bytes_max: usize,
         at_least_one: bool,
     ) -> Result<Slices<R::Buffer>, ReadError> {
-        if let Some(found) = self.read_tail(log, start, bound, bytes_max, at_least_one) {
+        let within = ReadWithin::new(bytes_max, at_least_one);
+        let found = self.read_within(log, start, bound, within, &mut ColdTurn::default()).await?;
+        Ok(found.slices)
+    }
+
+    /// As [`Store::read`], with a bound on the first batch too. `turn` is one for all reads of an answer.
+    ///
+    /// Errors: as [`Store::read`].
+    pub async fn read_within(
+        &self,
+        log: LogId,
+        start: Offset,
+        bound: Offset,
+        within: ReadWithin,
+        turn: &mut ColdTurn,
+    ) -> Result<Found<R::Buffer>, ReadError> {
+        if let Some(found) = self.read_tail_within(log, start, bound, within) {
             return Ok(found);
         }
         let partition = self.partition(log).ok_or(ReadError::UnknownLog { log })?;
@@ -71,7 +103,7 @@ impl<R: Runtime> Store<R> {
         }
         self.core.state.borrow_mut().stats.cold_reads += 1;
         let mut slices = Slices::new();
-        let mut want = Want { from: start, bound: bound.min(log_end), bytes_max, at_least_one };
+        let mut want = Want { from: start, bound: bound.min(log_end), within };
         while want.from < want.bound {
             let located = {
                 let state = self.core.state.borrow();
@@ -83,17 +115,23 @@ impl<R: Runtime> Store<R> {
                 if !slices.is_empty()
                     && let Some(rest) = state.read_tail(log, &want)
                 {
-                    slices.extend(rest);
+                    slices.extend(rest.slices);
                     break;
                 }
                 state.locate(log, &want)
             };
             let Some(located) = located else { break };
+            if turn.0.is_none() {
+                turn.0 = Some(self.core.cold.turn().await);
+            }
             let place_end = located.place.end_offset;
             let batches = self.read_cold(log, located, want).await?;
+            if batches.needed_bytes > 0 {
+                return Ok(Found { slices, needed_bytes: batches.needed_bytes });
+            }
             if batches.bytes == 0 {
                 // The segment holds nothing from there on: a loss that was accepted. The log goes on in the next one.
-                if want.at_least_one && place_end > want.from {
+                if want.within.first_bytes_max > 0 && place_end > want.from {
                     want.from = place_end;
                     continue;
                 }
@@ -101,13 +139,13 @@ impl<R: Runtime> Store<R> {
             }
             slices.extend(batches.slices);
             want.from = batches.next_offset;
-            want.at_least_one = false;
-            want.bytes_max = want.bytes_max.saturating_sub(batches.bytes);
-            if want.bytes_max == 0 {
+            want.within.first_bytes_max = 0;
+            want.within.bytes_max = want.within.bytes_max.saturating_sub(batches.bytes);
+            if want.within.bytes_max == 0 {
                 break;
             }
         }
-        Ok(slices)
+        Ok(Found { slices, needed_bytes: 0 })
     }
 
     async fn read_cold(
@@ -117,8 +155,8 @@ impl<R: Runtime> Store<R> {
         want: Want,
     ) -> Result<ColdBatches<R::Buffer>, ReadError> {
         let Located { file, hold, place, readable_end } = located;
-        let Want { from, bound, bytes_max, at_least_one } = want;
-        let read = ColdRead { file, hold, log, place, readable_end, from, bound, bytes_max, at_least_one };
+        let Want { from, bound, within } = want;
+        let read = ColdRead { file, hold, log, place, readable_end, from, bound, within };
         self.core.cold.read(&read).await.map_err(ReadError::from)
     }
 
@@ -212,21 +250,21 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = StoredBatch<'_>> {
 }
 
 impl<R: Runtime> State<R> {
-    fn read_tail(&self, log: LogId, want: &Want) -> Option<Slices<R::Buffer>> {
+    fn read_tail(&self, log: LogId, want: &Want) -> Option<Found<R::Buffer>> {
         let (log_start, log_end) = (self.index.log_start(log)?, self.index.log_end(log)?);
         if want.from < log_start || want.from > log_end {
             return None;
         }
         let bound = want.bound.min(log_end);
         if want.from >= bound {
-            return Some(Vec::new());
+            return Some(Found { slices: Vec::new(), needed_bytes: 0 });
         }
         let batches = self.index.tail(log, want.from)?;
-        Some(self.tail.read(batches, log_end, bound, want.bytes_max, want.at_least_one))
+        Some(self.tail.read(batches, log_end, bound, want.within))
     }
 
     fn locate(&self, log: LogId, want: &Want) -> Option<Located<R::File>> {
-        let bytes = u64::try_from(want.bytes_max).expect("usize fits 64 bits");
+        let bytes = u64::try_from(want.within.bytes_max).expect("usize fits 64 bits");
         self.hold(self.index.locate(log, want.from, bytes)?)
     }
 

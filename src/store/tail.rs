@@ -8,12 +8,13 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
-use crate::limits::FETCH_COPY_BYTES_MAX;
+use crate::limits::{COPY_WASTE_BYTES_MAX, FETCH_COPY_BYTES_MAX};
 use crate::runtime::Buffer;
 use crate::runtime::block::{Block, Slice};
 use crate::store::index::TailBatch;
+use crate::store::{Found, ReadWithin};
 use crate::types::{LogPosition, Offset, SegmentNumber};
 
 struct TailBlock<B> {
@@ -83,29 +84,31 @@ impl<B: Buffer> Tail<B> {
     }
 
     /// The whole ones of `batches`, which are in memory and one log's in order, that end at or below `bound`, up to
-    /// `bytes_max` bytes. `log_end` is where the last of them ends.
+    /// the bytes. `log_end` is where the last of them ends.
     pub(super) fn read<'a>(
         &self,
         batches: impl Iterator<Item = &'a TailBatch>,
         log_end: Offset,
         bound: Offset,
-        bytes_max: usize,
-        at_least_one: bool,
-    ) -> Vec<Slice<B>> {
+        within: ReadWithin,
+    ) -> Found<B> {
         let mut pieces = Pieces::default();
-        let mut bytes_left = bytes_max;
+        let mut bytes_left = within.bytes_max;
         let mut batches = batches.peekable();
         while let Some(batch) = batches.next() {
             let end = batches.peek().map_or(log_end, |next| next.base_offset);
             let bytes = usize::try_from(batch.bytes).expect("u32 fits usize");
-            let forced = at_least_one && pieces.is_empty();
-            if end > bound || (bytes > bytes_left && !forced) {
+            if end > bound {
                 break;
+            }
+            let is_first = pieces.is_empty() && within.first_bytes_max > 0;
+            if bytes > bytes_left && !(is_first && bytes <= within.first_bytes_max) {
+                return Found { slices: pieces.finish(), needed_bytes: if is_first { bytes } else { 0 } };
             }
             bytes_left = bytes_left.saturating_sub(bytes);
             self.each_range(batch, bytes, |block, range| pieces.push(block, range, bytes <= FETCH_COPY_BYTES_MAX));
         }
-        pieces.finish()
+        Found { slices: pieces.finish(), needed_bytes: 0 }
     }
 
     /// The pieces of blocks that hold the first `bytes` of a batch.
@@ -155,7 +158,7 @@ impl<B: Buffer> Pieces<B> {
 
     fn cut(&mut self) {
         if !self.copied.is_empty() {
-            self.done.push(Slice::Bytes(self.copied.split().freeze()));
+            self.done.push(Slice::Bytes(taken(&mut self.copied)));
         }
     }
 
@@ -164,6 +167,17 @@ impl<B: Buffer> Pieces<B> {
         self.cut();
         self.done
     }
+}
+
+/// Takes what was collected. A vector that doubles has up to half of its memory unused: what is much of it goes back, or an
+/// answer would have twice the memory that it counts for.
+pub(super) fn taken(copied: &mut BytesMut) -> Bytes {
+    if copied.capacity() - copied.len() < COPY_WASTE_BYTES_MAX {
+        return copied.split().freeze();
+    }
+    let mut bytes = Vec::from(std::mem::take(copied));
+    bytes.shrink_to_fit();
+    Bytes::from(bytes)
 }
 
 #[cfg(test)]
@@ -198,7 +212,8 @@ mod tests {
         in_simulation(|runtime| {
             let tail = tail(&runtime);
             let batches = [batch(0, 100, 200), batch(5, 400, 300), batch(6, 1000, 9000), batch(9, 17000, 50)];
-            let all = tail.read(batches.iter(), Offset::new(10), Offset::new(10), usize::MAX, true);
+            let all =
+                tail.read(batches.iter(), Offset::new(10), Offset::new(10), ReadWithin::new(usize::MAX, true)).slices;
             let lengths: Vec<usize> = all.iter().map(Slice::len).collect();
             assert_eq!(lengths, [500, 7192, 1808, 50]);
             assert!(matches!(all[0], Slice::Bytes(_)) && matches!(all[1], Slice::Block { .. }));
@@ -212,14 +227,21 @@ mod tests {
             let tail = tail(&runtime);
             let batches = [batch(0, 100, 200), batch(5, 400, 300)];
             let bytes = |bound, bytes_max, at_least_one| {
-                let slices = tail.read(batches.iter(), Offset::new(6), Offset::new(bound), bytes_max, at_least_one);
-                slices.iter().map(Slice::len).sum::<usize>()
+                let within = ReadWithin::new(bytes_max, at_least_one);
+                let found = tail.read(batches.iter(), Offset::new(6), Offset::new(bound), within);
+                found.slices.iter().map(Slice::len).sum::<usize>()
             };
             assert_eq!(bytes(6, 500, false), 500);
             assert_eq!(bytes(6, 499, false), 200);
             assert_eq!(bytes(5, 500, false), 200);
             assert_eq!(bytes(4, 500, true), 0, "the bound holds even for the first");
             assert_eq!((bytes(6, 10, true), bytes(6, 10, false)), (200, 0));
+            let within = |first_bytes_max| ReadWithin { bytes_max: 10, first_bytes_max };
+            let found = |first_bytes_max| {
+                let found = tail.read(batches.iter(), Offset::new(6), Offset::new(6), within(first_bytes_max));
+                (found.slices.iter().map(Slice::len).sum::<usize>(), found.needed_bytes)
+            };
+            assert_eq!([found(0), found(199), found(200)], [(0, 0), (0, 200), (200, 0)]);
         });
     }
 
@@ -229,7 +251,8 @@ mod tests {
             let mut tail = tail(&runtime);
             let written = |byte| LogPosition { segment: SegmentNumber::new(1), byte };
             assert_eq!(tail.evict(0, written(8191)), None, "its last byte is not written");
-            let held = tail.read([batch(0, 0, 8192)].iter(), Offset::new(1), Offset::new(1), usize::MAX, true);
+            let within = ReadWithin::new(usize::MAX, true);
+            let held = tail.read([batch(0, 0, 8192)].iter(), Offset::new(1), Offset::new(1), within);
             assert_eq!(tail.evict(0, written(8192)), Some(written(8192)));
             assert_eq!(tail.memory_bytes(), 3 * 8192);
             drop(held);
