@@ -527,6 +527,13 @@ pub const BLOCK_REGION_BYTES: usize = 64 * 1024 * 1024;
 /// Fresh blocks that are kept ready while the tail of some shard grows: 32 MiB, some ten milliseconds of a shard at full
 /// speed, in which the thread that prepares gets its turn.
 pub const BLOCKS_READY: usize = 32;
+/// Freed blocks of a process that keep their memory for the next, beside those that its shards keep; others give it back.
+/// Covers windows of cold reads that go as others come.
+pub const BLOCKS_FREED_MAX: usize = 16;
+
+/// When a shard has so many bytes less of data in memory than it had at most of late, the system's allocator is asked to
+/// give back what it kept of them.
+pub const GIVE_BACK_BYTES: u64 = 16 * 1024 * 1024;
 /// Timers of groups handled before requests get their turn again.
 pub const TIMERS_PER_STEP_MAX: usize = 256;
 

@@ -183,7 +183,7 @@ pub struct ShardMetrics {
     pub cache_hits: Counter,
     /// Reads that had to go to the disk.
     pub cache_misses: Counter,
-    /// Bytes of memory in use for blocks and requests.
+    /// Bytes of memory in use for blocks, cold reads, requests and answers: what was allocated for data.
     pub memory_bytes: Gauge,
     /// Bytes of memory the shard may use.
     pub memory_bytes_max: Gauge,
@@ -324,7 +324,7 @@ const METRICS: &[Metric] = &[
     counter("corelane_crossings_total", "Requests whose data crossed a core.", |m| m.crossings.value()),
     counter("corelane_cache_hits_total", "Reads answered from memory.", |m| m.cache_hits.value()),
     counter("corelane_cache_misses_total", "Reads that went to the disk.", |m| m.cache_misses.value()),
-    gauge("corelane_memory_bytes", "Memory in use for blocks and requests.", |m| m.memory_bytes.value()),
+    gauge("corelane_memory_bytes", "Memory in use for blocks, cold reads, requests and answers.", |m| m.memory_bytes.value()),
     gauge("corelane_memory_bytes_max", "Memory the shard may use.", |m| m.memory_bytes_max.value()),
     gauge("corelane_log_appended_bytes", "Log bytes appended since the start.", |m| m.log_appended_bytes.value()),
     gauge("corelane_disk_written_bytes", "Bytes given to writes since the start.", |m| m.disk_written_bytes.value()),

@@ -56,6 +56,10 @@ pub trait Runtime: Clone + 'static {
     /// clearing a block that is about to be filled would cost as much as filling it.
     fn allocate(&self, bytes: usize) -> Self::Buffer;
 
+    /// Bytes of memory for direct I/O that this core holds: what was allocated and what reads returned, until it was dropped,
+    /// and what is kept for the next.
+    fn buffer_bytes(&self) -> u64;
+
     /// Creates a file that must not exist yet, with `bytes` of space reserved and its size set to `bytes`.
     /// Its content reads as zeroes. The name is durable only after `sync_directory`.
     fn create(&self, path: &Path, bytes: u64) -> impl Future<Output = io::Result<Self::File>>;

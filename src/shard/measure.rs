@@ -3,8 +3,8 @@
 //! The store counts for itself and knows no metrics; nothing here runs per append.
 
 use super::Shard;
-use crate::limits::METRICS_INTERVAL_MS;
-use crate::runtime::Runtime;
+use crate::limits::{GIVE_BACK_BYTES, METRICS_INTERVAL_MS};
+use crate::runtime::{Runtime, block_memory};
 use crate::types::MonotonicUs;
 
 /// What was told already.
@@ -13,6 +13,9 @@ pub(super) struct Measured {
     flushes: u64,
     tail_reads: u64,
     cold_reads: u64,
+    /// The most that requests and answers had of the system's allocator since it last gave something back.
+    lent_bytes_max: u64,
+    is_less: bool,
     next: MonotonicUs,
 }
 
@@ -41,8 +44,18 @@ impl<R: Runtime> Shard<R> {
         metrics.log_appended_bytes.set(stats.appended_bytes);
         metrics.disk_written_bytes.set(stats.written_bytes);
         metrics.disk_writes.set(stats.writes);
-        let answer_bytes = u64::try_from(self.answers.held_bytes()).expect("a size fits 64 bits");
-        metrics.memory_bytes.set(stats.memory_bytes + answer_bytes);
+        let answer_bytes = u64::try_from(self.answers.owned_bytes()).expect("a size fits 64 bits");
+        // What the system's allocator gave, and keeps when it is freed.
+        let lent_bytes = answer_bytes + metrics.request_bytes_in_flight.value();
+        metrics.memory_bytes.set(stats.memory_bytes + lent_bytes);
+        measured.lent_bytes_max = measured.lent_bytes_max.max(lent_bytes);
+        let is_less = measured.lent_bytes_max >= lent_bytes + GIVE_BACK_BYTES;
+        // Twice in a row: what goes up and down under load is wanted again.
+        if is_less && measured.is_less {
+            measured.lent_bytes_max = lent_bytes;
+            block_memory::give_back();
+        }
+        measured.is_less = is_less;
         metrics.segments.set(stats.segments_live);
         metrics.segments_free.set(stats.segments_free);
         metrics.checkpoints.set(stats.checkpoints);

@@ -1,9 +1,23 @@
 //! Aligned memory without `unsafe`: a vector that is a page too long, used from its first aligned byte on.
 
+use std::cell::Cell;
 use std::fmt;
 
 use crate::limits::IO_ALIGNMENT;
 use crate::runtime::Buffer;
+
+thread_local! {
+    static BYTES_OUT: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Bytes of all buffers of this thread: of every shard of a simulated machine together.
+pub(super) fn bytes_out() -> u64 {
+    BYTES_OUT.get()
+}
+
+fn to_u64(bytes: usize) -> u64 {
+    u64::try_from(bytes).expect("a size in memory fits 64 bits")
+}
 
 /// Memory for simulated direct I/O.
 pub struct SimulatedBuffer {
@@ -23,7 +37,14 @@ impl SimulatedBuffer {
         let offset = memory.as_ptr().align_offset(IO_ALIGNMENT);
         assert!(offset < IO_ALIGNMENT);
         let start = memory.as_mut_ptr().wrapping_add(offset);
+        BYTES_OUT.set(BYTES_OUT.get() + to_u64(bytes));
         SimulatedBuffer { memory, start, offset, bytes }
+    }
+}
+
+impl Drop for SimulatedBuffer {
+    fn drop(&mut self) {
+        BYTES_OUT.set(BYTES_OUT.get() - to_u64(self.bytes));
     }
 }
 

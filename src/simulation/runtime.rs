@@ -143,6 +143,10 @@ impl Runtime for SimulatedRuntime {
         SimulatedBuffer::new(bytes, rubbish)
     }
 
+    fn buffer_bytes(&self) -> u64 {
+        super::buffer::bytes_out()
+    }
+
     async fn create(&self, path: &Path, bytes: u64) -> io::Result<SimulatedFile> {
         match self.perform(|disk| disk.begin_create(path, bytes)).await? {
             Outcome::Opened(file) => Ok(self.file(file)),

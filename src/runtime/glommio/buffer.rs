@@ -25,6 +25,8 @@ pub struct GlommioBuffer {
     read_only: bool,
     /// True when it counts against the pool's half.
     is_pooled: bool,
+    /// What was allocated for it: more than its length when it is part of a block.
+    allocated: usize,
     spares: Rc<Spares>,
 }
 
@@ -34,15 +36,18 @@ impl GlommioBuffer {
         assert!(bytes > 0);
         assert!(bytes.is_multiple_of(IO_ALIGNMENT));
         let spare = if bytes == BLOCK_BYTES { spares.blocks.borrow_mut().pop() } else { None };
-        let (memory, is_pooled) = spare.unwrap_or_else(|| spares.allocate(bytes));
+        let Memory { memory, is_pooled, allocated } = spare.unwrap_or_else(|| spares.allocate(bytes));
         assert!(memory.as_ptr().addr().is_multiple_of(IO_ALIGNMENT));
-        GlommioBuffer { memory, read_only: false, is_pooled, spares: Rc::clone(spares) }
+        GlommioBuffer { memory, read_only: false, is_pooled, allocated, spares: Rc::clone(spares) }
     }
 
     /// Takes over what a read returned in full.
     pub(super) fn from_read(read: ReadResult, spares: &Rc<Spares>) -> GlommioBuffer {
         assert!(read.len().is_multiple_of(IO_ALIGNMENT));
-        GlommioBuffer { memory: Rc::new(read.into()), read_only: true, is_pooled: false, spares: Rc::clone(spares) }
+        let allocated = read.len();
+        spares.on_allocated(allocated);
+        let memory = Rc::new(read.into());
+        GlommioBuffer { memory, read_only: true, is_pooled: false, allocated, spares: Rc::clone(spares) }
     }
 
     /// The memory, for a write that outlives this call.
@@ -66,10 +71,12 @@ impl Buffer for GlommioBuffer {
 
     fn as_mut_slice(&mut self) -> &mut [u8] {
         if self.read_only {
-            let (mut own, is_pooled) = self.spares.allocate(self.memory.len());
-            let target = Rc::get_mut(&mut own).expect("it was just allocated");
+            let mut own = self.spares.allocate(self.memory.len());
+            let target = Rc::get_mut(&mut own.memory).expect("it was just allocated");
             target.as_bytes_mut().copy_from_slice(self.memory.as_bytes());
-            (self.memory, self.is_pooled, self.read_only) = (own, is_pooled, false);
+            self.spares.on_freed(self.allocated);
+            (self.memory, self.is_pooled, self.allocated) = (own.memory, own.is_pooled, own.allocated);
+            self.read_only = false;
         }
         Rc::get_mut(&mut self.memory).expect("no write of this buffer is in flight").as_bytes_mut()
     }
@@ -81,9 +88,11 @@ impl Drop for GlommioBuffer {
         if is_ours && self.memory.len() == BLOCK_BYTES {
             let mut blocks = self.spares.blocks.borrow_mut();
             if blocks.len() < SPARE_BLOCKS_MAX {
-                return blocks.push((Rc::clone(&self.memory), self.is_pooled));
+                let memory = Rc::clone(&self.memory);
+                return blocks.push(Memory { memory, is_pooled: self.is_pooled, allocated: self.allocated });
             }
         }
+        self.spares.on_freed(self.allocated);
         if self.is_pooled {
             self.spares.pooled_bytes.set(self.spares.pooled_bytes.get() - self.memory.len());
         }
@@ -96,10 +105,19 @@ impl fmt::Debug for GlommioBuffer {
     }
 }
 
-/// Blocks that nobody uses at the moment, and how much of the pool is out.
+/// Memory with where it came from.
+struct Memory {
+    memory: Rc<glommio::io::DmaBuffer>,
+    is_pooled: bool,
+    allocated: usize,
+}
+
+/// Blocks that nobody uses at the moment, and how much memory is out.
 pub(super) struct Spares {
-    /// At most `SPARE_BLOCKS_MAX`, each with whether it came from the pool.
-    blocks: RefCell<Vec<(Rc<glommio::io::DmaBuffer>, bool)>>,
+    /// At most `SPARE_BLOCKS_MAX`.
+    blocks: RefCell<Vec<Memory>>,
+    /// Bytes that buffers and spare blocks have, from wherever.
+    out_bytes: Cell<usize>,
     /// Bytes of the pool that buffers and spare blocks have.
     pooled_bytes: Cell<usize>,
     /// Half of the pool.
@@ -109,21 +127,42 @@ pub(super) struct Spares {
 impl Spares {
     /// None yet, over a pool of `io_memory_bytes`.
     pub(super) fn new(io_memory_bytes: usize) -> Spares {
-        Spares { blocks: RefCell::default(), pooled_bytes: Cell::new(0), pooled_bytes_max: io_memory_bytes / 2 }
+        Spares {
+            blocks: RefCell::default(),
+            out_bytes: Cell::new(0),
+            pooled_bytes: Cell::new(0),
+            pooled_bytes_max: io_memory_bytes / 2,
+        }
     }
 
-    fn allocate(&self, bytes: usize) -> (Rc<glommio::io::DmaBuffer>, bool) {
+    /// Bytes that buffers and spare blocks have.
+    pub(super) fn out_bytes(&self) -> usize {
+        self.out_bytes.get()
+    }
+
+    fn on_allocated(&self, bytes: usize) {
+        self.out_bytes.set(self.out_bytes.get() + bytes);
+    }
+
+    fn on_freed(&self, bytes: usize) {
+        self.out_bytes.set(self.out_bytes.get() - bytes);
+    }
+
+    fn allocate(&self, bytes: usize) -> Memory {
         let pooled_bytes = self.pooled_bytes.get() + bytes;
         if pooled_bytes > self.pooled_bytes_max {
             // The allocator gives back what a large buffer had, and its next pages are cleared anew. A block's are not:
             // see `block_memory`.
             let is_part = (PART_OF_BLOCK_BYTES_MIN..BLOCK_BYTES).contains(&bytes);
-            let mut memory = allocate_dma_buffer_global(if is_part { BLOCK_BYTES } else { bytes });
+            let allocated = if is_part { BLOCK_BYTES } else { bytes };
+            let mut memory = allocate_dma_buffer_global(allocated);
             memory.trim_to_size(bytes);
-            return (Rc::new(memory), false);
+            self.on_allocated(allocated);
+            return Memory { memory: Rc::new(memory), is_pooled: false, allocated };
         }
         self.pooled_bytes.set(pooled_bytes);
-        (Rc::new(allocate_dma_buffer(bytes)), true)
+        self.on_allocated(bytes);
+        Memory { memory: Rc::new(allocate_dma_buffer(bytes)), is_pooled: true, allocated: bytes }
     }
 }
 
@@ -141,8 +180,14 @@ mod tests {
             drop(many);
             // Spare blocks still hold what they took.
             assert_eq!(spares.blocks.borrow().len(), SPARE_BLOCKS_MAX);
-            let pooled = spares.blocks.borrow().iter().filter(|(_, is_pooled)| *is_pooled).count();
+            let pooled = spares.blocks.borrow().iter().filter(|spare| spare.is_pooled).count();
             assert_eq!(spares.pooled_bytes.get(), pooled * BLOCK_BYTES);
+            assert_eq!(spares.out_bytes(), SPARE_BLOCKS_MAX * BLOCK_BYTES);
+            // A part of a block counts for the block that it takes.
+            let part = GlommioBuffer::allocate(BLOCK_BYTES / 2, &spares);
+            assert_eq!((part.bytes(), spares.out_bytes()), (BLOCK_BYTES / 2, (SPARE_BLOCKS_MAX + 1) * BLOCK_BYTES));
+            drop(part);
+            assert_eq!(spares.out_bytes(), SPARE_BLOCKS_MAX * BLOCK_BYTES);
         });
     }
 }

@@ -157,6 +157,10 @@ impl Runtime for GlommioRuntime {
         GlommioBuffer::allocate(bytes, &self.inner.spares)
     }
 
+    fn buffer_bytes(&self) -> u64 {
+        u64::try_from(self.inner.spares.out_bytes()).expect("a size in memory fits 64 bits")
+    }
+
     async fn create(&self, path: &Path, bytes: u64) -> io::Result<GlommioFile> {
         GlommioFile::create(path, bytes, &self.inner.spares).await
     }
