@@ -289,6 +289,14 @@ pub const COLD_EXTENTS_DIVISOR: u64 = 8;
 /// the greatest size passes all the same (see `server::byte_budget`).
 pub const REQUEST_BYTES_IN_FLIGHT_MIN: usize = 8 * 1024 * 1024;
 
+/// Requests up to this size are small, in bytes: they are received before memory is granted for them, and never wait for
+/// one that is not whole.
+pub const REQUEST_SMALL_BYTES: usize = 64 * 1024;
+
+/// Bytes of small requests that are not whole, over all connections of a shard, beyond which those that fell silent are let
+/// go: at least this, whatever the shard's memory.
+pub const ARRIVING_BYTES_MIN: usize = 1024 * 1024;
+
 /// Buffer that all connections of a shard receive into, in bytes: a connection owns memory only for what it received.
 /// Measured with 16 KiB requests on one connection: 4.3 GB per CPU second with 64 KiB, 5.5 with 256.
 pub const RECEIVE_BYTES: usize = 256 * 1024;
@@ -334,17 +342,31 @@ pub const FILE_DESCRIPTORS_RESERVED: u64 = 512;
 /// Silence after which a connection is closed, in milliseconds. Kafka's default for `connections.max.idle.ms`.
 pub const CONNECTION_IDLE_MS: u64 = 600_000;
 
-/// How often connections are looked over for idle and stalled ones, in milliseconds.
+/// How often connections are looked over for idle ones, in milliseconds.
 pub const SWEEP_INTERVAL_MS: u64 = 1000;
 
-/// Sweeps in a row that find a request arriving slower than [`STALL_BYTES_MIN`] a sweep, while others wait for the memory it
-/// holds, before its connection is closed.
-pub const STALL_SWEEPS_MAX: u8 = 5;
+/// How often they are while somebody waits for memory that others hold, in milliseconds. With [`SILENT_SWEEPS_MAX`] a peer
+/// that sends a part of a large request and falls silent holds memory for half a second at most. A small request (see
+/// [`REQUEST_SMALL_BYTES`]), and any of a connection that sent a large one before, waits for no such peer: with any number
+/// of them, 99 of 100 are answered within a second.
+pub const SWEEP_PRESSED_INTERVAL_MS: u64 = 250;
+const _: () = assert!(SWEEP_INTERVAL_MS.is_multiple_of(SWEEP_PRESSED_INTERVAL_MS));
 
-/// See [`STALL_SWEEPS_MAX`].
-pub const STALL_BYTES_MIN: u64 = 64 * 1024;
+/// Sweeps in a row that find nothing arriving of a request, while others wait for the memory it holds, before its connection
+/// is closed.
+pub const SILENT_SWEEPS_MAX: u8 = 2;
 
-/// Sweeps for which the answers of a peer that sends no more are waited for. Kafka closes at once; a peer that only closed
+/// The same of a request that arrives slower than [`STALL_BYTES_MIN`] a sweep: five seconds.
+pub const STALL_SWEEPS_MAX: u8 = 20;
+
+/// See [`STALL_SWEEPS_MAX`]: 64 KiB a second.
+pub const STALL_BYTES_MIN: u64 = 16 * 1024;
+
+/// Sweeps in a row that find a peer taking nothing of its answer, while others wait for memory of answers, before its
+/// connection is closed: a second. Longer than for requests, since a consumer may be at work on what it has.
+pub const UNREAD_SWEEPS_MAX: u8 = 4;
+
+/// Seconds for which the answers of a peer that sends no more are waited for. Kafka closes at once; a peer that only closed
 /// its sending side gets what comes soon.
 pub const HUNG_UP_SWEEPS_MAX: u8 = 5;
 

@@ -150,6 +150,10 @@ impl<R: Runtime> Service<R::Buffer> for Api<R> {
         Peer::new(peer.ip())
     }
 
+    fn wants_answer_memory(&self) -> bool {
+        self.broker.shard.answers.is_contended()
+    }
+
     fn handle(self: Rc<Self>, connection: Rc<Peer>, frame: Bytes) -> LocalFuture<Reply<R::Buffer>> {
         let Some(request) = parse(&frame, connection) else { return Box::pin(async { Reply::Close }) };
         Box::pin(async move { dispatch(&self.broker, request).await })

@@ -54,6 +54,11 @@ pub trait Service<B>: 'static {
     /// A connection was accepted from `peer` on `local`.
     fn connected(&self, peer: SocketAddr, local: SocketAddr) -> Self::Connection;
 
+    /// True while somebody waits for memory that unsent answers hold.
+    fn wants_answer_memory(&self) -> bool {
+        false
+    }
+
     /// Handles one frame (without its length prefix). The future ends when the request has been applied, which is when
     /// the connection may pass the next one; it passes one at a time, in order.
     fn handle(self: Rc<Self>, connection: Rc<Self::Connection>, frame: Bytes) -> LocalFuture<Reply<B>>;

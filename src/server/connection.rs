@@ -16,7 +16,8 @@ use std::task::{Context, Poll};
 use super::Server;
 use super::byte_budget::{Claim, Grant};
 use super::receive::{BadLength, ReceiveBuffer};
-use super::registry::{Order, Watch};
+use super::registry::{Doing, Order, Watch};
+use super::request_memory::{Class, Counted};
 use super::send::Outgoing;
 use crate::api::reply::{LocalFuture, Reply, Response, Service};
 use crate::limits::{
@@ -82,9 +83,14 @@ pub(super) struct Connection<N: Network, S: Service<N::Buffer>> {
     watch: Rc<Watch>,
     number: u64,
     received: ReceiveBuffer,
+    /// What is here and was not granted.
+    arriving: Counted,
     /// Where the next request asks for its memory, and what it was granted.
+    class: Class,
     claim: Claim,
     grant: Option<Grant>,
+    /// A large request came from here whole.
+    is_known: bool,
     handling: Option<Handling<N::Buffer>>,
     answers: VecDeque<Answer<N::Buffer>>,
     /// Bytes of answers that are ready at the front or behind waiting ones.
@@ -117,7 +123,10 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         let (number, watch) = server.registry.add(server.runtime.now().value() / 1000);
         let connection = Connection {
             state: Rc::new(server.service.connected(peer, local)),
-            claim: server.budget.claim(),
+            arriving: server.requests.arriving(),
+            class: Class::Small,
+            claim: server.requests.of(Class::Small).claim(),
+            is_known: false,
             server,
             socket,
             peer,
@@ -168,9 +177,25 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             }
         }
         let is_waiting = self.handling.is_some() || self.answers.iter().any(|a| matches!(a, Answer::Waiting(..)));
-        let is_arriving = self.grant.is_some() && !self.claim.is_waiting();
-        self.watch.on_pending(context, is_waiting, is_arriving);
+        let arriving = self.received.bytes_here().saturating_sub(self.granted_bytes());
+        if self.arriving.bytes() != arriving {
+            self.arriving.set(arriving);
+            self.count();
+        }
+        let doing = Doing { is_waiting, arriving: self.arriving_class(), is_send_blocked: self.is_send_blocked };
+        self.watch.on_pending(context, doing);
         Poll::Pending
+    }
+
+    /// Of which class the request is that holds memory while it is the peer's turn to send more of it.
+    fn arriving_class(&self) -> Option<Class> {
+        if self.claim.is_waiting() || !self.may_apply() || self.has_frame() {
+            return None;
+        }
+        if self.grant.is_some() {
+            return Some(self.class);
+        }
+        (!self.received.is_empty()).then_some(Class::Small)
     }
 
     /// Polls every answer that is waited for: any of them may be what woke the task, and each runs on only when polled.
@@ -181,7 +206,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             let request = *request;
             *answer = match response {
                 Some(response) => {
-                    let outgoing = Outgoing::new(response);
+                    let outgoing = Outgoing::new(response, &self.server.unsent);
                     self.ready_bytes += outgoing.bytes();
                     Answer::Ready(outgoing)
                 }
@@ -233,7 +258,18 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
                 return false;
             }
         };
-        let bytes = self.received.needs(frame_bytes);
+        if self.grant.is_none() && !self.claim.is_waiting() {
+            let class = Class::of(frame_bytes, self.is_known);
+            if class != self.class {
+                self.class = class;
+                self.claim = self.server.requests.of(class).claim();
+            }
+        }
+        let bytes = match self.class {
+            Class::Small if !self.received.has(frame_bytes) => return false,
+            Class::Small => frame_bytes,
+            Class::New | Class::Known => self.received.needs(frame_bytes),
+        };
         if self.granted_bytes() < bytes {
             if self.claim.poll_take(context, &mut self.grant, bytes).is_pending() {
                 return false;
@@ -241,6 +277,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             self.count();
         }
         let Some(frame) = self.received.cut(frame_bytes) else { return false };
+        self.is_known |= self.class != Class::Small;
         let request = Request {
             api_key: frame.first_chunk::<2>().map_or(-1, |key| i16::from_be_bytes(*key)),
             received: self.server.runtime.now(),
@@ -264,8 +301,10 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
     fn end(&mut self, ending: Ending) {
         self.ending = Some(ending);
         self.received = ReceiveBuffer::default();
-        self.claim = self.server.budget.claim();
+        self.class = Class::Small;
+        self.claim = self.server.requests.of(Class::Small).claim();
         self.grant = None;
+        self.arriving.set(0);
         self.count();
     }
 
@@ -278,7 +317,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
     fn on_reply(&mut self, context: &mut Context<'_>, reply: Reply<N::Buffer>, request: Request) {
         match reply {
             Reply::Now(response) => {
-                let outgoing = Outgoing::new(response);
+                let outgoing = Outgoing::new(response, &self.server.unsent);
                 self.ready_bytes += outgoing.bytes();
                 self.answers.push_back(Answer::Ready(outgoing));
                 self.server.on_answered(request);
@@ -375,7 +414,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         let granted_bytes = self.granted_bytes();
         match self.received.frame_bytes(self.server.config.request_bytes_max) {
             // `apply` asked for the memory and is in the queue.
-            Ok(Some(bytes)) if granted_bytes < self.received.needs(bytes) => return Step::Blocked,
+            Ok(Some(_)) if self.claim.is_waiting() => return Step::Blocked,
             Ok(_) => {}
             Err(BadLength(length)) => {
                 self.end(Ending::BadLength(length));
@@ -384,7 +423,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         }
         let polled = {
             let mut scratch = self.server.scratch.borrow_mut();
-            let window = if self.server.budget.is_contended() { RECEIVE_CONTENDED_BYTES } else { scratch.len() };
+            let window = if self.server.requests.is_contended() { RECEIVE_CONTENDED_BYTES } else { scratch.len() };
             self.received.poll_receive(context, &mut self.socket, &mut scratch[..window], granted_bytes)
         };
         match polled {
@@ -412,7 +451,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
     /// Shows the shard's gauges what changed.
     fn count(&self) {
         self.server.metrics.connections.set(to_u64(self.server.registry.len()));
-        self.server.metrics.request_bytes_in_flight.set(to_u64(self.server.budget.bytes_used()));
+        self.server.metrics.request_bytes_in_flight.set(to_u64(self.server.requests.bytes_used()));
     }
 }
 
@@ -420,6 +459,7 @@ impl<N: Network, S: Service<N::Buffer>> Drop for Connection<N, S> {
     fn drop(&mut self) {
         self.server.registry.remove(self.number);
         self.grant = None;
+        self.arriving.set(0);
         if let Some(Handling { reply, grant, .. }) = self.handling.take() {
             // The peer is gone, but its request is half applied: it runs to its end as if the peer were there.
             self.server.runtime.spawn(async move {
@@ -460,6 +500,7 @@ pub(super) struct Endings {
     half_request: LogLimiter,
     bad_length: LogLimiter,
     stalled: LogLimiter,
+    unread: LogLimiter,
     io: LogLimiter,
     too_many: LogLimiter,
     accept_failed: LogLimiter,
@@ -476,6 +517,9 @@ impl Endings {
             Ending::BadLength(length) => (&self.bad_length, format!("no request is {length} bytes long")),
             Ending::Ordered(Order::Stalled) => {
                 (&self.stalled, "its request did not arrive while others waited for the memory".to_owned())
+            }
+            Ending::Ordered(Order::Unread) => {
+                (&self.unread, "it did not take its answer while others waited for the memory".to_owned())
             }
             Ending::Io(error) => (&self.io, error.to_string()),
             Ending::TooMany(count) => (&self.too_many, format!("this shard serves {count} connections already")),
@@ -802,7 +846,7 @@ mod tests {
         let socket = rig.connect();
         send(&socket, &[NEVER]);
         (&socket).write_all(&[0, 0, 1, 0, 1, 2, 3]).unwrap();
-        rig.wait_until("half a request is here", |rig| rig.metrics.request_bytes_in_flight.value() == 256);
+        rig.wait_until("half a request is here", |rig| rig.metrics.request_bytes_in_flight.value() == 7);
         drop(socket);
         rig.wait_until("its memory is free", |rig| rig.metrics.request_bytes_in_flight.value() == 0);
         rig.wait_until("it is gone", |rig| rig.metrics.connections.value() == 0);
@@ -851,9 +895,9 @@ mod tests {
             send(socket, &frame);
         }
         rig.wait_until("one is being applied", |rig| rig.shared.begun.load(Ordering::SeqCst) == 1);
-        std::thread::sleep(Duration::from_millis(100));
+        // One is granted its 600 bytes; the others are here whole, with their lengths, and wait.
+        rig.wait_until("the others are here", |rig| rig.metrics.request_bytes_in_flight.value() == 600 + 2 * 604);
         assert_eq!(rig.shared.begun.load(Ordering::SeqCst), 1);
-        assert_eq!(rig.metrics.request_bytes_in_flight.value(), 600);
         rig.shared.gate.store(true, Ordering::SeqCst);
         for socket in &sockets {
             assert_eq!(receive(socket), frame);
@@ -877,6 +921,97 @@ mod tests {
             assert_eq!(receive(&socket), [NOW, index]);
         }
         drop(stalled);
+    }
+
+    /// Connects, and sends the first MiB of a request of 20.
+    fn half_sender(rig: &Rig) -> TcpStream {
+        let socket = rig.connect();
+        socket.set_nonblocking(true).unwrap();
+        // What the broker does not receive, the kernel keeps or refuses: all the same to this peer.
+        let _ = (&socket).write_all(&(20i32 << 20).to_be_bytes());
+        let _ = (&socket).write_all(&vec![0; 1 << 20]);
+        socket
+    }
+
+    /// Sixty peers that sent 1 of 20 MiB and fell silent stopped everyone until they were let go, 11 to 16 seconds; a hundred
+    /// that came again each time, for as long as they liked. Here none is ever let go.
+    #[test]
+    fn half_sent_requests_take_nothing_from_small_ones_and_from_known_connections() {
+        let rig = rig(|config| {
+            config.request_bytes_in_flight_max = 8 << 20;
+            config.sweep_pressed_interval_ms = 1_000_000;
+        });
+        let known = rig.connect();
+        let large = [NOW].repeat(1 << 20);
+        send(&known, &large);
+        assert_eq!(receive(&known), large);
+        let silent: Vec<TcpStream> = (0..60).map(|_| half_sender(&rig)).collect();
+        rig.wait_until("they have all that is for them", |rig| {
+            rig.metrics.connections.value() == 61 && rig.metrics.request_bytes_in_flight.value() >= 2 << 20
+        });
+        for index in 0..20 {
+            let (new, small) = (rig.connect(), [NOW, index].repeat(1 + 1500 * usize::from(index)));
+            send(&new, &small);
+            assert_eq!(receive(&new), small);
+            send(&known, &large);
+            assert_eq!(receive(&known), large);
+        }
+        assert!(rig.metrics.request_bytes_in_flight.value() <= (8 << 20) + (20 << 20));
+        drop(silent);
+    }
+
+    #[test]
+    fn half_sent_requests_are_let_go_when_their_memory_is_wanted() {
+        let rig = rig(|config| config.request_bytes_in_flight_max = 8 << 20);
+        let silent: Vec<TcpStream> = (0..5).map(|_| half_sender(&rig)).collect();
+        // A new connection's first large request wants what they hold.
+        let socket = rig.connect();
+        let large = [NOW].repeat(1 << 20);
+        let (writer, sent) = (socket.try_clone().unwrap(), large.clone());
+        let thread = std::thread::spawn(move || send(&writer, &sent));
+        assert_eq!(receive(&socket), large);
+        thread.join().unwrap();
+        drop(silent);
+    }
+
+    #[test]
+    fn parts_of_small_requests_beyond_their_bound_are_let_go() {
+        let rig = rig(|config| config.request_bytes_in_flight_max = 8 << 20);
+        // 3 MiB are here of requests that are small and never whole; one MiB may be.
+        let silent: Vec<TcpStream> = (0..60)
+            .map(|_| {
+                let socket = rig.connect();
+                (&socket).write_all(&60_000i32.to_be_bytes()).unwrap();
+                (&socket).write_all(&[0; 50_000]).unwrap();
+                socket
+            })
+            .collect();
+        rig.wait_until("they are let go", |rig| {
+            rig.metrics.connections_accepted.value() == 60 && rig.metrics.request_bytes_in_flight.value() <= 1 << 20
+        });
+        let socket = rig.connect();
+        send(&socket, &[NOW, 1]);
+        assert_eq!(receive(&socket), [NOW, 1]);
+        drop(silent);
+    }
+
+    #[test]
+    fn answers_that_nobody_takes_are_let_go_when_they_are_too_many() {
+        let rig = rig(|config| config.request_bytes_in_flight_max = 8 << 20);
+        let silent: Vec<TcpStream> = (0..8)
+            .map(|_| {
+                let socket = rig.connect();
+                // More than the kernel keeps for a socket: a few MiB stay with the broker each time.
+                let writer = socket.try_clone().unwrap();
+                writer.set_nonblocking(true).unwrap();
+                (0..20).for_each(|index| send(&writer, &[LARGE, index]));
+                socket
+            })
+            .collect();
+        rig.wait_until("they are let go", |rig| {
+            rig.metrics.connections_accepted.value() == 8 && rig.metrics.connections.value() <= 2
+        });
+        drop(silent);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! One [`Server`] per shard serves one port over any [`Service`]. It lives on its shard's core; only [`Shutdown`] and the
 //! metrics cross. What bounds it:
 //!
-//! - requests between reading and applying: the shard's [`ByteBudget`], granted before memory is allocated;
+//! - requests between reading and applying: the shard's `RequestMemory`, granted before memory is allocated;
 //! - requests applied and unanswered: a number per connection;
-//! - answers: nothing is read from a peer that does not read.
+//! - answers: nothing is read from a peer that does not read, and those with records hold memory from before they are read.
+//!
+//! Who holds memory that others wait for and does not go on, sending or taking, is let go.
 //!
 //! At a bound the socket is not read, and TCP slows the peer.
 
@@ -18,6 +20,7 @@ mod listener;
 mod node_settings;
 mod receive;
 mod registry;
+mod request_memory;
 mod send;
 mod shutdown;
 pub mod start;
@@ -33,7 +36,7 @@ use std::time::Duration;
 use crate::api::reply::Service;
 use crate::limits::{
     CONNECTION_IDLE_MS, CONNECTIONS_PER_SHARD_MAX, DRAIN_MS, FILE_DESCRIPTORS_RESERVED, RECEIVE_BYTES,
-    REQUEST_BYTES_IN_FLIGHT_MIN, REQUEST_BYTES_MAX, SWEEP_INTERVAL_MS,
+    REQUEST_BYTES_IN_FLIGHT_MIN, REQUEST_BYTES_MAX, SWEEP_INTERVAL_MS, SWEEP_PRESSED_INTERVAL_MS,
 };
 use crate::metrics::ShardMetrics;
 use crate::runtime::Network;
@@ -44,7 +47,8 @@ pub use listener::{BindError, bind, check_free};
 pub use shutdown::{Shutdown, ShutdownRequested, watch_signals};
 
 use connection::Endings;
-use registry::Registry;
+use registry::{Registry, Sweep};
+use request_memory::{ByteCount, RequestMemory};
 
 /// The bounds of one shard's server.
 #[derive(Clone, Debug)]
@@ -57,6 +61,8 @@ pub struct ServerConfig {
     pub connections_max: usize,
     /// Silence after which a connection is closed, in milliseconds.
     pub connection_idle_ms: u64,
+    /// How often connections are looked over while memory is waited for, in milliseconds.
+    pub sweep_pressed_interval_ms: u64,
 }
 
 impl ServerConfig {
@@ -71,6 +77,7 @@ impl ServerConfig {
             request_bytes_in_flight_max: quarter.max(REQUEST_BYTES_IN_FLIGHT_MIN),
             connections_max: connections.clamp(1, CONNECTIONS_PER_SHARD_MAX),
             connection_idle_ms: CONNECTION_IDLE_MS,
+            sweep_pressed_interval_ms: SWEEP_PRESSED_INTERVAL_MS,
         }
     }
 }
@@ -81,7 +88,9 @@ pub struct Server<N: Network, S: Service<N::Buffer>> {
     service: Rc<S>,
     config: ServerConfig,
     metrics: Arc<ShardMetrics>,
-    budget: ByteBudget,
+    requests: RequestMemory,
+    /// Bytes that unsent answers own themselves.
+    unsent: ByteCount,
     /// What every connection receives into; borrowed only while one of them is polled.
     scratch: RefCell<Vec<u8>>,
     registry: Registry,
@@ -94,13 +103,14 @@ impl<N: Network, S: Service<N::Buffer>> Server<N, S> {
     /// A server without connections.
     pub fn new(runtime: N, service: Rc<S>, config: ServerConfig, metrics: Arc<ShardMetrics>) -> Rc<Server<N, S>> {
         assert!(config.connections_max > 0);
-        let budget = ByteBudget::new(config.request_bytes_in_flight_max);
+        let requests = RequestMemory::new(config.request_bytes_in_flight_max);
         Rc::new(Server {
             runtime,
             service,
             config,
             metrics,
-            budget,
+            requests,
+            unsent: ByteCount::default(),
             scratch: RefCell::new(vec![0; RECEIVE_BYTES]),
             registry: Registry::default(),
             endings: Endings::default(),
@@ -137,10 +147,23 @@ impl<N: Network, S: Service<N::Buffer>> Server<N, S> {
 
     /// Looks over all connections now and then, for ever.
     async fn sweep(self: Rc<Self>) {
+        // When connections were looked over for idle ones.
+        let mut full_ms = 0;
         loop {
-            self.runtime.sleep(Duration::from_millis(SWEEP_INTERVAL_MS)).await;
+            self.runtime.sleep(Duration::from_millis(self.config.sweep_pressed_interval_ms)).await;
             let now_ms = self.runtime.now().value() / 1000;
-            self.registry.sweep(now_ms, self.config.connection_idle_ms, self.budget.is_contended());
+            let mut pressure = self.requests.pressure();
+            let is_unsent_much = self.unsent.bytes() > self.config.request_bytes_in_flight_max / 4;
+            pressure.answers = self.service.wants_answer_memory() || is_unsent_much;
+            let is_full = now_ms >= full_ms + SWEEP_INTERVAL_MS;
+            if !is_full && !pressure.is_any() {
+                continue;
+            }
+            if is_full {
+                full_ms = now_ms;
+            }
+            let idle_ms = self.config.connection_idle_ms;
+            self.registry.sweep(&Sweep { now_ms, idle_ms, pressure, is_full });
         }
     }
 

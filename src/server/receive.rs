@@ -48,6 +48,11 @@ impl ReceiveBuffer {
         self.here().is_empty()
     }
 
+    /// Bytes that are here, of the next frame and perhaps of later ones.
+    pub(super) fn bytes_here(&self) -> usize {
+        self.here().len()
+    }
+
     /// What is here of the next frame, its length first, and perhaps of later ones.
     fn here(&self) -> &[u8] {
         match &self.large {

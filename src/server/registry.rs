@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 
-use crate::limits::{HUNG_UP_SWEEPS_MAX, STALL_BYTES_MIN, STALL_SWEEPS_MAX};
+use super::request_memory::{Class, Pressure};
+use crate::limits::{HUNG_UP_SWEEPS_MAX, SILENT_SWEEPS_MAX, STALL_BYTES_MIN, STALL_SWEEPS_MAX, UNREAD_SWEEPS_MAX};
 
 /// Why a connection is closed from outside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,6 +17,8 @@ pub(super) enum Order {
     Idle,
     /// It holds memory that others wait for, and its request does not arrive.
     Stalled,
+    /// Its answers hold memory that others wait for, and the peer does not take them.
+    Unread,
     /// The peer sends no more, and its answers do not come.
     HungUp,
     /// The shard stops and waits no longer.
@@ -33,8 +36,13 @@ pub(super) struct Watch {
     active_ms: Cell<u64>,
     /// True while a request was applied and its answer is being waited for: such a connection is not idle.
     is_waiting: Cell<bool>,
-    /// True while a request holds memory and it is the peer's turn to send more of it.
-    is_arriving: Cell<bool>,
+    /// Which request holds memory while it is the peer's turn to send more of it.
+    arriving: Cell<Option<Class>>,
+    /// True while the peer does not take what is sent.
+    is_send_blocked: Cell<bool>,
+    /// Sweeps in a row for which others waited, and nothing moved.
+    silent_sweeps: Cell<u8>,
+    /// The same, and little moved.
     stalled_sweeps: Cell<u8>,
     /// True once the peer sends no more. Most are gone for good, a few still take their answers.
     is_hung_up: Cell<bool>,
@@ -53,9 +61,10 @@ impl Watch {
     }
 
     /// Notes what the connection is doing before it goes to sleep, and how to wake it.
-    pub(super) fn on_pending(&self, context: &Context<'_>, is_waiting: bool, is_arriving: bool) {
-        self.is_waiting.set(is_waiting);
-        self.is_arriving.set(is_arriving);
+    pub(super) fn on_pending(&self, context: &Context<'_>, doing: Doing) {
+        self.is_waiting.set(doing.is_waiting);
+        self.arriving.set(doing.arriving);
+        self.is_send_blocked.set(doing.is_send_blocked);
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(waker) => waker.clone_from(context.waker()),
@@ -82,16 +91,16 @@ impl Watch {
     }
 
     /// Judges the time since the last sweep; the order to give, if any.
-    fn sweep(&self, now_ms: u64, idle_ms: u64, is_contended: bool) -> Option<Order> {
+    fn sweep(&self, sweep: &Sweep) -> Option<Order> {
         let moved = self.moved_bytes.take();
         if moved > 0 || self.is_waiting.get() {
-            self.active_ms.set(now_ms);
+            self.active_ms.set(sweep.now_ms);
         }
-        let is_stalling = is_contended && self.is_arriving.get() && moved < STALL_BYTES_MIN;
-        self.stalled_sweeps.set(if is_stalling { self.stalled_sweeps.get() + 1 } else { 0 });
-        if self.stalled_sweeps.get() == STALL_SWEEPS_MAX {
-            self.stalled_sweeps.set(0);
-            return Some(Order::Stalled);
+        if let Some(order) = self.is_in_the_way(moved, sweep.pressure) {
+            return Some(order);
+        }
+        if !sweep.is_full {
+            return None;
         }
         if self.is_hung_up.get() {
             self.hung_up_sweeps.set(self.hung_up_sweeps.get() + 1);
@@ -99,8 +108,56 @@ impl Watch {
                 return Some(Order::HungUp);
             }
         }
-        (now_ms.saturating_sub(self.active_ms.get()) >= idle_ms).then_some(Order::Idle)
+        (sweep.now_ms.saturating_sub(self.active_ms.get()) >= sweep.idle_ms).then_some(Order::Idle)
     }
+
+    /// Counts the sweeps for which it held what others wait for and did not go on.
+    fn is_in_the_way(&self, moved: u64, pressure: Pressure) -> Option<Order> {
+        let is_pressed = match self.arriving.get() {
+            Some(Class::Small) => pressure.arriving,
+            Some(Class::New) => pressure.new,
+            Some(Class::Known) => pressure.known,
+            None => false,
+        };
+        let is_unread = pressure.answers && self.is_send_blocked.get();
+        let count = |sweeps: &Cell<u8>, goes_on: bool| {
+            sweeps.set(if goes_on { sweeps.get().saturating_add(1) } else { 0 });
+            sweeps.get()
+        };
+        let silent = count(&self.silent_sweeps, (is_pressed || is_unread) && moved == 0);
+        let stalled = count(&self.stalled_sweeps, is_pressed && moved < STALL_BYTES_MIN);
+        if is_pressed && (silent >= SILENT_SWEEPS_MAX || stalled >= STALL_SWEEPS_MAX) {
+            return Some(Order::Stalled);
+        }
+        if pressure.answers && self.is_hung_up.get() {
+            return Some(Order::HungUp);
+        }
+        (is_unread && silent >= UNREAD_SWEEPS_MAX).then_some(Order::Unread)
+    }
+}
+
+/// What a connection waits for.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Doing {
+    /// A request was applied and its answer is being waited for.
+    pub(super) is_waiting: bool,
+    /// A request holds memory and it is the peer's turn to send more of it.
+    pub(super) arriving: Option<Class>,
+    /// The peer does not take what is sent.
+    pub(super) is_send_blocked: bool,
+}
+
+/// One look at all connections.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sweep {
+    /// When.
+    pub(super) now_ms: u64,
+    /// Silence after which a connection is idle.
+    pub(super) idle_ms: u64,
+    /// What others wait for.
+    pub(super) pressure: Pressure,
+    /// Looks for idle ones too; those that come between look only for who is in the way.
+    pub(super) is_full: bool,
 }
 
 /// All connections of a shard.
@@ -133,10 +190,10 @@ impl Registry {
     }
 
     /// Orders idle and stalled connections to close.
-    pub(super) fn sweep(&self, now_ms: u64, idle_ms: u64, is_contended: bool) {
+    pub(super) fn sweep(&self, sweep: &Sweep) {
         let mut orders = Vec::new();
         for watch in self.watches.borrow().values() {
-            let order = watch.sweep(now_ms, idle_ms, is_contended);
+            let order = watch.sweep(sweep);
             orders.extend(order.map(|order| (Rc::clone(watch), order)));
         }
         for (watch, order) in orders {
@@ -168,8 +225,12 @@ impl Registry {
 mod tests {
     use super::*;
 
-    fn pending(watch: &Watch, is_waiting: bool, is_arriving: bool) {
-        watch.on_pending(&Context::from_waker(Waker::noop()), is_waiting, is_arriving);
+    fn pending(watch: &Watch, doing: Doing) {
+        watch.on_pending(&Context::from_waker(Waker::noop()), doing);
+    }
+
+    fn look(registry: &Registry, now_ms: u64, pressure: Pressure) {
+        registry.sweep(&Sweep { now_ms, idle_ms: 1000, pressure, is_full: true });
     }
 
     #[test]
@@ -178,42 +239,79 @@ mod tests {
         let (_, silent) = registry.add(0);
         let (_, waiting) = registry.add(0);
         let (_, talking) = registry.add(0);
-        pending(&silent, false, false);
-        pending(&waiting, true, false);
-        pending(&talking, false, false);
+        pending(&silent, Doing::default());
+        pending(&waiting, Doing { is_waiting: true, ..Doing::default() });
+        pending(&talking, Doing::default());
         talking.on_moved(1);
-        registry.sweep(999, 1000, false);
+        look(&registry, 999, Pressure::default());
         assert_eq!(silent.order(), None);
-        registry.sweep(1000, 1000, false);
+        registry.sweep(&Sweep { now_ms: 1000, idle_ms: 1000, pressure: Pressure::default(), is_full: false });
+        assert_eq!(silent.order(), None, "only a full look is for idle ones");
+        look(&registry, 1000, Pressure::default());
         assert_eq!(silent.order(), Some(Order::Idle));
         assert_eq!(waiting.order(), None);
         assert_eq!(talking.order(), None);
-        registry.sweep(1999, 1000, false);
+        look(&registry, 1999, Pressure::default());
         assert_eq!(talking.order(), Some(Order::Idle));
         assert_eq!(waiting.order(), None);
     }
 
     #[test]
-    fn a_slow_request_is_closed_only_while_others_wait_for_its_memory() {
+    fn a_half_sent_request_is_let_go_only_while_others_wait_for_its_memory() {
         let registry = Registry::default();
-        let (_, slow) = registry.add(0);
-        let (_, fast) = registry.add(0);
-        pending(&slow, false, true);
-        pending(&fast, false, true);
-        let sweep = |contended| {
+        let add = |class| {
+            let (_, watch) = registry.add(0);
+            pending(&watch, Doing { arriving: Some(class), ..Doing::default() });
+            watch
+        };
+        let (silent, slow, fast) = (add(Class::New), add(Class::New), add(Class::New));
+        let (known, small) = (add(Class::Known), add(Class::Small));
+        let pressure = Pressure { new: true, ..Pressure::default() };
+        let sweep = |pressure| {
             slow.on_moved(1);
             fast.on_moved(1 << 20);
-            registry.sweep(1, 1_000_000, contended);
+            look(&registry, 1, pressure);
         };
-        for _ in 0..20 {
-            sweep(false);
+        for _ in 0..100 {
+            sweep(Pressure::default());
         }
-        for _ in 1..STALL_SWEEPS_MAX {
-            sweep(true);
+        for _ in 1..SILENT_SWEEPS_MAX {
+            sweep(pressure);
         }
+        assert_eq!(silent.order(), None);
+        sweep(pressure);
+        assert_eq!(silent.order(), Some(Order::Stalled));
         assert_eq!(slow.order(), None);
-        sweep(true);
+        for _ in SILENT_SWEEPS_MAX..STALL_SWEEPS_MAX {
+            sweep(pressure);
+        }
         assert_eq!(slow.order(), Some(Order::Stalled));
+        assert_eq!((fast.order(), known.order(), small.order()), (None, None, None));
+        for _ in 0..SILENT_SWEEPS_MAX {
+            sweep(Pressure { known: true, arriving: true, ..Pressure::default() });
+        }
+        assert_eq!((known.order(), small.order()), (Some(Order::Stalled), Some(Order::Stalled)));
         assert_eq!(fast.order(), None);
+    }
+
+    #[test]
+    fn who_does_not_take_its_answers_is_let_go_while_others_wait_for_their_memory() {
+        let registry = Registry::default();
+        let (_, unread) = registry.add(0);
+        let (_, slow) = registry.add(0);
+        for watch in [&unread, &slow] {
+            pending(watch, Doing { is_waiting: true, is_send_blocked: true, ..Doing::default() });
+        }
+        let pressure = Pressure { answers: true, ..Pressure::default() };
+        for round in 0..2 * UNREAD_SWEEPS_MAX {
+            look(&registry, 1, if round < UNREAD_SWEEPS_MAX { Pressure::default() } else { pressure });
+            assert_eq!(unread.order().is_some(), round + 1 == 2 * UNREAD_SWEEPS_MAX, "round {round}");
+            slow.on_moved(1);
+        }
+        assert_eq!((unread.order(), slow.order()), (Some(Order::Unread), None));
+        // One who sends no more is most likely gone.
+        slow.on_hung_up();
+        look(&registry, 1, pressure);
+        assert_eq!(slow.order(), Some(Order::HungUp));
     }
 }

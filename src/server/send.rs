@@ -2,6 +2,7 @@
 
 use std::io::IoSlice;
 
+use super::request_memory::{ByteCount, Counted};
 use crate::api::reply::Response;
 use crate::limits::SEND_PIECES_MAX;
 use crate::runtime::Buffer;
@@ -11,6 +12,8 @@ use crate::runtime::Buffer;
 /// Its parts alternate: own bytes up to the first piece, that piece, own bytes up to the second …, own bytes to the end.
 pub(super) struct Outgoing<B> {
     response: Response<B>,
+    /// Counts the bytes that it owns itself until it is dropped. Those of the log are counted by the response's hold.
+    _unsent: Counted,
     /// The part to send next.
     part: usize,
     /// Bytes of it that went out.
@@ -18,10 +21,12 @@ pub(super) struct Outgoing<B> {
 }
 
 impl<B: Buffer> Outgoing<B> {
-    pub(super) fn new(response: Response<B>) -> Outgoing<B> {
+    /// An answer whose own bytes are added to `unsent` until it is dropped.
+    pub(super) fn new(response: Response<B>, unsent: &ByteCount) -> Outgoing<B> {
         assert!(response.pieces.is_sorted_by_key(|piece| piece.at));
         assert!(response.pieces.last().is_none_or(|piece| piece.at <= response.bytes.len()));
-        Outgoing { response, part: 0, offset: 0 }
+        let _unsent = unsent.count(response.bytes.len());
+        Outgoing { response, _unsent, part: 0, offset: 0 }
     }
 
     /// Bytes of the whole answer.
@@ -107,7 +112,10 @@ mod tests {
     fn answer(bytes: &str, pieces: &[(usize, &'static str)]) -> Outgoing<Plain> {
         let pieces =
             pieces.iter().map(|(at, text)| Piece { at: *at, slice: Slice::Bytes(Bytes::from_static(text.as_bytes())) });
-        Outgoing::new(Response { bytes: bytes.as_bytes().to_vec(), pieces: pieces.collect(), hold: None })
+        Outgoing::new(
+            Response { bytes: bytes.as_bytes().to_vec(), pieces: pieces.collect(), hold: None },
+            &ByteCount::default(),
+        )
     }
 
     /// Sends at most `step` bytes at a time and returns what arrived.

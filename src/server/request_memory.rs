@@ -1,0 +1,202 @@
+//! Memory of requests between their first byte and their application, so divided that peers which send a part of a request
+//! and fall silent hold nothing that others need.
+//!
+//! - *small* requests are received without asking: little is here of each. They take their memory when they are whole, and
+//!   then wait only for others that are whole. What is here of the others is counted as *arriving*.
+//! - *large* ones take memory as they arrive. Connections that sent a large request before have a share of their own; a
+//!   peer that comes anew, however often, finds only the other one.
+//!
+//! What is short of memory is told to the registry, which lets go those who hold it and do not go on.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use super::byte_budget::ByteBudget;
+use crate::limits::{ARRIVING_BYTES_MIN, REQUEST_SMALL_BYTES};
+
+/// How a request gets its memory.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Class {
+    /// Up to `REQUEST_SMALL_BYTES`.
+    Small,
+    /// Larger, on a connection that sent no such request yet.
+    New,
+    /// Larger, on a connection that did.
+    Known,
+}
+
+impl Class {
+    /// The class of a request of `frame_bytes`.
+    pub(super) fn of(frame_bytes: usize, is_known: bool) -> Class {
+        match (frame_bytes <= REQUEST_SMALL_BYTES, is_known) {
+            (true, _) => Class::Small,
+            (false, false) => Class::New,
+            (false, true) => Class::Known,
+        }
+    }
+}
+
+/// What others wait for.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Pressure {
+    /// Too much is here of small requests that are not whole.
+    pub(super) arriving: bool,
+    /// A large request on a new connection waits.
+    pub(super) new: bool,
+    /// A large request on a known connection waits.
+    pub(super) known: bool,
+    /// Memory of unsent answers is waited for, or there is too much of it.
+    pub(super) answers: bool,
+}
+
+impl Pressure {
+    /// True when anything is short.
+    pub(super) fn is_any(self) -> bool {
+        self != Pressure::default()
+    }
+}
+
+/// All memory of one shard's requests.
+pub(super) struct RequestMemory {
+    small: ByteBudget,
+    new: ByteBudget,
+    known: ByteBudget,
+    arriving: ByteCount,
+    arriving_max: usize,
+}
+
+impl RequestMemory {
+    /// A bound of `bytes_max` for all of it, and what two of the largest requests take more.
+    pub(super) fn new(bytes_max: usize) -> RequestMemory {
+        let (quarter, eighth) = ((bytes_max / 4).max(1), bytes_max / 8);
+        RequestMemory {
+            small: ByteBudget::new(quarter),
+            new: ByteBudget::new(quarter),
+            known: ByteBudget::new(quarter + eighth),
+            arriving: ByteCount::default(),
+            arriving_max: eighth.max(ARRIVING_BYTES_MIN),
+        }
+    }
+
+    /// Where a request of such a class asks.
+    pub(super) fn of(&self, class: Class) -> &ByteBudget {
+        match class {
+            Class::Small => &self.small,
+            Class::New => &self.new,
+            Class::Known => &self.known,
+        }
+    }
+
+    /// A count of what is here of one connection's next request without having been granted.
+    pub(super) fn arriving(&self) -> Counted {
+        self.arriving.count(0)
+    }
+
+    /// Bytes of all requests that are here or granted.
+    pub(super) fn bytes_used(&self) -> usize {
+        self.arriving.bytes() + self.small.bytes_used() + self.new.bytes_used() + self.known.bytes_used()
+    }
+
+    /// True when somebody waits.
+    pub(super) fn is_contended(&self) -> bool {
+        self.small.is_contended() || self.pressure().is_any()
+    }
+
+    /// Who should go on or go.
+    pub(super) fn pressure(&self) -> Pressure {
+        Pressure {
+            arriving: self.arriving.bytes() > self.arriving_max,
+            new: self.new.is_contended(),
+            known: self.known.is_contended(),
+            answers: false,
+        }
+    }
+}
+
+/// A sum of bytes over all connections of a shard. Every clone is the same one.
+#[derive(Clone, Default)]
+pub(super) struct ByteCount {
+    sum: Rc<Cell<usize>>,
+}
+
+impl ByteCount {
+    /// The sum.
+    pub(super) fn bytes(&self) -> usize {
+        self.sum.get()
+    }
+
+    /// Adds a part of it.
+    pub(super) fn count(&self, bytes: usize) -> Counted {
+        let mut counted = Counted { count: self.clone(), bytes: 0 };
+        counted.set(bytes);
+        counted
+    }
+}
+
+/// A part of the sum, until it is dropped.
+pub(super) struct Counted {
+    count: ByteCount,
+    bytes: usize,
+}
+
+impl Counted {
+    /// How much it is.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// So much it is now.
+    pub(super) fn set(&mut self, bytes: usize) {
+        let sum = &self.count.sum;
+        sum.set(sum.get() - self.bytes + bytes);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::byte_budget::{Claim, Grant};
+    use std::task::{Context, Waker};
+
+    fn take(claim: &mut Claim, bytes: usize) -> Option<Grant> {
+        let mut grant = None;
+        let _ = claim.poll_take(&mut Context::from_waker(Waker::noop()), &mut grant, bytes);
+        grant
+    }
+
+    #[test]
+    fn half_sent_requests_leave_room_for_small_ones_and_for_known_connections() {
+        let memory = RequestMemory::new(32 << 20);
+        let mut held = Vec::new();
+        let mut waiting: Vec<Claim> = Vec::new();
+        for _ in 0..1000 {
+            let mut claim = memory.of(Class::of(20 << 20, false)).claim();
+            held.extend(take(&mut claim, 2 << 20));
+            waiting.push(claim);
+        }
+        assert!(memory.pressure().new);
+        assert!(take(&mut memory.of(Class::of(64 << 10, false)).claim(), 64 << 10).is_some());
+        assert!(take(&mut memory.of(Class::of(1 << 20, true)).claim(), 1 << 20).is_some());
+        assert!(memory.bytes_used() <= 32 << 20);
+    }
+
+    #[test]
+    fn what_is_here_of_small_requests_is_counted_until_it_is_gone() {
+        let memory = RequestMemory::new(32 << 20);
+        let mut many: Vec<Counted> = (0..100).map(|_| memory.arriving()).collect();
+        many.iter_mut().for_each(|arriving| arriving.set(40_000));
+        assert!(!memory.pressure().is_any());
+        many.iter_mut().for_each(|arriving| arriving.set(60_000));
+        assert!(memory.pressure().arriving);
+        many.truncate(1);
+        assert!(!memory.pressure().is_any());
+        assert_eq!(memory.bytes_used(), 60_000);
+    }
+}
