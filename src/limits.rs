@@ -233,6 +233,9 @@ pub const PRODUCER_ID_BLOCK: i64 = 1000;
 /// Messages queued into one shard by its siblings. Full lanes make the sending request wait, not the lane grow.
 pub const LANE_MESSAGES_MAX: usize = 1024;
 
+/// Bytes of requests queued into one shard by its siblings, one message excepted: eight of Kafka's default `max.request.size`.
+pub const LANE_BYTES_MAX: usize = 8 * 1024 * 1024;
+
 /// Fetch sessions kept per shard. Kafka's `max.incremental.fetch.session.cache.slots`, which it shares by 8 cache shards.
 pub const FETCH_SESSIONS_MAX: usize = 1000;
 

@@ -131,7 +131,8 @@ impl<R: Runtime> Broker<R> {
 
     async fn send(&self, shard: ShardId, message: Message) -> Result<(), ShuttingDown> {
         assert!(shard != self.shard.id);
-        self.lanes[shard.index()].send(message).await.map_err(|_| ShuttingDown)
+        let bytes = message.request_bytes();
+        self.lanes[shard.index()].send_with_bytes(message, bytes).await.map_err(|_| ShuttingDown)
     }
 
     /// Appends the partitions of a produce request wherever they live. When it ends, the next request of the connection

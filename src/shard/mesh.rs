@@ -11,7 +11,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Poll, Waker};
 
-use crate::limits::LANE_MESSAGES_MAX;
+use crate::limits::{LANE_BYTES_MAX, LANE_MESSAGES_MAX};
 
 /// A bounded queue into one shard. Any core sends, one task of the owning shard receives.
 #[derive(Debug)]
@@ -21,7 +21,10 @@ pub struct Lane<T> {
 
 #[derive(Debug)]
 struct LaneState<T> {
-    queue: VecDeque<T>,
+    /// Each message with the bytes that it counts for.
+    queue: VecDeque<(T, usize)>,
+    /// Their sum.
+    queued_bytes: usize,
     receiver: Option<Waker>,
     senders: VecDeque<Waker>,
     closed: bool,
@@ -29,7 +32,13 @@ struct LaneState<T> {
 
 impl<T> Default for Lane<T> {
     fn default() -> Self {
-        let state = LaneState { queue: VecDeque::new(), receiver: None, senders: VecDeque::new(), closed: false };
+        let state = LaneState {
+            queue: VecDeque::new(),
+            queued_bytes: 0,
+            receiver: None,
+            senders: VecDeque::new(),
+            closed: false,
+        };
         Lane { state: Mutex::new(state) }
     }
 }
@@ -41,6 +50,12 @@ impl<T> Lane<T> {
 
     /// Queues a message, waiting while the lane is full. Gives it back when the receiving shard has shut down.
     pub async fn send(&self, message: T) -> Result<(), T> {
+        self.send_with_bytes(message, 0).await
+    }
+
+    /// As [`Lane::send`], of a message that carries so many bytes of a request: the sender's shard counts them until they are
+    /// queued, and a lane holds at most [`LANE_BYTES_MAX`] of them, or one message.
+    pub async fn send_with_bytes(&self, message: T, bytes: usize) -> Result<(), T> {
         let mut message = Some(message);
         poll_fn(|cx| {
             let mut state = self.lock();
@@ -48,12 +63,16 @@ impl<T> Lane<T> {
             if state.closed {
                 return Poll::Ready(Err(taken));
             }
-            if state.queue.len() >= LANE_MESSAGES_MAX {
+            let is_heavy = !state.queue.is_empty() && state.queued_bytes.saturating_add(bytes) > LANE_BYTES_MAX;
+            if state.queue.len() >= LANE_MESSAGES_MAX || is_heavy {
                 message = Some(taken);
-                state.senders.push_back(cx.waker().clone());
+                if !state.senders.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    state.senders.push_back(cx.waker().clone());
+                }
                 return Poll::Pending;
             }
-            state.queue.push_back(taken);
+            state.queue.push_back((taken, bytes));
+            state.queued_bytes += bytes;
             let receiver = state.receiver.take();
             drop(state);
             if let Some(waker) = receiver {
@@ -68,12 +87,12 @@ impl<T> Lane<T> {
     pub async fn receive(&self) -> Option<T> {
         poll_fn(|cx| {
             let mut state = self.lock();
-            if let Some(message) = state.queue.pop_front() {
-                let sender = state.senders.pop_front();
+            if let Some((message, bytes)) = state.queue.pop_front() {
+                state.queued_bytes -= bytes;
+                // All of them: one who waits for more room than there is, or has given up, must not keep the others.
+                let senders = std::mem::take(&mut state.senders);
                 drop(state);
-                if let Some(waker) = sender {
-                    waker.wake();
-                }
+                senders.into_iter().for_each(Waker::wake);
                 return Poll::Ready(Some(message));
             }
             if state.closed {
@@ -88,7 +107,10 @@ impl<T> Lane<T> {
     /// Lets go of what is queued, for a receiver that will never receive: whoever waits for a reply learns that none comes.
     pub fn abandon(&self) {
         self.close();
-        let abandoned = std::mem::take(&mut self.lock().queue);
+        let mut state = self.lock();
+        let abandoned = std::mem::take(&mut state.queue);
+        state.queued_bytes = 0;
+        drop(state);
         // Dropped without the lock, since dropping a reply slot wakes its receiver.
         drop(abandoned);
     }
@@ -187,6 +209,29 @@ mod tests {
         assert!(poll_once(late.as_mut()).is_pending());
         assert_eq!(poll_once(pin!(lane.receive())), Poll::Ready(Some(0)));
         assert!(poll_once(late.as_mut()).is_ready());
+    }
+
+    /// A shard whose disk was slow had a thousand requests of a mebibyte each in its lane, which nobody counted.
+    #[test]
+    fn a_lane_full_of_bytes_makes_the_sender_wait_and_nobody_is_forgotten() {
+        let lane = Lane::default();
+        let half = LANE_BYTES_MAX / 2;
+        let send = |number, bytes| poll_once(pin!(lane.send_with_bytes(number, bytes))).is_ready();
+        assert!(send(1, half) && send(2, half) && send(3, 0));
+        let mut large = pin!(lane.send_with_bytes(4, 10 * LANE_BYTES_MAX));
+        let mut small = pin!(lane.send_with_bytes(5, half));
+        assert!(poll_once(large.as_mut()).is_pending() && poll_once(small.as_mut()).is_pending());
+        assert_eq!(poll_once(pin!(lane.receive())), Poll::Ready(Some(1)));
+        assert!(lane.lock().senders.is_empty(), "each was woken");
+        assert!(poll_once(large.as_mut()).is_pending());
+        assert!(poll_once(small.as_mut()).is_ready());
+        for number in [2, 3, 5] {
+            assert!(poll_once(large.as_mut()).is_pending());
+            assert_eq!(poll_once(pin!(lane.receive())), Poll::Ready(Some(number)));
+        }
+        assert!(poll_once(large.as_mut()).is_ready(), "one message is never too much");
+        assert_eq!(poll_once(pin!(lane.receive())), Poll::Ready(Some(4)));
+        assert_eq!(lane.lock().queued_bytes, 0);
     }
 
     #[test]

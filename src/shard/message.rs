@@ -50,6 +50,18 @@ pub enum Message {
     Image(Published, ReplySender<()>),
 }
 
+impl Message {
+    /// Bytes of a request that it carries after the shard that took it stopped counting them. Others are counted there until
+    /// they are answered.
+    pub fn request_bytes(&self) -> usize {
+        match self {
+            Message::Produce(part, _) => part.partitions.iter().map(|one| one.records.len()).sum(),
+            Message::Group(call, _) => call.body.len(),
+            _ => 0,
+        }
+    }
+}
+
 /// A metadata image on its way to a shard.
 #[derive(Clone, Debug)]
 pub struct Published {
