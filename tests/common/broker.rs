@@ -28,6 +28,8 @@ pub(crate) struct Settings {
     pub(crate) shards: u16,
     /// `--advertise`: "per-core" or "single".
     pub(crate) advertise: Option<&'static str>,
+    /// `--memory`.
+    pub(crate) memory: Option<&'static str>,
     /// Each a `--set key=value`.
     pub(crate) set: Vec<&'static str>,
 }
@@ -58,6 +60,9 @@ impl Broker {
         option("--http", format!("127.0.0.1:{http_port}"));
         if let Some(advertise) = settings.advertise {
             option("--advertise", advertise.to_owned());
+        }
+        if let Some(memory) = settings.memory {
+            option("--memory", memory.to_owned());
         }
         for setting in &settings.set {
             option("--set", (*setting).to_owned());
