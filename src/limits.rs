@@ -198,8 +198,14 @@ const _: () = assert!(CHECKPOINT_CHUNK_BYTES.is_multiple_of(IO_ALIGNMENT));
 /// full unit for so little costs a write, leaving it costs at most this much space.
 pub const UNIT_ROOM_BYTES_MIN: u32 = 512;
 
-/// Segments beyond the budget that only control entries may open: deletions and log starts are what frees space.
+/// Segments beyond the budget that only what frees space may open, deletions and log starts above all. Changes of the
+/// metadata leave it one of them, what group coordinators write two: at 200 bytes a commit, 600,000 commits while the
+/// store is full.
 pub const SEGMENTS_RESERVED: u32 = 4;
+
+/// Files kept beside the one made ready for the log, of the smallest size: what deletions and the next start need where the
+/// device has no room. With the open segment and the ready one they are what a new shard takes, 256 MiB.
+pub const FILES_RESERVED: usize = 2;
 
 /// Share of a store's memory for the tail cache; the rest is for windows of sealed segments. In quarters.
 pub const TAIL_MEMORY_QUARTERS: u64 = 3;

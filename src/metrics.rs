@@ -201,6 +201,8 @@ pub struct ShardMetrics {
     pub segments_free: Gauge,
     /// 1 when the store is read-only after a failed write or flush.
     pub store_read_only: Gauge,
+    /// 1 while records are refused for want of space.
+    pub store_full: Gauge,
     /// Partitions the shard owns.
     pub partitions: Gauge,
     requests: [OnceLock<Box<Histogram>>; API_KEYS_MAX],
@@ -239,6 +241,7 @@ impl ShardMetrics {
             segments: Gauge::default(),
             segments_free: Gauge::default(),
             store_read_only: Gauge::default(),
+            store_full: Gauge::default(),
             partitions: Gauge::default(),
             requests: [const { OnceLock::new() }; API_KEYS_MAX],
         })
@@ -333,6 +336,7 @@ const METRICS: &[Metric] = &[
     gauge("corelane_segments", "Segments with live data.", |m| m.segments.value()),
     gauge("corelane_segments_free", "Segment files ready for reuse.", |m| m.segments_free.value()),
     gauge("corelane_store_read_only", "1 after a failed write or flush.", |m| m.store_read_only.value()),
+    gauge("corelane_store_full", "1 while records are refused for want of space.", |m| m.store_full.value()),
     gauge("corelane_groups", "Groups that the shard coordinates.", |m| m.groups.value()),
     counter("corelane_group_commits_total", "Offsets committed, one for each partition of a commit.", |m| m.group_commits.value()),
     counter("corelane_group_rebalances_total", "Assignments made: generations and target assignments.", |m| m.group_rebalances.value()),

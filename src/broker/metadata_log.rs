@@ -31,7 +31,7 @@ use crate::shard::levels::WaitError;
 use crate::shard::mesh::{Lane, ReplySender, reply_slot};
 use crate::shard::message::{ControlReply, ControlRequest, Message, Published};
 use crate::shard::partition::Partition;
-use crate::store::{ReadError, StorageError};
+use crate::store::{Purpose, ReadError, StorageError};
 use crate::types::{Durability, LeaderEpoch, NodeId, Offset, ShardId, TopicId};
 
 /// Kafka's `Uuid.METADATA_TOPIC_ID`.
@@ -118,8 +118,9 @@ impl<R: Runtime> MetadataLog<R> {
     }
 
     async fn serve(&self, request: ControlRequest) -> ControlReply {
+        let purpose = purpose_of(&request);
         let Some((records, reply)) = self.decide(request) else { return ControlReply::Failed };
-        match self.commit(records).await {
+        match self.commit(purpose, records).await {
             Ok(()) => reply,
             Err(error) => {
                 tracing::error!("cannot change the metadata: {error}");
@@ -186,32 +187,33 @@ impl<R: Runtime> MetadataLog<R> {
     }
 
     /// Appends records as one batch, waits until they are durable, applies and publishes them.
-    pub async fn commit(&self, records: Vec<Record>) -> Result<(), MetadataError> {
+    async fn commit(&self, purpose: Purpose, records: Vec<Record>) -> Result<(), MetadataError> {
         if records.is_empty() {
             return Ok(());
         }
-        self.append(&records).await?;
+        self.append(purpose, &records).await?;
         log_node_configs(&records);
         self.publish(removed_topics(&records)).await;
         Ok(())
     }
 
     /// Appends the first records of this life and publishes the image for the first time, with every topic that was ever
-    /// removed: a shard may have missed a removal when it stopped.
+    /// removed: a shard may have missed a removal when it stopped. A broker that did not start could free no space, so
+    /// these records may use all of the reserve.
     pub async fn begin(&self, records: &[Record], removed: BTreeSet<TopicId>) -> Result<(), MetadataError> {
-        self.append(records).await?;
+        self.append(Purpose::FreesSpace, records).await?;
         self.publish(removed).await;
         Ok(())
     }
 
-    async fn append(&self, records: &[Record]) -> Result<(), MetadataError> {
+    async fn append(&self, purpose: Purpose, records: &[Record]) -> Result<(), MetadataError> {
         let image = Arc::new(self.image().apply(records)?);
         let now = self.shard.runtime.wall_clock();
         let mut builder = BatchBuilder::new(Codec::None);
         for record in records {
             builder.append(now, None, Some(&record.encode()), &[]);
         }
-        let position = self.shard.append_internal(&self.partition, &builder.build()).await?;
+        let position = self.shard.append_internal(purpose, &self.partition, &builder.build()).await?;
         let deadline = self.shard.runtime.now().plus_ms(LOG_END_WAIT_MS);
         #[cfg(not(corelane_defect = "image_before_durable"))]
         self.shard.wait(Durability::Flushed, position, deadline).await?;
@@ -263,6 +265,20 @@ impl<R: Runtime> MetadataLog<R> {
         }
         *self.image.borrow_mut() = Arc::new(image);
         Ok(removed)
+    }
+}
+
+/// How far a request may go when room is short: what deletes topics, or may keep records for less time, all the way.
+fn purpose_of(request: &ControlRequest) -> Purpose {
+    match request {
+        ControlRequest::DeleteTopics { .. }
+        | ControlRequest::AlterConfigs { .. }
+        | ControlRequest::IncrementalAlterConfigs { .. } => Purpose::FreesSpace,
+        ControlRequest::CreateTopics { .. }
+        | ControlRequest::CreatePartitions { .. }
+        | ControlRequest::AutoCreate { .. }
+        | ControlRequest::MetadataEnd
+        | ControlRequest::ProducerIds => Purpose::Metadata,
     }
 }
 

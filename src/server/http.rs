@@ -16,13 +16,13 @@ use crate::limits::{ACCEPT_PAUSE_MS, HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, 
 use crate::runtime::{Listener, Network, Socket};
 
 /// Serves both pages until `shutdown`. `metrics` renders the first; `health` is `Err` with the reason when the broker
-/// cannot do its work, which answers 503.
+/// cannot do its work, which answers 503, and else a word: "ok", or what it cannot do although it serves.
 pub async fn serve_http<N: Network>(
     runtime: N,
     listener: N::Listener,
     shutdown: Shutdown,
     metrics: impl Fn() -> String + 'static,
-    health: impl Fn() -> Result<(), String> + 'static,
+    health: impl Fn() -> Result<String, String> + 'static,
 ) {
     let pages = Rc::new(Pages { metrics, health });
     let open = Rc::new(Open::default());
@@ -120,7 +120,7 @@ struct Pages<M, H> {
     health: H,
 }
 
-impl<M: Fn() -> String, H: Fn() -> Result<(), String>> Pages<M, H> {
+impl<M: Fn() -> String, H: Fn() -> Result<String, String>> Pages<M, H> {
     /// The whole answer to a request whose head is `head`.
     fn answer(&self, head: &[u8]) -> Vec<u8> {
         let line = head.split(|byte| *byte == b'\r' || *byte == b'\n').next().unwrap_or_default();
@@ -138,7 +138,7 @@ impl<M: Fn() -> String, H: Fn() -> Result<(), String>> Pages<M, H> {
         match path {
             Some(b"/metrics") => answer("200 OK", &(self.metrics)(), with_body),
             Some(b"/health") => match (self.health)() {
-                Ok(()) => answer("200 OK", "ok\n", with_body),
+                Ok(word) => answer("200 OK", &format!("{word}\n"), with_body),
                 Err(reason) => answer("503 Service Unavailable", &format!("{reason}\n"), with_body),
             },
             _ => answer("404 Not Found", "there are /metrics and /health\n", with_body),
@@ -160,7 +160,7 @@ fn answer(status: &str, body: &str, with_body: bool) -> Vec<u8> {
 }
 
 /// Reads one request's head and answers it. A body is not read: neither page has one.
-async fn exchange<S: Socket, M: Fn() -> String, H: Fn() -> Result<(), String>>(
+async fn exchange<S: Socket, M: Fn() -> String, H: Fn() -> Result<String, String>>(
     socket: &mut S,
     pages: &Pages<M, H>,
 ) -> io::Result<()> {
@@ -279,7 +279,7 @@ mod tests {
                     let listener = runtime.listen("127.0.0.1:0".parse().unwrap(), false).unwrap();
                     send.send(listener.local_address().unwrap()).unwrap();
                     let pause = runtime.clone();
-                    serve_http(runtime, listener, shutdown, || "x".repeat(300_000), || Ok(())).await;
+                    serve_http(runtime, listener, shutdown, || "x".repeat(300_000), || Ok("ok".to_owned())).await;
                     pause.sleep(Duration::from_millis(1)).await;
                 }
             })

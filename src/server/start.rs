@@ -484,18 +484,24 @@ impl Process {
         )
     }
 
-    fn health(&self) -> Result<(), String> {
+    /// The word for /health: "ok"; "full" with the shards that refuse records for want of space, which still serve what
+    /// they have and delete it; or why the broker cannot do its work.
+    fn health(&self) -> Result<String, String> {
         let ready = self.progress.lock().expect("a panic stops the process").shards_ready;
         if ready < self.shard_count {
             return Err(format!("{ready} of {} shards are ready", self.shard_count));
         }
-        let read_only: Vec<String> = self
-            .metrics
-            .iter()
-            .filter(|metrics| metrics.store_read_only.value() != 0)
-            .map(|metrics| metrics.shard().to_string())
-            .collect();
-        if read_only.is_empty() { Ok(()) } else { Err(format!("read-only shards: {}", read_only.join(", "))) }
+        let shards_where = |is_so: fn(&ShardMetrics) -> bool| {
+            let shards =
+                self.metrics.iter().filter(|metrics| is_so(metrics)).map(|metrics| metrics.shard().to_string());
+            shards.collect::<Vec<_>>().join(", ")
+        };
+        let read_only = shards_where(|metrics| metrics.store_read_only.value() != 0);
+        if !read_only.is_empty() {
+            return Err(format!("read-only shards: {read_only}"));
+        }
+        let full = shards_where(|metrics| metrics.store_full.value() != 0);
+        Ok(if full.is_empty() { "ok".to_owned() } else { format!("full shards: {full}") })
     }
 }
 

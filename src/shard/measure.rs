@@ -62,6 +62,7 @@ impl<R: Runtime> Shard<R> {
         metrics.partitions.set(u64::try_from(self.partition_count()).expect("a count fits 64 bits"));
         metrics.groups.set(u64::try_from(self.coordination.group_count()).expect("a count fits 64 bits"));
         metrics.store_read_only.set(u64::from(self.store.failure().is_some()));
+        metrics.store_full.set(u64::from(self.store.is_full()));
         measured.tail_reads = stats.tail_reads;
         measured.cold_reads = stats.cold_reads;
         measured.next = now.plus_ms(METRICS_INTERVAL_MS);

@@ -12,7 +12,7 @@ use crate::partition::validate::{InvalidBatch, ValidBatch, validate};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{BatchHeader, stamp};
 use crate::runtime::Runtime;
-use crate::store::{BATCH_HEADER_BYTES, Batch, StorageError};
+use crate::store::{BATCH_HEADER_BYTES, Batch, Purpose, StorageError};
 use crate::types::{Durability, LogPosition, MonotonicUs, Offset, TimestampMs};
 
 /// A produce request after its batches were appended: what to answer, and what to wait for first.
@@ -128,8 +128,13 @@ impl<R: Runtime> Shard<R> {
     }
 
     /// Appends a batch that the broker built itself, and gives the end of its entry.
-    pub async fn append_internal(&self, partition: &Rc<Partition>, batch: &[u8]) -> Result<LogPosition, StorageError> {
-        self.store.reserve(batch.len()).await?;
+    pub async fn append_internal(
+        &self,
+        purpose: Purpose,
+        partition: &Rc<Partition>,
+        batch: &[u8],
+    ) -> Result<LogPosition, StorageError> {
+        self.store.reserve_for(purpose, batch.len()).await?;
         let (header, records) = batch.split_first_chunk().expect("the batch builder writes whole headers");
         let parsed = BatchHeader::parse(header);
         let mut header = *header;
@@ -138,7 +143,7 @@ impl<R: Runtime> Shard<R> {
         stamp(&mut header, base_offset, partition.leader_epoch());
         let record_count = u32::try_from(parsed.record_count).expect("the batch builder counts from one");
         let entry = entry(&header, records, base_offset, record_count, parsed.max_timestamp);
-        self.append_entry(partition, &mut state, entry, partition.durability())
+        self.append_entry(purpose, partition, &mut state, entry, partition.durability())
     }
 
     fn append(
@@ -169,7 +174,8 @@ impl<R: Runtime> Shard<R> {
         let base_offset = state.offsets.log_end();
         batch.stamp(base_offset, partition.leader_epoch());
         let entry = entry(&batch.header, batch.records, base_offset, batch.record_count, batch.timestamp_max);
-        let position = self.append_entry(partition, &mut state, entry, durability).map_err(storage_failure)?;
+        let position =
+            self.append_entry(Purpose::Client, partition, &mut state, entry, durability).map_err(storage_failure)?;
         let bytes = batch.bytes();
         self.metrics.produce_batches.add(1);
         self.metrics.produce_records.add(u64::from(batch.record_count));
@@ -181,12 +187,13 @@ impl<R: Runtime> Shard<R> {
     /// the high watermark when the batch is at its level.
     fn append_entry(
         &self,
+        purpose: Purpose,
         partition: &Rc<Partition>,
         state: &mut PartitionState,
         entry: Batch<'_>,
         durability: Durability,
     ) -> Result<LogPosition, StorageError> {
-        let position = self.store.append(partition.log, entry, durability)?;
+        let position = self.store.append_for(purpose, partition.log, entry, durability)?;
         partition.on_append(position);
         state.append(entry.header);
         let log_end = state.offsets.log_end();

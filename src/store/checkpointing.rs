@@ -55,6 +55,7 @@ impl<R: Runtime> Core<R> {
             state.checkpoint_wanted |= appended != covered;
             covered = appended;
             drop(state);
+            self.on_more_space();
             self.bells.checkpoint.ring();
             self.bells.prepare.ring();
         }
@@ -68,6 +69,7 @@ impl<R: Runtime> Core<R> {
         let mut files = self.bells.progress.until(|| self.checkpoints.borrow_mut().take()).await;
         let written = self.write_checkpoint(clean, &mut files).await;
         *self.checkpoints.borrow_mut() = Some(files);
+        self.on_more_space();
         self.bells.progress.ring();
         self.bells.prepare.ring();
         self.bells.room.ring();
@@ -114,8 +116,7 @@ impl<R: Runtime> Core<R> {
             // No room for the file: nothing was written, and the next attempt may find some.
             Err(CheckpointError::Io { operation: "create", cause }) if is_lack_of_space(&cause) => {
                 tracing::warn!(shard = %self.options.shard, %cause, "cannot create a checkpoint file");
-                let used_bytes = self.state.borrow().segments.used_bytes();
-                return Err(StorageError::Full { used_bytes, budget_bytes: self.options.budget_bytes });
+                return Err(self.state.borrow().full(&self.options));
             }
             Err(error) => {
                 self.fail("checkpoint", &std::io::Error::other(error.to_string()));

@@ -10,8 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::limits::{
-    FLUSH_BYTES_AHEAD_MAX, IO_ALIGNMENT, PART_WRITE_PATIENCE_US, PREPARE_RETRY_MS, SEGMENTS_RESERVED,
-    WRITES_IN_FLIGHT_MAX,
+    FILES_RESERVED, FLUSH_BYTES_AHEAD_MAX, IO_ALIGNMENT, PART_WRITE_PATIENCE_US, PREPARE_RETRY_MS, WRITES_IN_FLIGHT_MAX,
 };
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::disk_reads::SegmentHold;
@@ -277,7 +276,7 @@ impl<R: Runtime> Core<R> {
         }
     }
 
-    /// Keeps the file of the next segment ready.
+    /// Keeps the file of the next segment ready, and the reserve whole.
     async fn run_preparations(self: Rc<Self>) {
         loop {
             let step = self.bells.prepare.until(|| self.state.borrow_mut().next_preparation(&self)).await;
@@ -289,6 +288,7 @@ impl<R: Runtime> Core<R> {
             match made {
                 Ok(file) => {
                     self.state.borrow_mut().on_prepared(Some(file));
+                    self.on_more_space();
                     self.bells.write.ring();
                     self.bells.footer.ring();
                     self.bells.fill.ring();
@@ -437,20 +437,38 @@ impl<R: Runtime> State<R> {
             return Some(Step::Stop);
         }
         let waiting = self.segments.without_file();
-        if waiting.is_none() && (self.segments.ready.is_some() || self.stopping) {
+        if waiting.is_none() && self.stopping {
             return None;
         }
-        let wanted = waiting.map(|number| self.segments.live[&number].header.bytes);
-        if let Some(index) = self.segments.free.iter().position(|file| wanted.is_none_or(|bytes| file.bytes == bytes)) {
+        let StoreOptions { segment_bytes, .. } = core.options;
+        let free = &self.segments.free;
+        let usable = |file: &SegmentFile<R::File>| file.bytes >= segment_bytes;
+        let free_files = free.iter().filter(|file| usable(file)).count();
+        let (bytes, recycled) = match waiting.map(|number| self.segments.live[&number].header.bytes) {
+            Some(bytes) => (bytes, free.iter().position(|file| file.bytes == bytes)),
+            None if self.segments.ready.is_some() => {
+                if free_files >= FILES_RESERVED || !self.may_create(&core.options, segment_bytes) {
+                    return None;
+                }
+                (segment_bytes, None)
+            }
+            None => {
+                let bytes = self.segments.bytes_of_next(segment_bytes);
+                // A file kept ready is a convenience and stays within the budget, and beside the reserve if it can.
+                let may_create = !self.segments.out_of_space && self.may_create(&core.options, bytes);
+                let recycles = free_files > FILES_RESERVED || !may_create;
+                // One that was written is written faster.
+                let candidates = free.iter().enumerate().filter(|(_, file)| recycles && usable(file));
+                let recycled = candidates.min_by_key(|(_, file)| file.bytes - file.prepared).map(|(index, _)| index);
+                if recycled.is_none() && !self.may_create(&core.options, bytes) {
+                    return None;
+                }
+                (bytes, recycled)
+            }
+        };
+        if let Some(index) = recycled {
             self.stats.segments_recycled += 1;
             return Some(Step::Do(Source::Recycled(self.segments.free.remove(index)?)));
-        }
-        let bytes = wanted.unwrap_or_else(|| self.segments.bytes_of_next(core.options.segment_bytes));
-        // A file kept ready is a convenience and stays within the budget; one that entries wait for was checked.
-        let reserve = u64::from(SEGMENTS_RESERVED) * u64::from(core.options.segment_bytes);
-        let disk_bytes = self.segments.disk_bytes() + u64::from(bytes);
-        if waiting.is_none() && disk_bytes > core.options.budget_bytes + reserve {
-            return None;
         }
         let id = self.segments.next_file;
         self.segments.next_file = FileId::new(id.value() + 1);

@@ -10,7 +10,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::limits::{SEGMENTS_RESERVED, TAIL_MEMORY_QUARTERS};
+use crate::limits::TAIL_MEMORY_QUARTERS;
 use crate::runtime::Runtime;
 use crate::store::checkpoint::CheckpointFiles;
 use crate::store::cold::ColdCache;
@@ -26,10 +26,11 @@ use crate::store::pace::Pace;
 use crate::store::preparation::Preparation;
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, Segments};
+use crate::store::space::{Room, Space};
 use crate::store::tail::Tail;
 use crate::store::{
-    Batch, OldestRun, OpenError, Owner, PartitionRecord, Progress, Replay, StorageError, StoreOptions, StoreStats,
-    recovery,
+    Batch, OldestRun, OpenError, Owner, PartitionRecord, Progress, Purpose, Replay, StorageError, StoreOptions,
+    StoreStats, recovery,
 };
 use crate::types::{
     Durability, Incarnation, LogId, LogPosition, MonotonicUs, Offset, PartitionIndex, SegmentNumber, TopicId,
@@ -89,6 +90,7 @@ pub(super) struct State<R: Runtime> {
     pub(super) checkpoint_wanted: bool,
     /// Something was refused for want of space: what is dead should be freed at once.
     pub(super) space_wanted: bool,
+    pub(super) space: Space,
     /// Segments sealed since the last checkpoint began.
     pub(super) sealed: u32,
     /// Bytes appended when the last checkpoint began.
@@ -140,29 +142,57 @@ impl<R: Runtime> Store<R> {
         self.core.fail(operation, cause);
     }
 
-    /// Whether `bytes` more may be appended now. `None`: not yet, too much is unwritten; see [`Store::reserve`].
+    /// Something was refused for want of space, and no room for it has come since.
+    pub fn is_full(&self) -> bool {
+        self.core.state.borrow().space.is_full()
+    }
+
+    /// Whether `bytes` more records of clients may be appended now. `None`: not yet, too much is unwritten; see
+    /// [`Store::reserve`].
     ///
-    /// Errors: `ReadOnly`, or `Full` when the budget is used up.
+    /// Errors: `ReadOnly`, or `Full` when the budget or the device is used up.
     pub fn try_reserve(&self, bytes: usize) -> Option<Result<(), StorageError>> {
-        let room = self.core.state.borrow().try_reserve(&self.core.options, bytes);
-        if let Some(Err(StorageError::Full { .. })) = &room {
-            self.core.want_space();
+        self.try_reserve_for(Purpose::Client, bytes)
+    }
+
+    /// The same for any purpose.
+    pub fn try_reserve_for(&self, purpose: Purpose, bytes: usize) -> Option<Result<(), StorageError>> {
+        let room = self.core.state.borrow().try_reserve(&self.core.options, purpose, bytes);
+        if let Some(Err(full @ StorageError::Full { .. })) = &room {
+            self.core.on_full(full);
         }
         room
     }
 
-    /// Ends when `bytes` more may be appended, which the caller then does before it awaits anything else.
+    /// Ends when `bytes` more records of clients may be appended, which the caller then does before it awaits anything
+    /// else.
     ///
     /// Errors: as [`Store::try_reserve`].
     pub async fn reserve(&self, bytes: usize) -> Result<(), StorageError> {
-        self.core.bells.room.until(|| self.try_reserve(bytes)).await
+        self.reserve_for(Purpose::Client, bytes).await
     }
 
-    /// Copies one batch to the log's end, in one step. With `Flushed` it joins the next flush. Returns the end of its
-    /// entry: the batch is at its level when *written* or *durable* has reached that.
+    /// The same for any purpose.
+    pub async fn reserve_for(&self, purpose: Purpose, bytes: usize) -> Result<(), StorageError> {
+        self.core.bells.room.until(|| self.try_reserve_for(purpose, bytes)).await
+    }
+
+    /// Copies one batch of a client to the log's end, in one step. With `Flushed` it joins the next flush. Returns the end
+    /// of its entry: the batch is at its level when *written* or *durable* has reached that.
     ///
     /// Errors: `ReadOnly`, `Full`, `UnknownLog`, `TooLarge`; then nothing was appended.
     pub fn append(&self, log: LogId, batch: Batch<'_>, durability: Durability) -> Result<LogPosition, StorageError> {
+        self.append_for(Purpose::Client, log, batch, durability)
+    }
+
+    /// The same for any purpose.
+    pub fn append_for(
+        &self,
+        purpose: Purpose,
+        log: LogId,
+        batch: Batch<'_>,
+        durability: Durability,
+    ) -> Result<LogPosition, StorageError> {
         let mut state = self.core.state.borrow_mut();
         let log_end = state.index.log_end(log).ok_or(StorageError::UnknownLog { log })?;
         assert!(batch.base_offset == log_end);
@@ -173,7 +203,7 @@ impl<R: Runtime> Store<R> {
             log,
             covered: batch.header,
             uncovered: batch.records,
-            frees_space: false,
+            purpose,
         };
         let (start, end) = state.append_entry(&self.core, &entry)?;
         let entry = IndexedEntry {
@@ -249,9 +279,12 @@ impl<R: Runtime> Store<R> {
 
     fn append_control(&self, log: LogId, control: Control) -> Result<LogPosition, StorageError> {
         let payload = control.encode();
-        let frees_space = !matches!(control, Control::Create { .. });
+        let purpose = match control {
+            Control::Create { .. } => Purpose::Metadata,
+            Control::Delete | Control::LogStart { .. } => Purpose::FreesSpace,
+        };
         let (kind, covered) = (EntryKind::Control, &payload[..]);
-        let entry = Entry { kind, batch_count: 0, log, covered, uncovered: &[], frees_space };
+        let entry = Entry { kind, batch_count: 0, log, covered, uncovered: &[], purpose };
         let mut state = self.core.state.borrow_mut();
         let appended = state.append_entry(&self.core, &entry);
         if let Ok((_, end)) = &appended {
@@ -259,8 +292,8 @@ impl<R: Runtime> Store<R> {
         }
         drop(state);
         self.core.bells.write.ring();
-        if let Err(StorageError::Full { .. }) = &appended {
-            self.core.want_space();
+        if let Err(full @ StorageError::Full { .. }) = &appended {
+            self.core.on_full(full);
         }
         appended.map(|(_, end)| end)
     }
@@ -334,12 +367,6 @@ impl<R: Runtime> Store<R> {
 }
 
 impl<R: Runtime> Core<R> {
-    /// Something was refused because the store is full.
-    fn want_space(&self) {
-        self.state.borrow_mut().space_wanted = true;
-        self.bells.checkpoint.ring();
-    }
-
     /// A segment may be dead now, which matters at once when space is wanted.
     fn on_less_live(&self) {
         if self.state.borrow().space_wanted {
@@ -357,8 +384,8 @@ struct Entry<'a> {
     covered: &'a [u8],
     /// The rest.
     uncovered: &'a [u8],
-    /// May use the reserve: what comes of it is more room.
-    frees_space: bool,
+    /// Who may use how much of the reserve.
+    purpose: Purpose,
 }
 
 impl<R: Runtime> State<R> {
@@ -372,7 +399,7 @@ impl<R: Runtime> State<R> {
         Some(PartitionRecord { log, topic, partition, log_start, log_end })
     }
 
-    fn try_reserve(&self, options: &StoreOptions, bytes: usize) -> Option<Result<(), StorageError>> {
+    fn try_reserve(&self, options: &StoreOptions, purpose: Purpose, bytes: usize) -> Option<Result<(), StorageError>> {
         if let Some(failure) = &self.failure {
             return Some(Err(failure.clone()));
         }
@@ -380,8 +407,10 @@ impl<R: Runtime> State<R> {
         let unwritten = self.writer.unwritten_bytes();
         let entry = bytes + u64::try_from(ENTRY_HEADER_BYTES).expect("48 fits");
         if !self.fits(entry, None) {
-            if let Err(full) = self.room_for_segment(options, false) {
-                return Some(Err(full));
+            match self.room(options, purpose) {
+                Room::Now => {}
+                Room::Soon => return None,
+                Room::None => return Some(Err(self.full(options))),
             }
             // The next segment's file is on its way: a roll now would leave blocks in memory without a place on disk.
             if self.segments.without_file().is_some() {
@@ -410,17 +439,6 @@ impl<R: Runtime> State<R> {
         fits(index.footer_bytes_with(log.unwrap_or(LogId::new(0)), start, entry))
     }
 
-    fn room_for_segment(&self, options: &StoreOptions, frees_space: bool) -> Result<(), StorageError> {
-        let bytes = u64::from(self.segments.ready.as_ref().map_or(options.segment_bytes, |file| file.bytes));
-        let reserve = if frees_space { u64::from(SEGMENTS_RESERVED) * u64::from(options.segment_bytes) } else { 0 };
-        let used = self.segments.used_bytes();
-        let no_file = self.segments.out_of_space && self.segments.ready.is_none() && self.segments.free.is_empty();
-        if used + bytes > options.budget_bytes + reserve || (no_file && !frees_space) {
-            return Err(StorageError::Full { used_bytes: used, budget_bytes: options.budget_bytes });
-        }
-        Ok(())
-    }
-
     /// Places and copies an entry, in the next segment when this one is full. Returns its start and its end.
     fn append_entry(&mut self, core: &Core<R>, entry: &Entry<'_>) -> Result<(LogPosition, LogPosition), StorageError> {
         if let Some(failure) = &self.failure {
@@ -437,8 +455,11 @@ impl<R: Runtime> State<R> {
             return Err(StorageError::TooLarge { bytes: entry_bytes, max });
         }
         if !self.fits(entry_bytes, Some(entry.log)) {
-            self.room_for_segment(&core.options, entry.frees_space)?;
-            self.roll(core, entry_bytes + overhead);
+            // What cannot wait goes ahead of a file that is being made.
+            if self.room(&core.options, entry.purpose) == Room::None {
+                return Err(self.full(&core.options));
+            }
+            self.roll(core, entry_bytes + overhead, self.bytes_left(&core.options, entry.purpose));
         }
         let header = EntryHeader {
             kind: entry.kind,
@@ -467,19 +488,14 @@ impl<R: Runtime> State<R> {
         }
     }
 
-    /// Seals the open segment and opens the next, in memory; its header goes out with its first write.
-    pub(super) fn roll(&mut self, core: &Core<R>, bytes_min: u64) {
+    /// Seals the open segment and opens the next, in memory; its header goes out with its first write. Its file has from
+    /// `bytes_min` to `bytes_max` bytes.
+    fn roll(&mut self, core: &Core<R>, bytes_min: u64, bytes_max: u64) {
         let predecessor = self.writer.appended();
         let number = self.segments.next_number;
         self.segments.next_number = number.next();
         self.seal(predecessor, number);
-        let file = match self.segments.ready.take() {
-            Some(file) if u64::from(file.bytes) < bytes_min => {
-                self.segments.free.push_back(file);
-                None
-            }
-            file => file,
-        };
+        let file = self.segments.take_spare(bytes_min, bytes_max);
         let header = SegmentHeader {
             shard: core.options.shard,
             stream: Stream::Hot,

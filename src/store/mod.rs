@@ -38,6 +38,7 @@ mod recovery;
 mod scan;
 mod segment_writer;
 mod segments;
+mod space;
 mod tail;
 
 use std::path::PathBuf;
@@ -68,6 +69,19 @@ pub struct Batch<'a> {
     pub last_offset: Offset,
     /// Greatest timestamp of the records, for retention and lookups by time.
     pub timestamp_max: TimestampMs,
+}
+
+/// What an append is for: how far it may go when room is short. In this order, the next one goes further.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Purpose {
+    /// Records of clients: nothing of the reserve.
+    Client,
+    /// What group coordinators must remember.
+    Group,
+    /// Changes of the metadata, and new partitions.
+    Metadata,
+    /// What frees space, and what a start cannot do without.
+    FreesSpace,
 }
 
 /// What the store asks of its shard.
@@ -141,13 +155,18 @@ pub enum StorageError {
         /// The system's words.
         cause: String,
     },
-    /// The shard's budget of the device is used up. Deletions and log starts still work.
-    #[error("store is full: {used_bytes} of {budget_bytes} bytes used")]
+    /// The shard's budget or the device is used up. Deletions and log starts still work.
+    #[error(
+        "store is full: {used_bytes} of {budget_bytes} bytes used{}",
+        if *is_device_full { ", and the device has no room for more" } else { "" }
+    )]
     Full {
         /// Bytes of live segments.
         used_bytes: u64,
         /// The shard's share of the device.
         budget_bytes: u64,
+        /// It is the device that has no room.
+        is_device_full: bool,
     },
     /// The store was closed.
     #[error("store is closed")]

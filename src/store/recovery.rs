@@ -34,6 +34,7 @@ use crate::store::preparation::Preparation;
 use crate::store::scan::Scanner;
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, SegmentFile, Segments};
+use crate::store::space::Space;
 use crate::store::tail::Tail;
 use crate::store::{LostOffsets, OpenError, PartitionRecord, Replay, StoreOptions, StoreStats};
 use crate::types::{FileId, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
@@ -731,6 +732,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let block = writer.continue_segment(content, runtime.allocate(options.block_bytes));
         tail.push(block.segment, block.start, block.block);
         let partitions = partitions.into_iter().map(|(log, known)| (log, (known.topic, known.partition))).collect();
+        let space = Space::new(segments.used_bytes());
         let state = State {
             writer,
             tail,
@@ -746,6 +748,7 @@ impl<R: Runtime> Recovery<'_, R> {
             failure: None,
             checkpoint_wanted: false,
             space_wanted: false,
+            space,
             sealed: 0,
             appended_at_checkpoint: 0,
             checkpointed_at: runtime.now(),

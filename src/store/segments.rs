@@ -108,6 +108,24 @@ impl<F: Clone> Segments<F> {
         bytes
     }
 
+    /// Files that another segment may be opened in at once: those of at least `bytes` bytes for which none waits.
+    pub(super) fn spare_files(&self, bytes: u32) -> usize {
+        let files = self.ready.iter().chain(&self.free).filter(|file| file.bytes >= bytes).count();
+        files.saturating_sub(self.live.values().filter(|segment| segment.file.is_none()).count())
+    }
+
+    /// A file for the next segment, which has from `bytes_min` to `bytes_max` bytes: the one that was made ready if it
+    /// fits, else the smallest free one that does.
+    pub(super) fn take_spare(&mut self, bytes_min: u64, bytes_max: u64) -> Option<SegmentFile<F>> {
+        let fits = |file: &SegmentFile<F>| (bytes_min..=bytes_max).contains(&u64::from(file.bytes));
+        if self.ready.as_ref().is_some_and(fits) {
+            return self.ready.take();
+        }
+        let fitting = self.free.iter().enumerate().filter(|(_, file)| fits(file));
+        let (index, _) = fitting.min_by_key(|(_, file)| (file.bytes, file.bytes - file.prepared))?;
+        self.free.remove(index)
+    }
+
     /// The first live segment that still waits for its file.
     pub(super) fn without_file(&self) -> Option<SegmentNumber> {
         self.live.iter().find(|(_, segment)| segment.file.is_none()).map(|(number, _)| *number)

@@ -18,7 +18,7 @@ use crate::runtime::Runtime;
 use crate::shard::Shard;
 use crate::shard::levels::WaitError;
 use crate::shard::mesh::ReplySender;
-use crate::store::StorageError;
+use crate::store::{Purpose, StorageError};
 use crate::types::{Durability, LogPosition};
 
 /// Who waits for a batch.
@@ -138,7 +138,7 @@ impl<R: Runtime> Shard<R> {
 
     async fn append_batch(self: &Rc<Self>, seat: &Rc<Seat>, batch: &Rc<Batch>) -> Result<LogPosition, StorageError> {
         let builder = batch.builder.borrow_mut().take().expect("a batch is appended once");
-        self.append_internal(&seat.partition, &builder.build()).await
+        self.append_internal(Purpose::Group, &seat.partition, &builder.build()).await
     }
 
     /// Waits until a batch is durable and tells its followers. When that takes longer than Kafka's

@@ -4,6 +4,7 @@ mod checkpoints;
 mod crashes;
 mod damage;
 mod lookups;
+mod space;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

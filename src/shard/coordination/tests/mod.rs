@@ -21,7 +21,7 @@ use crate::protocol::wire::Reader;
 use crate::shard::message::{GroupCall, Published};
 use crate::shard::recovery::Recovered;
 use crate::simulation::{SimulatedRuntime, Simulation};
-use crate::store::{Store, StoreOptions};
+use crate::store::{Purpose, Store, StoreOptions};
 use crate::types::ShardId;
 
 type TestShard = Shard<SimulatedRuntime>;
@@ -267,7 +267,7 @@ fn a_damaged_record_ends_its_coordinator_and_no_other() {
             let mut builder =
                 crate::protocol::record_batch::BatchBuilder::new(crate::protocol::compression::Codec::None);
             builder.append(runtime.wall_clock(), Some(&[0, 1, 0]), Some(&[0, 3]), &[]);
-            shard.append_internal(&seat.partition, &builder.build()).await.unwrap();
+            shard.append_internal(Purpose::Group, &seat.partition, &builder.build()).await.unwrap();
             load::start(&shard, seat);
             until_loaded(&shard).await;
             assert_eq!(fetched(&shard, "g").await, Err(ErrorCode::CoordinatorNotAvailable));

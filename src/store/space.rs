@@ -1,0 +1,144 @@
+//! Room: who may open another segment, and what is told when nobody may.
+//!
+//! Two things can run out, the shard's budget and the device. Both are shared by purpose ([`Purpose`]): records of clients
+//! stop first, what group coordinators must remember goes on into a reserve, changes of the metadata go further, and what
+//! frees space may use all of it. The reserve is a number of segments beyond the budget, and, since a device may be full
+//! at any budget, a number of files that are made while there is room and kept: so a broker can start, serve reads and
+//! delete where not one byte is free.
+//!
+//! A budget may be smaller than what is used already (more shards on the device than before). Then all but clients go by
+//! what was used when the store was opened: what frees space must never wait for space.
+//!
+//! Invariant: a segment is opened only where a file for it is there or can be expected.
+
+use crate::limits::{FILES_RESERVED, SEGMENTS_RESERVED};
+use crate::runtime::Runtime;
+use crate::store::log::{Core, State};
+use crate::store::{Purpose, StorageError, StoreOptions};
+
+/// What the store knows of its room.
+#[derive(Debug, Default)]
+pub(super) struct Space {
+    /// Bytes of segments in use when the store was opened.
+    used_bytes_at_open: u64,
+    /// Something was refused, and no room for it has come since.
+    is_full: bool,
+}
+
+/// Whether another segment may be opened.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Room {
+    /// Yes.
+    Now,
+    /// Once a file that is being made is there.
+    Soon,
+    /// No.
+    None,
+}
+
+impl Purpose {
+    /// Segments beyond the budget that it may open.
+    fn segments_reserved(self) -> u64 {
+        if cfg!(corelane_defect = "reserve_eaten_by_appends") {
+            return u64::from(SEGMENTS_RESERVED);
+        }
+        u64::from(match self {
+            Purpose::Client => 0,
+            Purpose::Group => SEGMENTS_RESERVED - 2,
+            Purpose::Metadata => SEGMENTS_RESERVED - 1,
+            Purpose::FreesSpace => SEGMENTS_RESERVED,
+        })
+    }
+
+    /// Files that it leaves to others.
+    fn files_left(self) -> usize {
+        if cfg!(corelane_defect = "reserve_eaten_by_appends") {
+            return 0;
+        }
+        match self {
+            Purpose::Client => FILES_RESERVED,
+            Purpose::Group | Purpose::Metadata => FILES_RESERVED - 1,
+            Purpose::FreesSpace => 0,
+        }
+    }
+}
+
+impl Space {
+    /// Of a store that uses so many bytes as it is opened.
+    pub(super) fn new(used_bytes: u64) -> Space {
+        Space { used_bytes_at_open: used_bytes, is_full: false }
+    }
+
+    /// Something was refused, and no room for it has come since.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// Up to where segments may be opened for a purpose, in bytes.
+    fn limit_bytes(&self, options: &StoreOptions, purpose: Purpose) -> u64 {
+        let base = match purpose {
+            Purpose::Client => options.budget_bytes,
+            _ => options.budget_bytes.max(self.used_bytes_at_open),
+        };
+        base.saturating_add(purpose.segments_reserved() * u64::from(options.segment_bytes))
+    }
+}
+
+impl<R: Runtime> State<R> {
+    /// Bytes that the next segment may have, when it is opened for `purpose`.
+    pub(super) fn bytes_left(&self, options: &StoreOptions, purpose: Purpose) -> u64 {
+        self.space.limit_bytes(options, purpose).saturating_sub(self.segments.used_bytes())
+    }
+
+    /// Whether another segment may be opened for `purpose`.
+    pub(super) fn room(&self, options: &StoreOptions, purpose: Purpose) -> Room {
+        if self.bytes_left(options, purpose) < u64::from(options.segment_bytes) {
+            return Room::None;
+        }
+        if self.segments.spare_files(options.segment_bytes) > purpose.files_left() {
+            return Room::Now;
+        }
+        let is_made = self.segments.preparing_bytes > 0 || self.may_create(options, options.segment_bytes);
+        if is_made && !self.segments.out_of_space { Room::Soon } else { Room::None }
+    }
+
+    /// Whether a file of so many bytes, that nothing waits for yet, stays within the limits.
+    pub(super) fn may_create(&self, options: &StoreOptions, bytes: u32) -> bool {
+        let limit_bytes = self.space.limit_bytes(options, Purpose::FreesSpace);
+        self.segments.disk_bytes() + u64::from(bytes) <= limit_bytes
+    }
+
+    /// What somebody is told for whom there is no room.
+    pub(super) fn full(&self, options: &StoreOptions) -> StorageError {
+        let (used_bytes, budget_bytes) = (self.segments.used_bytes(), options.budget_bytes);
+        let is_within_budget = used_bytes + u64::from(options.segment_bytes) <= budget_bytes;
+        StorageError::Full { used_bytes, budget_bytes, is_device_full: is_within_budget }
+    }
+}
+
+impl<R: Runtime> Core<R> {
+    /// Something was refused because there is no room: what is dead is freed at once, and the first refusal is told.
+    pub(super) fn on_full(&self, error: &StorageError) {
+        let mut state = self.state.borrow_mut();
+        state.space_wanted = true;
+        let was_full = std::mem::replace(&mut state.space.is_full, true);
+        drop(state);
+        if !was_full {
+            tracing::warn!(
+                shard = %self.options.shard,
+                "{error}: records are refused until there is room again: delete topics or records, keep them for less \
+                 time, or make the device larger"
+            );
+        }
+        self.bells.checkpoint.ring();
+    }
+
+    /// A file became free or was made: perhaps there is room again.
+    pub(super) fn on_more_space(&self) {
+        let mut state = self.state.borrow_mut();
+        if state.space.is_full && state.room(&self.options, Purpose::Client) == Room::Now {
+            state.space.is_full = false;
+            tracing::info!(shard = %self.options.shard, "there is room again: records are taken");
+        }
+    }
+}

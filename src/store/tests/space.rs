@@ -1,0 +1,137 @@
+//! A store without room: who still gets some, and that everything comes back by itself.
+
+use super::*;
+use crate::simulation::seeds::Seeds;
+
+const TOPIC: TopicId = TopicId::new([9; 16]);
+
+/// Appends batches of 3,000 bytes for `purpose` until there is no room, and gives the next offset.
+async fn fill(store: &Store<SimulatedRuntime>, purpose: Purpose, log: LogId, mut base: i64) -> i64 {
+    loop {
+        let bytes = batch_bytes(base, 1, 3000, u64::try_from(base).unwrap());
+        match store.reserve_for(purpose, bytes.len()).await {
+            Ok(()) => {}
+            Err(StorageError::Full { .. }) => return base,
+            Err(error) => panic!("{error}"),
+        }
+        let (header, records) = bytes.split_first_chunk::<BATCH_HEADER_BYTES>().unwrap();
+        let (base_offset, timestamp_max) = (Offset::new(base), TimestampMs::new(1000 + base));
+        let batch = Batch { header, records, base_offset, last_offset: base_offset, timestamp_max };
+        store.append_for(purpose, log, batch, Durability::Written).unwrap();
+        base += 1;
+    }
+}
+
+/// Waits until a batch of a client is taken again, which takes no more than a few tries to make a file.
+async fn until_room(store: &Store<SimulatedRuntime>, runtime: &SimulatedRuntime) {
+    for _ in 0..100 {
+        if store.try_reserve(3000).is_some_and(|room| room.is_ok()) {
+            return;
+        }
+        runtime.sleep(Duration::from_millis(20)).await;
+    }
+    panic!("there is no room again: {:?}", store.stats());
+}
+
+fn segment_files(runtime: &SimulatedRuntime) -> u64 {
+    let paths = runtime.disk().paths();
+    paths.iter().filter(|path| path.to_string_lossy().contains("segment")).count().try_into().unwrap()
+}
+
+#[test]
+fn what_frees_space_goes_further_than_metadata_that_than_groups_and_those_than_clients() {
+    // At the budget deletions, changes of settings and commits of offsets were refused like records.
+    Seeds::from_environment(10).each(|seed| {
+        Simulation::new(seed)
+            .run(move |runtime| async move {
+                let budget_bytes = 5 * u64::from(SEGMENT_BYTES);
+                let options = StoreOptions { budget_bytes, ..options() };
+                let (store, _) = open(&runtime, options).await;
+                let (log, _) = store.create(TOPIC, PartitionIndex::new(0)).unwrap();
+                let mut base = 0;
+                let mut segments = Vec::new();
+                for purpose in [Purpose::Client, Purpose::Group, Purpose::Metadata, Purpose::FreesSpace] {
+                    base = fill(&store, purpose, log, base).await;
+                    segments.push(store.stats().segments_live);
+                    assert!(store.is_full());
+                }
+                assert_eq!(segments, [5, 7, 8, 9]);
+                assert!(segment_files(&runtime) <= 9);
+                // What was just opened is full as well: nothing can be freed any more until something dies, but the log
+                // start was moved before that in any real order.
+                store.close().await.unwrap();
+            })
+            .finished();
+    });
+}
+
+#[test]
+fn a_device_without_room_refuses_records_lets_delete_and_heals_without_a_restart() {
+    Seeds::from_environment(20).each(|seed| {
+        Simulation::new(seed)
+            .run(move |runtime| async move {
+                let (store, _) = open(&runtime, StoreOptions { checkpoint_interval_ms: 1_000_000, ..options() }).await;
+                let (log, _) = store.create(TOPIC, PartitionIndex::new(0)).unwrap();
+                let (other, _) = store.create(TOPIC, PartitionIndex::new(1)).unwrap();
+                runtime.disk().change(|options| options.capacity_bytes = 12 * u64::from(SEGMENT_BYTES));
+                let base = fill(&store, Purpose::Client, log, 0).await;
+                assert!(base > 150, "most of the device was used: {base}");
+                let Some(Err(error)) = store.try_reserve(3000) else { panic!("there is no room") };
+                assert!(matches!(error, StorageError::Full { is_device_full: true, .. }), "{error}");
+                assert!(store.is_full());
+
+                // Somebody else makes room: no deletion is needed.
+                runtime.disk().change(|options| options.capacity_bytes = 16 * u64::from(SEGMENT_BYTES));
+                until_room(&store, &runtime).await;
+                assert!(!store.is_full());
+                let base = fill(&store, Purpose::Client, log, base).await;
+                assert!(store.is_full());
+
+                // Nobody does: what is deleted is recycled.
+                store.set_log_start(log, Offset::new(base - 1)).unwrap();
+                until_room(&store, &runtime).await;
+                assert!(!store.is_full());
+                let base = fill(&store, Purpose::Client, log, base).await;
+                let end = store.delete(log).unwrap();
+                until_durable(&store, &runtime, end).await;
+                until_room(&store, &runtime).await;
+                assert!(fill(&store, Purpose::Client, other, 0).await > 150, "{base}");
+                store.close().await.unwrap();
+            })
+            .finished();
+    });
+}
+
+#[test]
+fn deletions_work_where_the_budget_is_smaller_than_what_is_used() {
+    // More shards on a device, or other files on it, make the budget of each smaller. The reserve stood upon the budget,
+    // so that with 9 segments used of 3 nothing could be deleted once the open segment was full.
+    Seeds::from_environment(10).each(|seed| {
+        let mut simulation = Simulation::new(seed);
+        let budget = |segments: u64| StoreOptions { budget_bytes: segments * u64::from(SEGMENT_BYTES), ..options() };
+        let log = simulation
+            .run(move |runtime| async move {
+                let (store, _) = open(&runtime, budget(9)).await;
+                let (log, _) = store.create(TOPIC, PartitionIndex::new(0)).unwrap();
+                fill(&store, Purpose::Client, log, 0).await;
+                store.close().await.unwrap();
+                log
+            })
+            .finished();
+        simulation
+            .run(move |runtime| async move {
+                let (store, _) = open(&runtime, budget(3)).await;
+                let base = store.partition(log).unwrap().log_end.value();
+                assert!(matches!(store.try_reserve(3000), Some(Err(StorageError::Full { .. }))));
+                let (other, _) = store.create(TOPIC, PartitionIndex::new(1)).unwrap();
+                let base = fill(&store, Purpose::Metadata, log, base).await;
+                assert!(store.stats().segments_live > 9, "metadata goes on from where it was opened");
+                store.set_log_start(log, Offset::new(base - 1)).unwrap();
+                until_room(&store, &runtime).await;
+                fill(&store, Purpose::Client, other, 0).await;
+                assert!(store.stats().segments_live <= 4, "{:?}", store.stats());
+                store.close().await.unwrap();
+            })
+            .finished();
+    });
+}
