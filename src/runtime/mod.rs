@@ -113,6 +113,17 @@ pub trait File: Clone + 'static {
     /// in content but not in length: the rest is zero.
     fn read_at(&self, position: u64, bytes: usize) -> impl Future<Output = io::Result<Self::Buffer>> + 'static;
 
+    /// Makes the file at least `bytes` bytes long, with space for all of them, so that no write below fails for want of it.
+    /// What it holds stays, the rest reads as zeroes. The new size is durable after a flush.
+    fn reserve(&self, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static;
+
+    /// Gives the space of `bytes` from `position`, both multiples of `IO_ALIGNMENT`, back to the filesystem, where it can
+    /// take it; they read as zeroes then. The file keeps its size. No write may be in flight there.
+    fn give_back(&self, position: u64, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static;
+
+    /// Whether some of its bytes have no space, so that a write there may find none.
+    fn is_sparse(&self) -> bool;
+
     /// fdatasync: every write that completed before the call is durable when it ends with success.
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static;
 }

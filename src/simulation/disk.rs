@@ -48,7 +48,8 @@ pub struct DiskOptions {
     pub flush_error_ppm: u64,
     /// A creation fails with ENOSPC.
     pub full_ppm: u64,
-    /// Sum of the sizes of all files above which a creation fails with ENOSPC.
+    /// Space that all files may take together: above it a creation, a reservation, and a write where a file has no space
+    /// yet fail with ENOSPC.
     pub capacity_bytes: u64,
 }
 
@@ -109,6 +110,10 @@ pub enum Operation {
     Flush,
     /// `Runtime::create`.
     Create,
+    /// `File::reserve`.
+    Reserve,
+    /// `File::give_back`.
+    GiveBack,
     /// `Runtime::remove`.
     Remove,
     /// `Runtime::sync_directory`.
@@ -225,6 +230,8 @@ enum Kind {
     Read { file: FileId, position: u64, bytes: usize, before: Vec<Option<Content>> },
     Write { file: FileId, position: u64, buffer: Rc<SimulatedBuffer>, checksum: u32 },
     Flush { file: FileId, last: WriteNumber },
+    Reserve { file: FileId, bytes: u64 },
+    GiveBack { file: FileId, position: u64, bytes: u64 },
     Create { path: PathBuf, bytes: u64 },
     Open { path: PathBuf },
     CreateDirectory { path: PathBuf },
@@ -409,6 +416,11 @@ impl Disk {
                 (*other_file == file && *other_position < end && position < other_end)
                     .then_some((*other_position, other_end))
             }
+            Kind::GiveBack { file: other_file, position: other_position, bytes } => {
+                let other_end = other_position + bytes;
+                (*other_file == file && *other_position < end && position < other_end)
+                    .then_some((*other_position, other_end))
+            }
             _ => None,
         });
         if let Some((other_position, other_end)) = overlap {
@@ -433,6 +445,29 @@ impl Disk {
         let mut begun = state.begin(Kind::Flush { file, last });
         begun.latency_us += state.options.flush_delay_us;
         begun
+    }
+
+    pub(super) fn begin_reserve(&self, file: FileId, bytes: u64) -> Begun {
+        self.state.borrow_mut().begin(Kind::Reserve { file, bytes })
+    }
+
+    pub(super) fn begin_give_back(&self, file: FileId, position: u64, bytes: u64) -> Begun {
+        assert_aligned(position, narrow(bytes));
+        let mut state = self.state.borrow_mut();
+        let end = position + bytes;
+        let is_written = |(other, buffer): &(u64, Rc<SimulatedBuffer>)| *other < end && position < other + wide(buffer.bytes());
+        if state.writes_in_flight(file).iter().any(is_written) {
+            let path = state.files[&file].path.display().to_string();
+            state.violate(format!("space of {path} is given back under a write: {position}..{end}"));
+        }
+        state.begin(Kind::GiveBack { file, position, bytes })
+    }
+
+    /// Whether some bytes of a file have no space.
+    pub(super) fn is_sparse(&self, file: FileId) -> bool {
+        let state = self.state.borrow();
+        let image = &state.files[&file].image;
+        image.allocated_bytes() < image.bytes()
     }
 
     pub(super) fn begin_create(&self, path: &Path, bytes: u64) -> Begun {
@@ -548,9 +583,11 @@ impl State {
 
     fn path_of(&self, kind: &Kind) -> PathBuf {
         match kind {
-            Kind::Read { file, .. } | Kind::Write { file, .. } | Kind::Flush { file, .. } => {
-                self.files[file].path.clone()
-            }
+            Kind::Read { file, .. }
+            | Kind::Write { file, .. }
+            | Kind::Flush { file, .. }
+            | Kind::Reserve { file, .. }
+            | Kind::GiveBack { file, .. } => self.files[file].path.clone(),
             Kind::Create { path, .. }
             | Kind::Open { path }
             | Kind::CreateDirectory { path }
@@ -616,7 +653,31 @@ impl State {
                     self.write_in_part(file, position, buffer.as_slice());
                     return Err(error(libc::EIO));
                 }
+                let missing_bytes = self.files[&file].image.missing_bytes(position, wide(buffer.bytes()));
+                if missing_bytes > 0 {
+                    self.check_room(missing_bytes)?;
+                }
                 self.write(file, position, buffer.as_slice(), |_| true);
+                Ok(Outcome::Done)
+            }
+            Kind::Reserve { file, bytes } => {
+                let image = &self.files[&file].image;
+                let missing_bytes = bytes.max(image.bytes()) - image.allocated_bytes();
+                if fails {
+                    return Err(error(libc::ENOSPC));
+                }
+                if missing_bytes > 0 {
+                    self.check_room(missing_bytes)?;
+                }
+                self.file(file).image.reserve(bytes);
+                Ok(Outcome::Done)
+            }
+            Kind::GiveBack { file, position, bytes } => {
+                if fails {
+                    return Err(error(libc::EIO));
+                }
+                self.write(file, position, &vec![0; narrow(bytes)], |_| true);
+                self.file(file).image.punch(position, bytes);
                 Ok(Outcome::Done)
             }
             Kind::Flush { file, last } => {
@@ -761,14 +822,21 @@ impl State {
         if !path.parent().is_some_and(|parent| self.directories.contains(parent)) {
             return Err(error(libc::ENOENT));
         }
-        let used_bytes: u64 = self.names.values().map(|file| self.files[file].image.bytes()).sum();
-        if fails || used_bytes.saturating_add(bytes) > self.options.capacity_bytes {
+        if fails {
             return Err(error(libc::ENOSPC));
         }
+        self.check_room(bytes)?;
         let file = self.add_file(path, Image::new(bytes));
         self.names.insert(path.to_path_buf(), file);
         self.change_name(path.to_path_buf(), Some(file));
         Ok(Outcome::Opened(file))
+    }
+
+    /// Whether there is space for so many bytes more.
+    fn check_room(&self, bytes: u64) -> io::Result<()> {
+        let used_bytes: u64 = self.names.values().map(|file| self.files[file].image.allocated_bytes()).sum();
+        let fits = used_bytes.saturating_add(bytes) <= self.options.capacity_bytes;
+        if fits { Ok(()) } else { Err(error(libc::ENOSPC)) }
     }
 
     fn add_file(&mut self, path: &Path, image: Image) -> FileId {
@@ -883,6 +951,8 @@ impl Kind {
             Kind::Read { .. } => Some(Operation::Read),
             Kind::Write { .. } => Some(Operation::Write),
             Kind::Flush { .. } => Some(Operation::Flush),
+            Kind::Reserve { .. } => Some(Operation::Reserve),
+            Kind::GiveBack { .. } => Some(Operation::GiveBack),
             Kind::Create { .. } => Some(Operation::Create),
             Kind::Remove { .. } => Some(Operation::Remove),
             Kind::SyncDirectory { .. } => Some(Operation::SyncDirectory),
@@ -895,6 +965,8 @@ impl Kind {
             Kind::Read { .. } => "read",
             Kind::Write { .. } => "write",
             Kind::Flush { .. } => "flush",
+            Kind::Reserve { .. } => "reserve",
+            Kind::GiveBack { .. } => "give back",
             Kind::Create { .. } => "create",
             Kind::Open { .. } => "open",
             Kind::CreateDirectory { .. } => "create directory",
@@ -912,6 +984,8 @@ impl Kind {
                 [operation, (*file << 32) | u64::from(*checksum), *position]
             }
             Kind::Flush { file, last } => [operation, *file, *last],
+            Kind::Reserve { file, bytes } => [operation, *file, *bytes],
+            Kind::GiveBack { file, position, bytes } => [operation, *file, position + bytes],
             Kind::Create { path, bytes } => [operation, path_hash(path), *bytes],
             Kind::SyncDirectory { directory, last } => [operation, path_hash(directory), *last],
             Kind::Open { path }
@@ -976,6 +1050,33 @@ mod tests {
 
     fn content(simulation: &Simulation) -> Option<Vec<u8>> {
         simulation.disk().content(Path::new(PATH))
+    }
+
+    #[test]
+    fn space_is_counted_where_there_is_some() {
+        let mut simulation = Simulation::new(1);
+        simulation.disk().change(|options| options.capacity_bytes = 5 * 4096);
+        simulation
+            .run(|runtime| async move {
+                let is_full = |result: io::Result<()>| result.is_err_and(|cause| cause.kind() == io::ErrorKind::StorageFull);
+                let file = durable_file(&runtime, 4 * 4096).await;
+                file.write_at(buffer(&runtime, 4 * 4096, 7), 0).await.unwrap();
+                assert!(is_full(file.write_at(buffer(&runtime, 8192, 7), 4 * 4096).await), "behind the end");
+                assert!(is_full(file.reserve(6 * 4096).await));
+                file.give_back(4096, 8192).await.unwrap();
+                assert!(file.is_sparse());
+                let other = runtime.create(Path::new("/data/other"), 3 * 4096).await.unwrap();
+                assert!(is_full(file.write_at(buffer(&runtime, 4096, 7), 4096).await), "its space was taken");
+                assert!(is_full(file.reserve(4 * 4096).await));
+                other.give_back(0, 4096).await.unwrap();
+                file.write_at(buffer(&runtime, 4096, 7), 4096).await.unwrap();
+                let read = file.read_at(0, 4 * 4096).await.unwrap();
+                assert_eq!([read.as_slice()[4096], read.as_slice()[8192], read.as_slice()[12_288]], [7, 0, 7]);
+                runtime.remove(Path::new("/data/other")).await.unwrap();
+                file.reserve(4 * 4096).await.unwrap();
+                assert!(!file.is_sparse());
+            })
+            .finished();
     }
 
     /// The first byte of each sector.

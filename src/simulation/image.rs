@@ -33,6 +33,8 @@ pub(super) struct Image {
     unflushed: BTreeSet<u64>,
     bytes: u64,
     durable_bytes: u64,
+    /// Pages below the end that have no space.
+    holes: BTreeSet<u64>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -60,6 +62,29 @@ impl Image {
     /// Size of the file.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Space that it takes, in bytes.
+    pub(super) fn allocated_bytes(&self) -> u64 {
+        self.bytes - wide(self.holes.len() * IO_ALIGNMENT).min(self.bytes)
+    }
+
+    /// Space that a write of `bytes` at `position` needs beside what there is.
+    pub(super) fn missing_bytes(&self, position: u64, bytes: u64) -> u64 {
+        let end = position + bytes;
+        let holes = self.holes.range(page_number(position)..page_number(end)).count();
+        wide(holes * IO_ALIGNMENT) + end.saturating_sub(self.bytes)
+    }
+
+    /// It has at least `bytes` bytes, with space for all.
+    pub(super) fn reserve(&mut self, bytes: u64) {
+        self.bytes = self.bytes.max(bytes);
+        self.holes.clear();
+    }
+
+    /// The pages of a range, which were zeroed, have no space any more.
+    pub(super) fn punch(&mut self, position: u64, bytes: u64) {
+        self.holes.extend(page_number(position)..page_number(position + bytes));
     }
 
     /// The size as of now is durable.
@@ -92,6 +117,7 @@ impl Image {
                     lost: false,
                 });
                 self.unflushed.insert(number);
+                self.holes.remove(&number);
                 reached = true;
             }
         }
@@ -141,6 +167,13 @@ impl Image {
             self.pages.retain(|&number, _| number * wide(IO_ALIGNMENT) < self.durable_bytes);
         }
         self.durable_bytes = self.bytes;
+        // What the power cut brought back has its space.
+        let (pages, bytes) = (&self.pages, self.bytes);
+        self.holes.retain(|number| {
+            let content = pages.get(number).and_then(Page::newest);
+            let is_zero = content.is_none_or(|content| content.iter().all(|byte| *byte == 0));
+            is_zero && number * wide(IO_ALIGNMENT) < bytes
+        });
     }
 
     /// Flips one bit of the byte at `position`, wherever that byte is kept.

@@ -211,6 +211,20 @@ impl File for SimulatedFile {
         }
     }
 
+    fn reserve(&self, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        let (runtime, file) = (self.runtime.clone(), self.file);
+        async move { runtime.perform(|disk| disk.begin_reserve(file, bytes)).await.map(|_| ()) }
+    }
+
+    fn give_back(&self, position: u64, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        let (runtime, file) = (self.runtime.clone(), self.file);
+        async move { runtime.perform(|disk| disk.begin_give_back(file, position, bytes)).await.map(|_| ()) }
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.runtime.life.disk.is_sparse(self.file)
+    }
+
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static {
         let last = self.runtime.life.disk.write_last();
         let (runtime, file) = (self.runtime.clone(), self.file);

@@ -37,6 +37,7 @@ struct Inner {
     file: DmaFile,
     path: PathBuf,
     bytes: Cell<u64>,
+    is_sparse: Cell<bool>,
     spares: Rc<Spares>,
 }
 
@@ -67,6 +68,8 @@ impl GlommioFile {
         opened.inner.lock().await?;
         let bytes = opened.inner.file.file_size().await.map_err(io::Error::from)?;
         opened.inner.bytes.set(bytes);
+        let stat = opened.inner.file.stat().await.map_err(io::Error::from)?;
+        opened.inner.is_sparse.set(stat.allocated_file_size < bytes);
         Ok(opened)
     }
 }
@@ -88,6 +91,26 @@ impl File for GlommioFile {
         async move { inner.read_at(position, bytes).await }
     }
 
+    fn reserve(&self, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        let inner = Rc::clone(&self.inner);
+        async move {
+            let bytes = bytes.max(inner.bytes.get());
+            inner.reserve(bytes).await.map_err(|error| inner.error("reserve space for", error))?;
+            inner.bytes.set(bytes);
+            inner.is_sparse.set(false);
+            Ok(())
+        }
+    }
+
+    fn give_back(&self, position: u64, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static {
+        let inner = Rc::clone(&self.inner);
+        async move { inner.give_back(position, bytes).await }
+    }
+
+    fn is_sparse(&self) -> bool {
+        self.inner.is_sparse.get()
+    }
+
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static {
         let inner = Rc::clone(&self.inner);
         async move { inner.flush().await }
@@ -106,7 +129,7 @@ impl Inner {
                 ),
             ));
         }
-        Ok(Inner { file, path: path.to_path_buf(), bytes: Cell::new(bytes), spares: Rc::clone(spares) })
+        Ok(Inner { file, path: path.to_path_buf(), bytes: Cell::new(bytes), is_sparse: Cell::new(false), spares: Rc::clone(spares) })
     }
 
     /// Locks the file for as long as it is open, once nobody else has it open.
@@ -132,6 +155,16 @@ impl Inner {
             other => other?,
         }
         self.file.truncate(bytes).await
+    }
+
+    async fn give_back(&self, position: u64, bytes: u64) -> io::Result<()> {
+        assert!(position.is_multiple_of(to_u64(IO_ALIGNMENT)) && bytes.is_multiple_of(to_u64(IO_ALIGNMENT)));
+        // Before it happens: who asks meanwhile does not take the space for granted.
+        self.is_sparse.set(true);
+        match self.file.deallocate(position, bytes).await {
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
+            other => other.map_err(|error| self.error("give back space of", error)),
+        }
     }
 
     async fn write_at(&self, buffer: &GlommioBuffer, position: u64) -> io::Result<()> {

@@ -321,6 +321,34 @@ mod tests {
     }
 
     #[test]
+    fn space_is_given_back_and_reserved_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        on_executor(|runtime| async move {
+            use std::os::unix::fs::MetadataExt;
+            let allocated = || std::fs::metadata(&path).unwrap().blocks() * 512;
+            let file = runtime.create(&path, 1 << 20).await.unwrap();
+            file.write_at(filled(&runtime, 1 << 20, 9), 0).await.unwrap();
+            assert!(!file.is_sparse());
+            file.give_back(8192, (1 << 20) - 16384).await.unwrap();
+            assert!(file.is_sparse() && allocated() < 1 << 19, "{}", allocated());
+            assert_eq!(file.bytes(), 1 << 20);
+            let read = file.read_at(4096, 8192).await.unwrap();
+            assert!(read.as_slice()[..4096].iter().all(|byte| *byte == 9));
+            assert!(read.as_slice()[4096..].iter().all(|byte| *byte == 0));
+            drop(file);
+            let file = runtime.open(&path).await.unwrap();
+            assert!(file.is_sparse());
+            file.reserve(1 << 19).await.unwrap();
+            assert_eq!((file.bytes(), file.is_sparse()), (1 << 20, false), "no file is made shorter");
+            file.reserve(1 << 21).await.unwrap();
+            assert_eq!((file.bytes(), file.is_sparse()), (1 << 21, false));
+            assert!(allocated() >= 1 << 21);
+            assert!(file.read_at(4096, 4096).await.unwrap().as_slice().iter().all(|byte| *byte == 9));
+        });
+    }
+
+    #[test]
     fn reading_past_the_end_gives_zeroes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
