@@ -194,6 +194,13 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 512 * 1024 * 1024;
 pub const CHECKPOINT_CHUNK_BYTES: usize = 256 * 1024;
 const _: () = assert!(CHECKPOINT_CHUNK_BYTES.is_multiple_of(IO_ALIGNMENT));
 
+/// Size of both checkpoint files at first, in bytes: they are made when a store is opened for the first time. About 500
+/// partitions; beyond it they grow by powers of two.
+pub const CHECKPOINT_FILE_BYTES_MIN: u64 = 64 * 1024;
+
+/// Wait before a checkpoint for which there was no space is tried again, in milliseconds.
+pub const CHECKPOINT_RETRY_MS: u64 = 500;
+
 /// Room in a 4 KiB unit of the log below which the next entry starts at the next unit, in bytes: rewriting a nearly
 /// full unit for so little costs a write, leaving it costs at most this much space.
 pub const UNIT_ROOM_BYTES_MIN: u32 = 512;

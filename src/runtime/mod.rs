@@ -128,6 +128,11 @@ pub trait File: Clone + 'static {
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static;
 }
 
+/// Whether an error says that the device, or this process's share of it, has no space left.
+pub fn is_out_of_space(cause: &io::Error) -> bool {
+    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// Aligned memory for direct I/O.
 pub trait Buffer: 'static {
     /// The memory. Stays put for the life of the buffer, also when the buffer itself moves.

@@ -455,7 +455,8 @@ impl Disk {
         assert_aligned(position, narrow(bytes));
         let mut state = self.state.borrow_mut();
         let end = position + bytes;
-        let is_written = |(other, buffer): &(u64, Rc<SimulatedBuffer>)| *other < end && position < other + wide(buffer.bytes());
+        let is_written =
+            |(other, buffer): &(u64, Rc<SimulatedBuffer>)| *other < end && position < other + wide(buffer.bytes());
         if state.writes_in_flight(file).iter().any(is_written) {
             let path = state.files[&file].path.display().to_string();
             state.violate(format!("space of {path} is given back under a write: {position}..{end}"));
@@ -1058,7 +1059,8 @@ mod tests {
         simulation.disk().change(|options| options.capacity_bytes = 5 * 4096);
         simulation
             .run(|runtime| async move {
-                let is_full = |result: io::Result<()>| result.is_err_and(|cause| cause.kind() == io::ErrorKind::StorageFull);
+                let is_full =
+                    |result: io::Result<()>| result.is_err_and(|cause| cause.kind() == io::ErrorKind::StorageFull);
                 let file = durable_file(&runtime, 4 * 4096).await;
                 file.write_at(buffer(&runtime, 4 * 4096, 7), 0).await.unwrap();
                 assert!(is_full(file.write_at(buffer(&runtime, 8192, 7), 4 * 4096).await), "behind the end");

@@ -33,8 +33,8 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::limits::{CHECKPOINT_BYTES_MAX, CHECKPOINT_CHUNK_BYTES, IO_ALIGNMENT};
-use crate::runtime::{Buffer, File, Runtime};
+use crate::limits::{CHECKPOINT_BYTES_MAX, CHECKPOINT_CHUNK_BYTES, CHECKPOINT_FILE_BYTES_MIN, IO_ALIGNMENT};
+use crate::runtime::{Buffer, File, Runtime, is_out_of_space};
 use crate::store::PartitionRecord;
 use crate::store::format::{Cursor, FormatError, NUMBER_MAX, usize_of};
 use crate::types::{FileId, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
@@ -168,10 +168,48 @@ impl Found {
     }
 }
 
+impl CheckpointError {
+    /// There is no space for it: nothing is wrong, and the next attempt may find some.
+    pub fn is_out_of_space(&self) -> bool {
+        match self {
+            CheckpointError::Io { operation, cause } => {
+                // After a flush that failed nothing is known of any write before it.
+                *operation != "flush" && is_out_of_space(cause)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Bytes in pieces of [`CHECKPOINT_CHUNK_BYTES`]: one vector that grows would be copied again and again, hundreds of MiB in
+/// one step.
+#[derive(Debug, Default)]
+struct Chunks {
+    chunks: Vec<Vec<u8>>,
+    bytes: u64,
+}
+
+impl Chunks {
+    fn extend(&mut self, mut bytes: &[u8]) {
+        self.bytes += u64_of(bytes.len());
+        while !bytes.is_empty() {
+            if self.chunks.last().is_none_or(|last| last.len() == CHECKPOINT_CHUNK_BYTES) {
+                self.chunks.push(Vec::with_capacity(CHECKPOINT_CHUNK_BYTES));
+            }
+            let last = self.chunks.last_mut().expect("one was just added");
+            let (now, later) = bytes.split_at(bytes.len().min(CHECKPOINT_CHUNK_BYTES - last.len()));
+            last.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+}
+
 /// Collects the partitions of the next checkpoint; the caller yields between them as it likes.
 #[derive(Debug, Default)]
 pub struct CheckpointWriter {
-    content: Vec<u8>,
+    content: Chunks,
+    /// The fixed part of one partition.
+    fixed: Vec<u8>,
     /// CRC over the content so far: taken as it comes, so that finishing a large one holds the core for no longer.
     crc: u32,
     partitions: u32,
@@ -187,8 +225,8 @@ impl CheckpointWriter {
     ///
     /// Panics when the state of one partition exceeds 4 GiB, which its owner bounds.
     pub fn add_partition(&mut self, record: &PartitionRecord, position: LogPosition, state: &[u8]) {
-        let begin = self.content.len();
-        let out = &mut self.content;
+        let out = &mut self.fixed;
+        out.clear();
         out.extend_from_slice(&record.log.value().to_le_bytes());
         out.extend_from_slice(&record.topic.bytes());
         out.extend_from_slice(&record.partition.value().to_le_bytes());
@@ -197,23 +235,30 @@ impl CheckpointWriter {
         encode_position(position, out);
         let state_bytes = u32::try_from(state.len()).expect("a partition's state is bounded");
         out.extend_from_slice(&state_bytes.to_le_bytes());
-        out.extend_from_slice(state);
-        self.crc = crc32c::crc32c_append(self.crc, &out[begin..]);
+        for part in [&self.fixed[..], state] {
+            self.crc = crc32c::crc32c_append(self.crc, part);
+            // What is too large is refused at the end and need not be held.
+            if self.content.bytes <= CHECKPOINT_BYTES_MAX {
+                self.content.extend(part);
+            }
+        }
         self.partitions = self.partitions.checked_add(1).expect("partitions are bounded");
     }
 
     /// Bytes collected.
-    pub fn bytes(&self) -> usize {
-        self.content.len()
+    pub fn bytes(&self) -> u64 {
+        self.content.bytes
     }
 
     /// Header and content of the finished file.
-    fn finish(self, sequence: u64, head: &CheckpointHead) -> Result<(Vec<u8>, Vec<u8>), CheckpointError> {
-        let CheckpointWriter { mut content, crc, partitions } = self;
-        let begin = content.len();
-        encode_head(head, &mut content);
-        let content_crc = crc32c::crc32c_append(crc, &content[begin..]);
-        let bytes = u64_of(content.len());
+    fn finish(self, sequence: u64, head: &CheckpointHead) -> Result<(Vec<u8>, Chunks), CheckpointError> {
+        let CheckpointWriter { mut content, crc, partitions, .. } = self;
+        let begin = content.bytes;
+        let mut encoded = Vec::new();
+        encode_head(head, &mut encoded);
+        content.extend(&encoded);
+        let content_crc = crc32c::crc32c_append(crc, &encoded);
+        let bytes = content.bytes;
         if bytes > CHECKPOINT_BYTES_MAX {
             return Err(CheckpointError::TooLarge { bytes });
         }
@@ -223,7 +268,7 @@ impl CheckpointWriter {
         header.extend_from_slice(&partitions.to_le_bytes());
         header.extend_from_slice(&sequence.to_le_bytes());
         header.extend_from_slice(&bytes.to_le_bytes());
-        header.extend_from_slice(&u64_of(begin).to_le_bytes());
+        header.extend_from_slice(&begin.to_le_bytes());
         header.extend_from_slice(&content_crc.to_le_bytes());
         let crc = crc32c::crc32c(&header);
         header.extend_from_slice(&crc.to_le_bytes());
@@ -454,27 +499,54 @@ impl<R: Runtime> CheckpointFiles<R> {
         self.sequence = self.sequence.max(sequence);
     }
 
+    /// Makes both files, with space for a small checkpoint, while there is room: so that one can be written where there is
+    /// none. That it cannot is no error, as long as nothing else is wrong.
+    ///
+    /// Errors: `Io`.
+    pub async fn prepare(&mut self) -> Result<(), CheckpointError> {
+        for index in [self.next, 1 - self.next] {
+            match self.reserve(index, CHECKPOINT_FILE_BYTES_MIN).await {
+                Err(error) if error.is_out_of_space() => {}
+                other => other?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Has a file with space for `bytes`, and then some: each grows a few times in its life.
+    async fn reserve(&mut self, index: usize, bytes: u64) -> Result<(), CheckpointError> {
+        let bytes = bytes.next_power_of_two().max(CHECKPOINT_FILE_BYTES_MIN);
+        match &self.files[index] {
+            Some(file) if file.bytes() >= bytes => {}
+            Some(file) => file.reserve(bytes).await.map_err(io("reserve space"))?,
+            None => {
+                let path = self.directory.join(NAMES[index]);
+                let file = self.runtime.create(&path, bytes).await.map_err(io("create"))?;
+                self.files[index] = Some(file);
+                self.runtime.sync_directory(&self.directory).await.map_err(io("sync directory"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Writes a checkpoint over the older file and flushes it. Returns its sequence: it is durable now.
     ///
-    /// Errors: `Io` after which the file is not to be trusted and the store is read-only; `TooLarge` before anything was
-    /// written.
+    /// Errors: `TooLarge` before anything was written; `Io`. The older checkpoint still counts, and what is out of space
+    /// may be tried again; after any other error the file is not to be trusted.
     pub async fn write(&mut self, writer: CheckpointWriter, head: &CheckpointHead) -> Result<u64, CheckpointError> {
         let sequence = self.sequence + 1;
         let (header, content) = writer.finish(sequence, head)?;
-        let file = match &self.files[self.next] {
-            Some(file) => file.clone(),
-            None => {
-                let path = self.directory.join(NAMES[self.next]);
-                let bytes = u64_of(IO_ALIGNMENT + content.len().next_multiple_of(IO_ALIGNMENT));
-                let file = self.runtime.create(&path, bytes).await.map_err(io("create"))?;
-                self.files[self.next] = Some(file.clone());
-                self.runtime.sync_directory(&self.directory).await.map_err(io("sync directory"))?;
-                file
-            }
-        };
+        let bytes = u64_of(IO_ALIGNMENT) + content.bytes.next_multiple_of(u64_of(IO_ALIGNMENT));
+        self.reserve(self.next, bytes).await?;
+        // The next one will be of this size and go to the other file, perhaps at a start that finds no room.
+        match self.reserve(1 - self.next, bytes).await {
+            Err(error) if error.is_out_of_space() => {}
+            other => other?,
+        }
+        let file = self.files[self.next].clone().expect("its space was just reserved");
         self.sequence = sequence;
         let mut position = u64_of(IO_ALIGNMENT);
-        for chunk in content.chunks(CHECKPOINT_CHUNK_BYTES) {
+        for chunk in &content.chunks {
             position = self.write_chunk(&file, chunk, position).await?;
             self.runtime.yield_now().await;
         }
@@ -600,7 +672,7 @@ mod tests {
     fn file_bytes(random: &mut Random) -> (Vec<u8>, Checkpoint) {
         let (partitions, head) = (partitions(random), head(random));
         let (mut bytes, content) = writer(&partitions).finish(4, &head).unwrap();
-        bytes.extend_from_slice(&content);
+        bytes.extend_from_slice(&content.chunks.concat());
         (bytes, Checkpoint { sequence: 4, head, partitions })
     }
 

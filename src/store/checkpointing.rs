@@ -4,11 +4,12 @@
 //! which it is true. It is written only when all of those positions are durable, so no partition's state ever runs ahead
 //! of its log. Invariant: a segment is reused only when a durable checkpoint no longer names it and no read holds it.
 
-use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::limits::{CHECKPOINT_PARTITIONS_PER_YIELD, CHECKPOINT_PAUSE_DIVISOR};
+use crate::limits::{
+    CHECKPOINT_BYTES_MAX, CHECKPOINT_PARTITIONS_PER_YIELD, CHECKPOINT_PAUSE_DIVISOR, CHECKPOINT_RETRY_MS,
+};
 use crate::runtime::Runtime;
 use crate::store::StorageError;
 use crate::store::checkpoint::{
@@ -34,8 +35,12 @@ impl<R: Runtime> Core<R> {
             if !goes_on {
                 return;
             }
-            // A failure is logged and kept where it happens.
-            let _ = self.checkpoint(false).await;
+            // A failure is logged and kept where it happens. Without a checkpoint nothing dead is freed: while that is for
+            // want of space it is tried again, also if nothing more can be appended.
+            if let Err(StorageError::Full { .. }) = self.checkpoint(false).await {
+                self.runtime.sleep(Duration::from_millis(CHECKPOINT_RETRY_MS)).await;
+                self.state.borrow_mut().checkpoint_wanted = true;
+            }
             let mut state = self.state.borrow_mut();
             state.checkpointed_at = self.runtime.now();
         }
@@ -63,7 +68,7 @@ impl<R: Runtime> Core<R> {
 
     /// Writes a checkpoint now; with `clean` it says that nothing follows. Returns when it is durable.
     ///
-    /// Errors: `ReadOnly`; `Full` when there is no room for its file.
+    /// Errors: `ReadOnly`; `Full` when there is no room for it; `TooLarge`.
     pub(super) async fn checkpoint(&self, clean: bool) -> Result<(), StorageError> {
         // One at a time: the files are taken out meanwhile.
         let mut files = self.bells.progress.until(|| self.checkpoints.borrow_mut().take()).await;
@@ -113,10 +118,22 @@ impl<R: Runtime> Core<R> {
         self.flush_footers(&sealed).await?;
         let sequence = match files.write(writer, &plan.head).await {
             Ok(sequence) => sequence,
-            // No room for the file: nothing was written, and the next attempt may find some.
-            Err(CheckpointError::Io { operation: "create", cause }) if is_lack_of_space(&cause) => {
-                tracing::warn!(shard = %self.options.shard, %cause, "cannot create a checkpoint file");
-                return Err(self.state.borrow().full(&self.options));
+            // The older one still counts.
+            Err(error) if error.is_out_of_space() => {
+                let mut state = self.state.borrow_mut();
+                if !state.space.is_checkpoint_waiting() {
+                    tracing::warn!(shard = %self.options.shard, %error, "no space for a checkpoint: it is tried again");
+                }
+                state.space.on_checkpoint(false);
+                return Err(state.full(&self.options));
+            }
+            Err(CheckpointError::TooLarge { bytes }) => {
+                tracing::error!(
+                    shard = %self.options.shard,
+                    "a checkpoint of {bytes} bytes exceeds {CHECKPOINT_BYTES_MAX} and is not written: no space is freed until \
+                     there are fewer partitions or producers"
+                );
+                return Err(StorageError::TooLarge { bytes, max: CHECKPOINT_BYTES_MAX });
             }
             Err(error) => {
                 self.fail("checkpoint", &std::io::Error::other(error.to_string()));
@@ -126,6 +143,7 @@ impl<R: Runtime> Core<R> {
         let mut state = self.state.borrow_mut();
         assert!(sequence > state.checkpoint_sequence);
         state.checkpoint_sequence = sequence;
+        state.space.on_checkpoint(true);
         state.stats.checkpoints += 1;
         state.retire(&plan.dead);
         state.free_retired();
@@ -149,11 +167,6 @@ impl<R: Runtime> Core<R> {
         self.bells.ring_all();
         self.checkpoint(true).await
     }
-}
-
-/// Every other reason for which no file can be created, above all a directory that is gone, will not pass by itself.
-fn is_lack_of_space(cause: &io::Error) -> bool {
-    matches!(cause.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 impl<R: Runtime> State<R> {

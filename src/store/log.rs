@@ -322,7 +322,7 @@ impl<R: Runtime> Store<R> {
 
     /// Writes a checkpoint; dead segments that it no longer names become free. Returns when it is durable.
     ///
-    /// Errors: `ReadOnly`.
+    /// Errors: `ReadOnly`, `Full`, `TooLarge`.
     pub async fn checkpoint(&self) -> Result<(), StorageError> {
         self.core.checkpoint(false).await
     }

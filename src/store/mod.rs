@@ -177,12 +177,12 @@ pub enum StorageError {
         /// What was asked for.
         log: LogId,
     },
-    /// The batch does not fit into a segment.
-    #[error("an entry of {bytes} bytes exceeds the {max} that a segment holds")]
+    /// The batch does not fit into a segment, or a checkpoint into what may be read again.
+    #[error("{bytes} bytes exceed the {max} that may be written as one")]
     TooLarge {
-        /// Its size with the entry header.
+        /// Its size, of a batch with the entry header.
         bytes: u64,
-        /// What a segment holds.
+        /// What is possible.
         max: u64,
     },
 }

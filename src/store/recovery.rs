@@ -182,6 +182,7 @@ pub(super) async fn recover<R: Runtime>(
         let live = LiveSegment { header: link.header, file: Some(link.file), sealed_end };
         segments.live.insert(link.header.number, live);
     }
+    checkpoints.prepare().await?;
     if clean {
         recovery.go_on(end, segments, checkpoints, &head, &records).await
     } else {
@@ -637,7 +638,17 @@ impl<R: Runtime> Recovery<'_, R> {
         head: &CheckpointHead,
         records: &[CheckpointPartition],
     ) -> Result<Core<R>, OpenError> {
-        self.incarnation = self.incarnation.next();
+        let mut writer = CheckpointWriter::new();
+        for partition in records {
+            writer.add_partition(&partition.record, partition.position, &partition.state);
+        }
+        let incarnation = self.incarnation.next();
+        match checkpoints.write(writer, &CheckpointHead { incarnation, clean_end: None, ..head.clone() }).await {
+            // A fresh segment does as well.
+            Err(error) if error.is_out_of_space() => return self.begin(end, segments, checkpoints).await,
+            written => written?,
+        };
+        self.incarnation = incarnation;
         let open = segments.live.get_mut(&end.segment).expect("the log ends in a live segment");
         open.sealed_end = None;
         let block_bytes = u32::try_from(self.options.block_bytes).expect("a block is smaller than a segment");
@@ -657,12 +668,6 @@ impl<R: Runtime> Recovery<'_, R> {
             let read = file.file.read_at(u64::from(block_start), bytes).await.map_err(failed("read", &path))?;
             content.extend_from_slice(&read.as_slice()[..content_bytes]);
         }
-        let mut writer = CheckpointWriter::new();
-        for partition in records {
-            writer.add_partition(&partition.record, partition.position, &partition.state);
-        }
-        let head = CheckpointHead { incarnation: self.incarnation, clean_end: None, ..head.clone() };
-        checkpoints.write(writer, &head).await?;
         Ok(self.finish(end, &content, segments, checkpoints))
     }
 

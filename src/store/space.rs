@@ -23,6 +23,8 @@ pub(super) struct Space {
     used_bytes_at_open: u64,
     /// Something was refused, and no room for it has come since.
     is_full: bool,
+    /// The last checkpoint found no space.
+    is_checkpoint_waiting: bool,
 }
 
 /// Whether another segment may be opened.
@@ -66,12 +68,22 @@ impl Purpose {
 impl Space {
     /// Of a store that uses so many bytes as it is opened.
     pub(super) fn new(used_bytes: u64) -> Space {
-        Space { used_bytes_at_open: used_bytes, is_full: false }
+        Space { used_bytes_at_open: used_bytes, ..Space::default() }
     }
 
     /// Something was refused, and no room for it has come since.
     pub(super) fn is_full(&self) -> bool {
         self.is_full
+    }
+
+    /// The last checkpoint found no space.
+    pub(super) fn is_checkpoint_waiting(&self) -> bool {
+        self.is_checkpoint_waiting
+    }
+
+    /// A checkpoint was written, or found no space.
+    pub(super) fn on_checkpoint(&mut self, is_written: bool) {
+        self.is_checkpoint_waiting = !is_written;
     }
 
     /// Up to where segments may be opened for a purpose, in bytes.

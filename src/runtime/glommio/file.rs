@@ -129,7 +129,13 @@ impl Inner {
                 ),
             ));
         }
-        Ok(Inner { file, path: path.to_path_buf(), bytes: Cell::new(bytes), is_sparse: Cell::new(false), spares: Rc::clone(spares) })
+        Ok(Inner {
+            file,
+            path: path.to_path_buf(),
+            bytes: Cell::new(bytes),
+            is_sparse: Cell::new(false),
+            spares: Rc::clone(spares),
+        })
     }
 
     /// Locks the file for as long as it is open, once nobody else has it open.

@@ -231,7 +231,10 @@ fn clean_checkpoint_is_not_believed_when_entries_follow() {
             log
         })
         .finished();
-    let before = simulation.disk().paths();
+    let disk = simulation.disk();
+    let is_written = |path: &PathBuf| disk.content(path).unwrap().iter().any(|byte| *byte != 0);
+    let mut checkpoints = disk.paths().into_iter().filter(|path| path.to_string_lossy().contains("checkpoint"));
+    let second = checkpoints.find(|path| !is_written(path)).expect("closing wrote the first of both");
     simulation.run(move |runtime| async move {
         let (store, _) = open(&runtime, options()).await;
         let end = append(&store, log, &batch_bytes(1, 1, 500, 2), Durability::Flushed).unwrap();
@@ -239,10 +242,8 @@ fn clean_checkpoint_is_not_believed_when_entries_follow() {
         runtime.crash(Crash::Power);
         runtime.sleep(Duration::from_secs(1)).await;
     });
-    let disk = simulation.disk();
-    let newest =
-        disk.paths().into_iter().find(|path| !before.contains(path) && path.to_string_lossy().contains("checkpoint"));
-    disk.flip_bit(&newest.expect("opening wrote the second checkpoint file"), 4100, 3);
+    assert!(is_written(&second), "opening wrote it");
+    disk.flip_bit(&second, 4100, 3);
     let partitions = opened(disk.fork(), 1, false).unwrap();
     assert_eq!(partitions[0].log_end, Offset::new(2));
 }

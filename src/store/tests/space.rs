@@ -1,6 +1,9 @@
 //! A store without room: who still gets some, and that everything comes back by itself.
 
+use std::cell::Cell;
+
 use super::*;
+use crate::simulation::Crash;
 use crate::simulation::seeds::Seeds;
 
 const TOPIC: TopicId = TopicId::new([9; 16]);
@@ -73,7 +76,7 @@ fn a_device_without_room_refuses_records_lets_delete_and_heals_without_a_restart
                 let (store, _) = open(&runtime, StoreOptions { checkpoint_interval_ms: 1_000_000, ..options() }).await;
                 let (log, _) = store.create(TOPIC, PartitionIndex::new(0)).unwrap();
                 let (other, _) = store.create(TOPIC, PartitionIndex::new(1)).unwrap();
-                runtime.disk().change(|options| options.capacity_bytes = 12 * u64::from(SEGMENT_BYTES));
+                runtime.disk().change(|options| options.capacity_bytes = 14 * u64::from(SEGMENT_BYTES));
                 let base = fill(&store, Purpose::Client, log, 0).await;
                 assert!(base > 150, "most of the device was used: {base}");
                 let Some(Err(error)) = store.try_reserve(3000) else { panic!("there is no room") };
@@ -81,7 +84,7 @@ fn a_device_without_room_refuses_records_lets_delete_and_heals_without_a_restart
                 assert!(store.is_full());
 
                 // Somebody else makes room: no deletion is needed.
-                runtime.disk().change(|options| options.capacity_bytes = 16 * u64::from(SEGMENT_BYTES));
+                runtime.disk().change(|options| options.capacity_bytes = 18 * u64::from(SEGMENT_BYTES));
                 until_room(&store, &runtime).await;
                 assert!(!store.is_full());
                 let base = fill(&store, Purpose::Client, log, base).await;
@@ -130,6 +133,98 @@ fn deletions_work_where_the_budget_is_smaller_than_what_is_used() {
                 until_room(&store, &runtime).await;
                 fill(&store, Purpose::Client, other, 0).await;
                 assert!(store.stats().segments_live <= 4, "{:?}", store.stats());
+                store.close().await.unwrap();
+            })
+            .finished();
+    });
+}
+
+#[test]
+fn a_store_starts_again_and_again_where_not_one_byte_is_free() {
+    // At 0 bytes free a kill -9 made the next start impossible, a clean stop the second start.
+    Seeds::from_environment(20).each(|seed| {
+        let mut simulation = Simulation::new(seed);
+        let mut random = Random::new(seed);
+        let options = || StoreOptions { checkpoint_interval_ms: 50, ..options() };
+        let log = simulation
+            .run(move |runtime| async move {
+                let (store, _) = open(&runtime, options()).await;
+                let (log, _) = store.create(TOPIC, PartitionIndex::new(0)).unwrap();
+                runtime.sleep(Duration::from_secs(2)).await;
+                runtime.disk().change(|options| options.capacity_bytes = 0);
+                fill(&store, Purpose::Client, log, 0).await;
+                store.close().await.unwrap();
+                log
+            })
+            .finished();
+        for life in 0..8 {
+            let crash = *random.pick(&[None, Some(Crash::Process), Some(Crash::Power)]);
+            let pause = Duration::from_millis(random.below(500));
+            let ended = simulation.run(move |runtime| async move {
+                let (store, _) = open(&runtime, options()).await;
+                assert!(matches!(store.reserve(60_000).await, Err(StorageError::Full { .. })));
+                let end = store.create(TOPIC, PartitionIndex::new(1 + life)).unwrap().1;
+                until_durable(&store, &runtime, end).await;
+                runtime.sleep(pause).await;
+                match crash {
+                    None => store.close().await.unwrap(),
+                    Some(crash) => {
+                        runtime.crash(crash);
+                        std::future::pending::<()>().await;
+                    }
+                }
+            });
+            assert_eq!(ended.is_crash(), crash.is_some());
+        }
+        simulation
+            .run(move |runtime| async move {
+                let (store, _) = open(&runtime, options()).await;
+                store.delete(log).unwrap();
+                until_room(&store, &runtime).await;
+                store.close().await.unwrap();
+            })
+            .finished();
+    });
+}
+
+/// Its snapshot of every partition has so many bytes.
+struct LargeOwner(Rc<Cell<usize>>);
+
+impl Owner for LargeOwner {
+    fn on_progress(&self) {}
+
+    fn snapshot(&self, _log: LogId, out: &mut Vec<u8>) {
+        out.resize(self.0.get(), 7);
+    }
+}
+
+#[test]
+fn a_checkpoint_that_outgrows_its_file_on_a_full_device_waits_for_space_and_fails_nothing() {
+    // It was written behind the end of its file: out of space there made the store read-only until a restart.
+    Seeds::from_environment(10).each(|seed| {
+        Simulation::new(seed)
+            .run(move |runtime| async move {
+                let mut heard = Heard::default();
+                let store = Store::open(runtime.clone(), options(), &mut heard).await.unwrap();
+                let bytes = Rc::new(Cell::new(100));
+                store.set_owner(Rc::new(LargeOwner(Rc::clone(&bytes))));
+                let (log, _) = store.create(TOPIC, PartitionIndex::new(0)).unwrap();
+                runtime.sleep(Duration::from_secs(1)).await;
+                store.checkpoint().await.unwrap();
+                let checkpoints = store.stats().checkpoints;
+                bytes.set(300_000);
+                runtime.disk().change(|options| options.capacity_bytes = 0);
+                let base = fill(&store, Purpose::Client, log, 0).await;
+                assert!(matches!(store.checkpoint().await, Err(StorageError::Full { .. })));
+                let end = store.set_log_start(log, Offset::new(base)).unwrap();
+                until_durable(&store, &runtime, end).await;
+                runtime.sleep(Duration::from_secs(3)).await;
+                assert!(store.failure().is_none() && store.stats().checkpoints == checkpoints);
+                // What is free for a checkpoint alone is enough for everything.
+                let used: usize =
+                    runtime.disk().paths().iter().map(|path| runtime.disk().content(path).unwrap().len()).sum();
+                runtime.disk().change(|options| options.capacity_bytes = u64::try_from(used).unwrap() + 1_000_000);
+                until_room(&store, &runtime).await;
                 store.close().await.unwrap();
             })
             .finished();
