@@ -243,6 +243,13 @@ pub const METADATA_TRANSACTION_RECORDS_MAX: usize = 2 * PARTITIONS_MAX;
 
 /// Producer ids that the controller gives out at once, as in Kafka. A restart skips what is left of a block.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
+
+/// Wait before a shard tries again to create or delete logs for which its store had no room, in milliseconds.
+pub const IMAGE_RETRY_MS: u64 = 500;
+
+/// Wait before the records of group coordinators for which the store had no room are tried again, in milliseconds.
+pub const GROUP_RETRY_MS: u64 = 200;
+
 /// Messages queued into one shard by its siblings. Full lanes make the sending request wait, not the lane grow.
 pub const LANE_MESSAGES_MAX: usize = 1024;
 

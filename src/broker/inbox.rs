@@ -8,6 +8,7 @@ use super::Broker;
 use crate::runtime::Runtime;
 use crate::shard::message::{Message, ReadOutcome};
 use crate::shard::{RecordSlice, Shard};
+use crate::store::StorageError;
 
 /// Starts the task that receives. It ends when the lane is closed and empty.
 pub fn start<R: Runtime>(broker: &Rc<Broker<R>>) {
@@ -80,10 +81,11 @@ async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, message: Message) {
     }
 }
 
-/// A shard whose store has failed cannot create logs; it keeps its partitions and says why.
+/// A shard whose store has failed cannot create logs; it keeps its partitions and says why. One that is full does so later.
 pub(super) fn take_in<R: Runtime>(shard: &Rc<Shard<R>>, published: &crate::shard::message::Published) {
     if let Err(error) = shard.on_image(published) {
-        tracing::error!("shard {}: cannot follow the metadata: {error}", shard.id);
+        let later = if matches!(error, StorageError::Full { .. }) { ": it is tried again" } else { "" };
+        tracing::error!("shard {}: cannot follow the metadata: {error}{later}", shard.id);
     }
 }
 

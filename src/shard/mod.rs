@@ -22,13 +22,15 @@ mod fetch;
 mod measure;
 mod offsets;
 mod produce;
+mod unfinished;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::image::MetadataImage;
+use crate::cluster::image::{MetadataImage, Topic};
 use crate::cluster::topic_name::CONSUMER_OFFSETS;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
@@ -52,6 +54,7 @@ use self::message::Published;
 use self::partition::Partition;
 use self::purgatory::Purgatory;
 use self::recovery::Recovered;
+use self::unfinished::Unfinished;
 
 pub use self::produce::Applied;
 
@@ -86,6 +89,7 @@ pub struct Shard<R: Runtime> {
     levels: Levels<Mark>,
     purgatory: Rc<Purgatory>,
     coordination: Coordination,
+    unfinished: RefCell<Unfinished>,
     scratch: RefCell<Scratch>,
     read_failures: LogLimiter,
     stopping: Cell<bool>,
@@ -127,6 +131,7 @@ impl<R: Runtime> Shard<R> {
             levels,
             purgatory: Rc::default(),
             coordination,
+            unfinished: RefCell::default(),
             scratch: RefCell::new(Scratch::new()),
             read_failures: LogLimiter::default(),
             stopping: Cell::new(false),
@@ -161,11 +166,12 @@ impl<R: Runtime> Shard<R> {
         self.stopping.get()
     }
 
-    fn on_tick(&self) {
+    fn on_tick(self: &Rc<Self>) {
         let now = self.runtime.now();
         self.levels.on_tick(now);
         self.purgatory.on_tick(now);
         self.measure_on_tick(now);
+        self.finish_image_on_tick(now);
     }
 
     /// The metadata as this shard knows it.
@@ -192,51 +198,74 @@ impl<R: Runtime> Shard<R> {
     /// Takes in a new image: creates the logs of partitions that are new here, deletes those of removed topics, hands
     /// epochs and settings to the others.
     ///
-    /// Errors: a create or delete entry could not be appended; the store is read-only then.
+    /// Errors: the first create or delete entry that could not be appended. All the rest is taken in; while the store is
+    /// full the tick tries again what is missing.
     pub fn on_image(self: &Rc<Self>, published: &Published) -> Result<(), StorageError> {
         let node = NodeId::of_shard(self.id);
         let image = &published.image;
         let previous = std::mem::replace(&mut *self.image.borrow_mut(), Arc::clone(image));
         let settings_changed = image.broker_configs(node) != previous.broker_configs(node)
             || image.cluster_configs() != previous.cluster_configs();
+        let mut outcome = Ok(());
         for topic in image.topics() {
             let unchanged = previous.topic_by_id(topic.id()).is_some_and(|before| Arc::ptr_eq(before, topic))
                 && image.topic_configs(topic.name()) == previous.topic_configs(topic.name());
             if unchanged && !settings_changed {
                 continue;
             }
-            let dynamic = Dynamic {
-                topic: image.topic_configs(topic.name()),
-                node: image.broker_configs(node),
-                cluster: image.cluster_configs(),
-            };
-            let mut config = TopicConfig::resolve(&self.config, dynamic);
-            if &**topic.name() == CONSUMER_OFFSETS {
-                // A commit that was answered survives a power cut, whatever other topics promise.
-                config.durability = Durability::Flushed;
-            }
-            let config = Rc::new(config);
-            for (index, partition) in topic.partitions().filter(|(_, partition)| partition.leader == Some(node)) {
-                let served = self.partition_or_new(topic.id(), index)?;
-                served.serve(Rc::from(&**topic.name()), partition.leader_epoch, Rc::clone(&config));
+            outcome = outcome.and(self.serve_topic(image, topic));
+        }
+        outcome = outcome.and(self.delete_topics(&published.removed));
+        self.coordinate(&previous, published.removed.iter().copied());
+        outcome
+    }
+
+    /// Serves all partitions of a topic that are led here, as far as there is room for the logs of new ones.
+    fn serve_topic(&self, image: &MetadataImage, topic: &Topic) -> Result<(), StorageError> {
+        let node = NodeId::of_shard(self.id);
+        let dynamic = Dynamic {
+            topic: image.topic_configs(topic.name()),
+            node: image.broker_configs(node),
+            cluster: image.cluster_configs(),
+        };
+        let mut config = TopicConfig::resolve(&self.config, dynamic);
+        if &**topic.name() == CONSUMER_OFFSETS {
+            // A commit that was answered survives a power cut, whatever other topics promise.
+            config.durability = Durability::Flushed;
+        }
+        let config = Rc::new(config);
+        let mut outcome = Ok(());
+        for (index, partition) in topic.partitions().filter(|(_, partition)| partition.leader == Some(node)) {
+            match self.partition_or_new(topic.id(), index) {
+                Ok(served) => served.serve(Rc::from(&**topic.name()), partition.leader_epoch, Rc::clone(&config)),
+                Err(error) => {
+                    self.unfinished.borrow_mut().add_created(topic.id());
+                    outcome = outcome.and(Err(error));
+                }
             }
         }
-        let gone: Vec<Rc<Partition>> = self
-            .partitions
-            .borrow()
-            .values()
-            .filter(|partition| published.removed.contains(&partition.topic))
-            .cloned()
-            .collect();
+        outcome
+    }
+
+    /// Serves the partitions of removed topics no longer, and deletes their logs as far as there is room for that.
+    fn delete_topics(&self, removed: &BTreeSet<TopicId>) -> Result<(), StorageError> {
+        let partitions = self.partitions.borrow();
+        let gone = partitions.values().filter(|partition| removed.contains(&partition.topic));
+        let gone: Vec<Rc<Partition>> = gone.cloned().collect();
+        drop(partitions);
+        let mut outcome = Ok(());
         for partition in gone {
-            #[cfg(not(corelane_defect = "delete_forgotten"))]
-            self.store.delete(partition.log)?;
             partition.on_deleted();
+            #[cfg(not(corelane_defect = "delete_forgotten"))]
+            if let Err(error) = self.store.delete(partition.log) {
+                self.unfinished.borrow_mut().add_removed(partition.topic);
+                outcome = outcome.and(Err(error));
+                continue;
+            }
             self.by_log.borrow_mut().remove(&partition.log);
             self.partitions.borrow_mut().remove(&(partition.topic, partition.index.value()));
         }
-        self.coordinate(&previous, published.removed.iter().copied());
-        Ok(())
+        outcome
     }
 
     /// Serves a partition that is in no image: a log of the broker's own.

@@ -25,8 +25,7 @@ pub fn start<R: Runtime>(shard: &Rc<Shard<R>>) {
                 return;
             }
             if let Err(error) = run(&shard).await {
-                tracing::error!("shard {}: retention stops: {error}", shard.id);
-                return;
+                tracing::error!("shard {}: retention: {error}: it is tried again in {interval:?}", shard.id);
             }
         }
     });
@@ -50,15 +49,21 @@ pub fn start_producer_expiry<R: Runtime>(shard: &Rc<Shard<R>>) {
 }
 
 /// Looks at every partition once.
+///
+/// Errors: the first log start that could not be moved; the others were.
 pub async fn run<R: Runtime>(shard: &Rc<Shard<R>>) -> Result<(), StorageError> {
+    let mut outcome = Ok(());
     for partition in shard.all_partitions() {
         while partition.is_served() {
             let Some(log_start) = next_log_start(shard, &partition) else { break };
-            shard.move_log_start(&partition, log_start)?;
+            if let Err(error) = shard.move_log_start(&partition, log_start) {
+                outcome = outcome.and(Err(error));
+                break;
+            }
         }
         shard.runtime.yield_now().await;
     }
-    Ok(())
+    outcome
 }
 
 /// Where the log start belongs when its oldest run has outlived the topic's limits; `None` when it has not.
