@@ -60,6 +60,8 @@ pub struct Coordination {
     /// When the timer task will look next.
     next_timer: Cell<Option<MonotonicUs>>,
     is_stopped: Cell<bool>,
+    /// The store has no room for what is queued.
+    is_full: Cell<bool>,
     /// Coordinators that are being loaded.
     loads: Cell<usize>,
     /// A load ended, or all of them are to.
@@ -108,6 +110,7 @@ impl Coordination {
             rearmed: Bell::default(),
             next_timer: Cell::new(None),
             is_stopped: Cell::new(false),
+            is_full: Cell::new(false),
             loads: Cell::new(0),
             load_ended: Bell::default(),
         }

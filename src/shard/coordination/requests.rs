@@ -79,6 +79,10 @@ impl<R: Runtime> Shard<R> {
         if self.coordination.is_stopped.get() {
             return Err(ErrorCode::CoordinatorNotAvailable);
         }
+        // Kafka's answer where a disk takes no more: clients look for the coordinator and ask again.
+        if self.coordination.is_full.get() && leaves_records(call.key) {
+            return Err(ErrorCode::NotCoordinator);
+        }
         let seat = self.coordination.seat(call.partition).ok_or(ErrorCode::NotCoordinator)?;
         let image = self.image();
         let outcome = match &mut *seat.state.borrow_mut() {
@@ -219,6 +223,20 @@ impl<R: Runtime> Shard<R> {
         });
         Ok(GroupAnswer::Durable(body, receiver))
     }
+}
+
+/// Whether a request changes what a coordinator must remember.
+fn leaves_records(key: ApiKey) -> bool {
+    matches!(
+        key,
+        ApiKey::JoinGroup
+            | ApiKey::SyncGroup
+            | ApiKey::LeaveGroup
+            | ApiKey::ConsumerGroupHeartbeat
+            | ApiKey::OffsetCommit
+            | ApiKey::OffsetDelete
+            | ApiKey::DeleteGroups
+    )
 }
 
 fn then<M: Message>((step, response): (Step, M), version: i16) -> Outcome {

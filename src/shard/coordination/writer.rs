@@ -6,11 +6,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::{Coordination, Seat, load};
 use crate::coordinator::records::Record;
 use crate::coordinator::{Answer, Ticket};
-use crate::limits::{GROUP_BATCH_BYTES_MAX, GROUP_QUEUE_BYTES_MAX, GROUP_STEP_BYTES_MAX};
+use crate::limits::{GROUP_BATCH_BYTES_MAX, GROUP_QUEUE_BYTES_MAX, GROUP_RETRY_MS, GROUP_STEP_BYTES_MAX};
 use crate::protocol::compression::Codec;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::BatchBuilder;
@@ -64,9 +65,10 @@ impl Seat {
 }
 
 impl Coordination {
-    /// Ends when a request may take its step.
+    /// Ends when a request may take its step, or never will soon.
     pub(super) async fn has_room(&self) {
-        let has_room = || self.queued_bytes.get() < GROUP_QUEUE_BYTES_MAX || self.is_stopped.get();
+        let is_over = || self.is_stopped.get() || self.is_full.get();
+        let has_room = || self.queued_bytes.get() < GROUP_QUEUE_BYTES_MAX || is_over();
         if !has_room() {
             self.room.until(|| has_room().then_some(())).await;
         }
@@ -136,9 +138,25 @@ impl<R: Runtime> Shard<R> {
         }
     }
 
+    /// Appends a batch. A full store is waited for: the steps were taken and cannot be taken back. Who waits for them, or for
+    /// any that come after, is sent away meanwhile with what Kafka makes of a disk that takes no more.
     async fn append_batch(self: &Rc<Self>, seat: &Rc<Seat>, batch: &Rc<Batch>) -> Result<LogPosition, StorageError> {
-        let builder = batch.builder.borrow_mut().take().expect("a batch is appended once");
-        self.append_internal(Purpose::Group, &seat.partition, &builder.build()).await
+        let bytes = batch.builder.borrow_mut().take().expect("a batch is appended once").build();
+        loop {
+            let appended = self.append_internal(Purpose::Group, &seat.partition, &bytes).await;
+            let is_full = matches!(appended, Err(StorageError::Full { .. }));
+            self.coordination.is_full.set(is_full);
+            if !is_full || self.is_stopping() {
+                return appended;
+            }
+            self.coordination.room.ring();
+            self.tell(batch, Err(ErrorCode::NotCoordinator));
+            for seat in self.coordination.all_seats() {
+                let queued: Vec<Rc<Batch>> = seat.queue.borrow().iter().cloned().collect();
+                queued.iter().for_each(|batch| self.tell(batch, Err(ErrorCode::NotCoordinator)));
+            }
+            self.runtime.sleep(Duration::from_millis(GROUP_RETRY_MS)).await;
+        }
     }
 
     /// Waits until a batch is durable and tells its followers. When that takes longer than Kafka's

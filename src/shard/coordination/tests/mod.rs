@@ -22,7 +22,7 @@ use crate::shard::message::{GroupCall, Published};
 use crate::shard::recovery::Recovered;
 use crate::simulation::{SimulatedRuntime, Simulation};
 use crate::store::{Purpose, Store, StoreOptions};
-use crate::types::ShardId;
+use crate::types::{Durability, ShardId};
 
 type TestShard = Shard<SimulatedRuntime>;
 
@@ -36,12 +36,18 @@ async fn start(runtime: &SimulatedRuntime) -> Rc<TestShard> {
 }
 
 async fn start_empty(runtime: &SimulatedRuntime) -> Rc<TestShard> {
+    start_within(runtime, 1 << 30).await
+}
+
+/// The same with another budget, in bytes.
+async fn start_within(runtime: &SimulatedRuntime, budget_bytes: u64) -> Rc<TestShard> {
     let id = ShardId::new(0);
     let block_bytes = 16 * 1024;
     let options = StoreOptions {
         segment_bytes: 1024 * 1024,
         block_bytes,
-        ..StoreOptions::new(id, PathBuf::from("/data/shard-0"), 1 << 20, 1 << 30)
+        checkpoint_interval_ms: 1000,
+        ..StoreOptions::new(id, PathBuf::from("/data/shard-0"), 1 << 20, budget_bytes)
     };
     let mut recovered = Recovered::default();
     let store = Store::open(runtime.clone(), options, &mut recovered).await.unwrap();
@@ -355,4 +361,50 @@ fn the_list_has_the_groups_of_all_coordinators_and_waits_for_those_that_load() {
 #[test]
 fn the_defaults_of_groups_are_those_of_the_settings() {
     assert_eq!(group_config(&BrokerConfig::default()), GroupConfig::default());
+}
+
+/// Appends to a partition until there is no room for `purpose`.
+async fn fill(shard: &Rc<TestShard>, partition: &Rc<Partition>, purpose: Purpose) {
+    let mut builder = crate::protocol::record_batch::BatchBuilder::new(crate::protocol::compression::Codec::None);
+    builder.append(shard.runtime.wall_clock(), None, Some(&[7; 100_000]), &[]);
+    let batch = builder.build();
+    while let Ok(position) = shard.append_internal(purpose, partition, &batch).await {
+        let deadline = shard.runtime.now().plus_ms(10_000);
+        shard.wait(Durability::Written, position, deadline).await.unwrap();
+    }
+}
+
+#[test]
+fn a_full_store_takes_commits_then_refuses_them_and_takes_them_again_without_a_restart() {
+    // At the budget of clients commits failed too, and the first one ended its coordinator until the next start.
+    let mut simulation = Simulation::new(1);
+    simulation
+        .run(|runtime| async move {
+            let shard = start_within(&runtime, 4 << 20).await;
+            publish(&shard, image(&shard.image()));
+            runtime.sleep(Duration::from_secs(1)).await;
+            let topic = shard.image().topic(TOPIC).unwrap().id();
+            let partition = shard.partition(topic, 0).unwrap();
+            let committing =
+                async |offset| committed(shard.begin_group_call(&commit("g", offset)).await.finish().await);
+            assert_eq!(committing(1).await, Ok(0));
+            fill(&shard, &partition, Purpose::Client).await;
+            assert_eq!(committing(2).await, Ok(0));
+            fill(&shard, &partition, Purpose::Group).await;
+            let mut offset = 3;
+            // What is left of the open segment.
+            while committing(offset).await == Ok(0) {
+                offset += 1;
+                assert!(offset < 100_000);
+            }
+            assert_eq!(committing(offset).await, Err(ErrorCode::NotCoordinator));
+            runtime.sleep(Duration::from_secs(20)).await;
+            assert_eq!(committing(offset).await, Err(ErrorCode::NotCoordinator));
+            let end = partition.state().offsets.high_watermark();
+            shard.move_log_start(&partition, end).unwrap();
+            runtime.sleep(Duration::from_secs(20)).await;
+            assert_eq!(committing(offset).await, Ok(0));
+            shard.stop();
+        })
+        .finished();
 }
