@@ -440,7 +440,7 @@ impl<R: Runtime> State<R> {
         if waiting.is_none() && self.stopping {
             return None;
         }
-        let StoreOptions { segment_bytes, .. } = core.options;
+        let StoreOptions { segment_bytes, segments_before_growth, .. } = core.options;
         let free = &self.segments.free;
         let usable = |file: &SegmentFile<R::File>| file.bytes >= segment_bytes;
         let free_files = free.iter().filter(|file| usable(file)).count();
@@ -453,7 +453,7 @@ impl<R: Runtime> State<R> {
                 (segment_bytes, None)
             }
             None => {
-                let bytes = self.segments.bytes_of_next(segment_bytes);
+                let bytes = self.segments.bytes_of_next(segment_bytes, segments_before_growth);
                 // A file kept ready is a convenience and stays within the budget, and beside the reserve if it can.
                 let may_create = !self.segments.out_of_space && self.may_create(&core.options, bytes);
                 let recycles = free_files > FILES_RESERVED || !may_create;

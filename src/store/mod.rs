@@ -234,6 +234,8 @@ pub struct StoreOptions {
     pub memory_bytes: u64,
     /// Size of new segment files, in bytes: a multiple of the block.
     pub segment_bytes: u32,
+    /// Segments of one size before new files get the next size up: `limits::SEGMENTS_BEFORE_GROWTH`, fewer in tests.
+    pub segments_before_growth: u64,
     /// Size of a block, in bytes: `limits::BLOCK_BYTES`, smaller in tests.
     pub block_bytes: usize,
     /// This shard's share of the device, in bytes.
@@ -258,6 +260,7 @@ impl StoreOptions {
             directory,
             memory_bytes,
             segment_bytes: crate::limits::SEGMENT_BYTES_MIN,
+            segments_before_growth: crate::limits::SEGMENTS_BEFORE_GROWTH,
             block_bytes: crate::limits::BLOCK_BYTES,
             budget_bytes,
             written_flush_interval_ms: 50,

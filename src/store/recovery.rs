@@ -302,7 +302,13 @@ impl<R: Runtime> Recovery<'_, R> {
                         checkpoint_sequence: 0,
                         durable: LogPosition::default(),
                     });
-                    links.push(Link { file, header, expected_end: segment.data_end });
+                    let link = Link { file, header, expected_end: segment.data_end };
+                    // An earlier program named segments behind one whose file was not there yet.
+                    if segment.number < head.next_segment {
+                        links.push(link);
+                    } else {
+                        later.insert(segment.number, link);
+                    }
                 }
                 (_, Some(header)) if header.number >= head.next_segment => {
                     if let Some(twice) = later.insert(header.number, Link { file, header, expected_end: None }) {
@@ -314,15 +320,15 @@ impl<R: Runtime> Recovery<'_, R> {
             }
         }
         links.sort_by_key(|link| link.header.number);
+        let path = path_back(&later, head.next_segment, complete);
+        for number in &path {
+            links.extend(later.remove(number));
+        }
         for segment in &head.segments {
             if !links.iter().any(|link| link.header.number == segment.number) {
                 self.damage.get_or_insert(LogPosition { segment: segment.number, byte: SEGMENT_HEADER_BYTES });
                 self.missing.insert(segment.number);
             }
-        }
-        let path = path_back(&later, head.next_segment, complete);
-        for number in &path {
-            links.extend(later.remove(number));
         }
         chain.suspects.extend(later.into_values().map(|link| link.file));
         for index in 1..links.len() {
@@ -415,8 +421,13 @@ impl<R: Runtime> Recovery<'_, R> {
         let directory_bytes = usize_of(trailer.directory_bytes());
         let read_bytes = directory_bytes.next_multiple_of(usize_of(UNIT_BYTES));
         let position = u64::from(trailer.directory_position);
-        let directory = file.read_at(position, read_bytes).await.map_err(failed("read", &path))?;
-        let Ok(rows) = trailer.decode_directory(&directory.as_slice()[..directory_bytes]) else { return Ok(None) };
+        // A segment of control entries alone has no rows, and direct I/O no read of nothing.
+        let mut directory = Vec::new();
+        if read_bytes > 0 {
+            let read = file.read_at(position, read_bytes).await.map_err(failed("read", &path))?;
+            directory.extend_from_slice(&read.as_slice()[..directory_bytes]);
+        }
+        let Ok(rows) = trailer.decode_directory(&directory) else { return Ok(None) };
         for row in &rows {
             self.resume(row.log, row.base_offset, row.end_offset);
         }

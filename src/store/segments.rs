@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::limits::{SEGMENT_BYTES_MAX, SEGMENTS_BEFORE_GROWTH};
+use crate::limits::SEGMENT_BYTES_MAX;
 use crate::store::disk_reads::SegmentHolds;
 use crate::store::format::SegmentHeader;
 use crate::types::{FileId, SegmentNumber};
@@ -100,9 +100,9 @@ impl<F: Clone> Segments<F> {
 
     /// Size of the next new file: as small as `segment_bytes` in a small store, larger in a large one, so that the number
     /// of segments stays small. At 64 MiB segments: 128 MiB from 8 GiB on, 1 GiB from 64 GiB on.
-    pub(super) fn bytes_of_next(&self, segment_bytes: u32) -> u32 {
+    pub(super) fn bytes_of_next(&self, segment_bytes: u32, segments_before_growth: u64) -> u32 {
         let mut bytes = segment_bytes;
-        while u64::from(bytes) * 2 * SEGMENTS_BEFORE_GROWTH <= self.used_bytes() && bytes <= SEGMENT_BYTES_MAX / 2 {
+        while u64::from(bytes) * 2 * segments_before_growth <= self.used_bytes() && bytes <= SEGMENT_BYTES_MAX / 2 {
             bytes *= 2;
         }
         bytes

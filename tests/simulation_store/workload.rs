@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     /// Size of the records part of every batch; random when none.
     pub(crate) records_bytes: Option<usize>,
     pub(crate) flushed_percent: u64,
+    /// Segments of one size before new files are larger.
+    pub(crate) segments_before_growth: u64,
     /// How often the administrator deletes, of all it does.
     pub(crate) delete_percent: u64,
     /// Longest pause of a task between two acts, in microseconds.
@@ -67,6 +69,7 @@ impl Plan {
             readers: random.range(0..3),
             records_bytes,
             flushed_percent: *random.pick(&[0, 50, 100]),
+            segments_before_growth: *random.pick(&[1, 2, 4, 64]),
             delete_percent: *random.pick(&[0, 10, 60]),
             pause_us_max: *random.pick(&[1, 100, 3000]),
         }
@@ -77,6 +80,7 @@ impl Plan {
         let directory = PathBuf::from("/data/shard-0");
         let mut options = StoreOptions::new(ShardId::new(0), directory, self.memory_bytes, self.budget_bytes);
         options.segment_bytes = self.segment_bytes;
+        options.segments_before_growth = self.segments_before_growth;
         options.block_bytes = self.block_bytes;
         options.checkpoint_interval_ms = self.checkpoint_interval_ms;
         options.checkpoint_appended_bytes = 4 * u64::from(self.segment_bytes);
@@ -367,7 +371,9 @@ impl Life {
     async fn administrate(&self, mut random: Random) {
         while !self.stopping.get() {
             let logs = self.model.borrow().logs.len();
-            let end = if logs == 0 || (logs < self.plan.logs_max && random.chance(1, 2)) {
+            let end = if self.plan.logs_max > 1 && random.chance(1, 30) {
+                self.churn(&mut random)
+            } else if logs == 0 || (logs < self.plan.logs_max && random.chance(1, 2)) {
                 self.create(&mut random)
             } else if random.chance(self.plan.delete_percent, 100) {
                 self.delete(&mut random)
@@ -387,6 +393,18 @@ impl Life {
         }
     }
 
+    /// Creates and deletes many logs in one step, as a broker does with a topic of many partitions: such entries ask for no
+    /// room first, so the log may be two segments further before the file of the next one is there.
+    fn churn(&self, random: &mut Random) -> Option<LogPosition> {
+        let mut end = None;
+        for _ in 0..random.range(1..1500) {
+            self.create(random)?;
+            let newest = *self.model.borrow().logs.keys().next_back().expect("one was just created");
+            end = Some(self.delete_log(newest)?);
+        }
+        end
+    }
+
     fn create(&self, random: &mut Random) -> Option<LogPosition> {
         let mut topic = [0; 16];
         random.bytes(&mut topic);
@@ -397,7 +415,10 @@ impl Life {
     }
 
     fn delete(&self, random: &mut Random) -> Option<LogPosition> {
-        let log = self.any_log(random)?;
+        self.delete_log(self.any_log(random)?)
+    }
+
+    fn delete_log(&self, log: LogId) -> Option<LogPosition> {
         let end = self.taken(self.store.delete(log))?;
         self.model.borrow_mut().change(end, Change::Delete { log });
         Some(end)

@@ -28,6 +28,7 @@ fn options() -> StoreOptions {
         directory: PathBuf::from("/data/shard-3"),
         memory_bytes: 256 * 1024,
         segment_bytes: SEGMENT_BYTES,
+        segments_before_growth: 64,
         block_bytes: BLOCK_BYTES,
         budget_bytes: 64 * u64::from(SEGMENT_BYTES),
         written_flush_interval_ms: 50,
