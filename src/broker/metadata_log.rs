@@ -6,24 +6,27 @@
 //!
 //! Invariants: changes are made one after the other by one task; nothing is published before it is durable.
 
+mod replay;
+
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use self::replay::Replayed;
 use super::controller;
 use super::{Lanes, ShuttingDown, inbox};
 use crate::cluster::image::{ApplyError, BROKER_RESOURCE, MetadataImage};
 use crate::cluster::records::{Record, RecordError};
 use crate::config::topic::{Dynamic, TopicConfig};
-use crate::limits::{LOG_END_WAIT_MS, METADATA_READ_BYTES};
+use crate::limits::LOG_END_WAIT_MS;
 use crate::protocol::compression::Codec;
 use crate::protocol::messages::alter_configs::AlterConfigsRequest;
 use crate::protocol::messages::create_partitions::CreatePartitionsRequest;
 use crate::protocol::messages::create_topics::CreateTopicsRequest;
 use crate::protocol::messages::delete_topics::DeleteTopicsRequest;
 use crate::protocol::messages::incremental_alter_configs::IncrementalAlterConfigsRequest;
-use crate::protocol::record_batch::{BatchBuilder, RecordsIter, batches};
+use crate::protocol::record_batch::BatchBuilder;
 use crate::protocol::wire::{self, Reader, Writer};
 use crate::runtime::Runtime;
 use crate::shard::Shard;
@@ -58,6 +61,17 @@ pub enum MetadataError {
     /// Records that do not add up.
     #[error("metadata log: {0}")]
     Apply(#[from] ApplyError),
+    /// A part of the log is gone.
+    #[error(
+        "the metadata log is damaged at offset {offset} ({cause}): restore it, or start with --accept-loss to go on \
+         without it"
+    )]
+    Damaged {
+        /// First offset that is gone.
+        offset: Offset,
+        /// How it shows.
+        cause: String,
+    },
     /// A batch that is no batch, though its entry was intact.
     #[error("metadata log: the batch at offset {0} cannot be read")]
     Batch(Offset),
@@ -71,6 +85,8 @@ pub struct MetadataLog<R: Runtime> {
     partition: Rc<Partition>,
     lanes: Lanes,
     image: RefCell<Arc<MetadataImage>>,
+    /// What the log is to begin anew with, because a part of it is lost.
+    anew: RefCell<Option<Vec<Record>>>,
     jobs: Lane<Job>,
 }
 
@@ -87,8 +103,15 @@ impl<R: Runtime> MetadataLog<R> {
         // The log has one writer for ever, so its epoch tells nobody anything.
         let partition =
             shard.serve_internal(METADATA_TOPIC, METADATA_TOPIC_NAME, LeaderEpoch::new(0), Rc::new(config))?;
-        let log = MetadataLog { shard, partition, lanes, image: RefCell::new(Arc::new(empty)), jobs: Lane::default() };
-        let removed = log.replay().await?;
+        let Replayed { image, removed, lost } = replay::replay(&shard.store, &partition, &empty).await?;
+        let (mut image, mut anew) = (image, None);
+        if lost > 0 {
+            let records = replay::begin_anew(&image, &removed, lost);
+            image = empty.apply(&records)?;
+            anew = Some(records);
+        }
+        let (image, anew) = (RefCell::new(Arc::new(image)), RefCell::new(anew));
+        let log = MetadataLog { shard, partition, lanes, image, anew, jobs: Lane::default() };
         Ok((Rc::new(log), removed))
     }
 
@@ -201,13 +224,35 @@ impl<R: Runtime> MetadataLog<R> {
     /// removed: a shard may have missed a removal when it stopped. A broker that did not start could free no space, so
     /// these records may use all of the reserve.
     pub async fn begin(&self, records: &[Record], removed: BTreeSet<TopicId>) -> Result<(), MetadataError> {
+        let anew = self.anew.take();
+        if let Some(anew) = anew {
+            self.begin_anew(&anew).await?;
+        }
         self.append(Purpose::FreesSpace, records).await?;
         self.publish(removed).await;
         Ok(())
     }
 
+    /// Writes the whole state and lets the log begin with it: what was lost before it is missed no more.
+    async fn begin_anew(&self, records: &[Record]) -> Result<(), MetadataError> {
+        let base_offset = self.partition.state().offsets.log_end();
+        self.write(Purpose::FreesSpace, records).await?;
+        let position = self.shard.move_log_start(&self.partition, base_offset)?;
+        let deadline = self.shard.runtime.now().plus_ms(LOG_END_WAIT_MS);
+        self.shard.wait(Durability::Flushed, position, deadline).await?;
+        tracing::warn!("the metadata log begins anew at offset {base_offset} with what is left of it");
+        Ok(())
+    }
+
     async fn append(&self, purpose: Purpose, records: &[Record]) -> Result<(), MetadataError> {
         let image = Arc::new(self.image().apply(records)?);
+        self.write(purpose, records).await?;
+        *self.image.borrow_mut() = image;
+        Ok(())
+    }
+
+    /// Appends records as one batch and waits until they are durable.
+    async fn write(&self, purpose: Purpose, records: &[Record]) -> Result<(), MetadataError> {
         let now = self.shard.runtime.wall_clock();
         let mut builder = BatchBuilder::new(Codec::None);
         for record in records {
@@ -219,7 +264,6 @@ impl<R: Runtime> MetadataLog<R> {
         self.shard.wait(Durability::Flushed, position, deadline).await?;
         #[cfg(corelane_defect = "image_before_durable")]
         let _ = (position, deadline);
-        *self.image.borrow_mut() = image;
         Ok(())
     }
 
@@ -238,33 +282,6 @@ impl<R: Runtime> MetadataLog<R> {
         for receiver in taken {
             let _ = receiver.receive().await;
         }
-    }
-
-    async fn replay(&self) -> Result<BTreeSet<TopicId>, MetadataError> {
-        let (mut next, end) = {
-            let state = self.partition.state();
-            (state.offsets.log_start(), state.offsets.high_watermark())
-        };
-        let mut image = MetadataImage::clone(&self.image());
-        let mut removed = BTreeSet::new();
-        while next < end {
-            let slices = self.shard.store.read(self.partition.log, next, end, METADATA_READ_BYTES, true).await?;
-            let bytes: Vec<u8> = slices.iter().flat_map(|slice| slice.as_slice()).copied().collect();
-            for batch in batches(&bytes) {
-                let batch = batch.map_err(|_| MetadataError::Batch(next))?;
-                let mut records = Vec::new();
-                for record in RecordsIter::new(batch.records(), batch.header.record_count) {
-                    let record = record.map_err(|_| MetadataError::Batch(next))?;
-                    records.push(Record::decode(record.value.unwrap_or_default())?);
-                }
-                image = image.apply(&records)?;
-                #[cfg(not(corelane_defect = "missed_removal_forgotten"))]
-                removed.extend(removed_topics(&records));
-                next = batch.header.last_offset().advance(1);
-            }
-        }
-        *self.image.borrow_mut() = Arc::new(image);
-        Ok(removed)
     }
 }
 

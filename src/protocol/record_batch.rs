@@ -32,6 +32,10 @@ pub const LENGTH_OVERHEAD_BYTES: usize = 12;
 /// The message format's version.
 pub const MAGIC: i8 = 2;
 
+/// What an empty batch declares as its length.
+const EMPTY_LENGTH: i32 = 49;
+const _: () = assert!(EMPTY_LENGTH as usize == BATCH_HEADER_BYTES - LENGTH_OVERHEAD_BYTES);
+
 const BASE_OFFSET_AT: usize = 0;
 const LENGTH_AT: usize = 8;
 const LEADER_EPOCH_AT: usize = 12;
@@ -298,6 +302,29 @@ pub fn batches(bytes: &[u8]) -> impl Iterator<Item = Result<BatchView<'_>, Batch
 /// The CRC that a batch with this header and these records must declare.
 pub fn crc(header: &[u8; BATCH_HEADER_BYTES], records: &[u8]) -> u32 {
     crc32c::crc32c_append(crc32c::crc32c(&header[ATTRIBUTES_AT..]), records)
+}
+
+/// A batch without records that covers the offsets from `base_offset` up to `last_offset`, or as many of them as a batch
+/// can: what Kafka's compaction leaves where all records of a batch are gone. Every client steps over it.
+pub fn empty(base_offset: Offset, last_offset: Offset, leader_epoch: LeaderEpoch) -> [u8; BATCH_HEADER_BYTES] {
+    assert!(base_offset <= last_offset);
+    let mut header = BatchHeader {
+        base_offset,
+        length: EMPTY_LENGTH,
+        leader_epoch,
+        magic: MAGIC,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta: i32::try_from(last_offset.value() - base_offset.value()).unwrap_or(i32::MAX),
+        base_timestamp: TimestampMs::NONE,
+        max_timestamp: TimestampMs::NONE,
+        producer_id: ProducerId::NONE,
+        producer_epoch: ProducerEpoch::new(-1),
+        base_sequence: Sequence::new(-1),
+        record_count: 0,
+    };
+    header.crc = crc(&header.to_bytes(), &[]);
+    header.to_bytes()
 }
 
 /// Writes what the broker assigns at the append. Both lie outside the CRC.

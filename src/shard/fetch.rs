@@ -2,14 +2,18 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
+
 use super::message::{ReadLimits, ReadOutcome, ReadPart, ReadPartition, WatchPart};
 use super::partition::Partition;
 use super::purgatory::Wait;
 use super::{RecordSlice, Shard};
 use crate::partition::leader_epochs::EpochEnd;
 use crate::protocol::error_code::ErrorCode;
+use crate::protocol::record_batch;
 use crate::runtime::Runtime;
-use crate::store::{ColdTurn, ReadError, ReadWithin};
+use crate::runtime::block::Slice;
+use crate::store::{ColdTurn, Read, ReadError, ReadWithin};
 use crate::types::{LeaderEpoch, MonotonicUs, Offset, TopicId};
 
 impl<R: Runtime> Shard<R> {
@@ -92,7 +96,7 @@ impl<R: Runtime> Shard<R> {
         } else {
             self.store.read_within(partition.log, start, bound, within, turn).await
         };
-        let found = read.map_err(|error| match error {
+        let Read { slices, next_offset, needed_bytes } = read.map_err(|error| match error {
             // Deleted, or its log start moved, while the read was under way.
             ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             ReadError::UnknownLog { .. } => ErrorCode::UnknownTopicOrPartition,
@@ -101,8 +105,13 @@ impl<R: Runtime> Shard<R> {
                 ErrorCode::KafkaStorageError
             }
         })?;
-        outcome.records = found.slices;
-        outcome.needed_bytes = u32::try_from(found.needed_bytes).expect("at most one batch");
+        outcome.records = slices;
+        if outcome.records.is_empty() && next_offset > start {
+            // Whatever follows the hole is for the next request.
+            outcome.records.push(hole(&partition, start, next_offset));
+        } else {
+            outcome.needed_bytes = u32::try_from(needed_bytes).expect("at most one batch");
+        }
         let bytes: usize = outcome.records.iter().map(RecordSlice::<R>::len).sum();
         outcome.bytes = u32::try_from(bytes).expect("bounded by bytes_max or one batch");
         self.metrics.fetch_bytes.add(u64::from(outcome.bytes));
@@ -143,6 +152,16 @@ impl<R: Runtime> Shard<R> {
             );
         }
     }
+}
+
+/// What stands for offsets that hold nothing any more, up to `end`, when nothing that may be seen follows them: without it
+/// a consumer would ask for the first of them for ever, and whoever reads up to the log end would never get there. It
+/// may exceed what was asked for by these few bytes.
+fn hole<B>(partition: &Partition, start: Offset, end: Offset) -> Slice<B> {
+    let last = Offset::new(end.value() - 1);
+    // Of the epoch that gave the last of them out: a consumer goes on from there with that epoch.
+    let epoch = partition.state().epochs.epoch_for_offset(last).unwrap_or(LeaderEpoch::new(-1));
+    Slice::Bytes(Bytes::copy_from_slice(&record_batch::empty(start, last, epoch)))
 }
 
 /// Kafka's `Partition.checkCurrentLeaderEpoch`: -1 means no check.

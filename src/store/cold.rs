@@ -85,7 +85,8 @@ pub struct ColdBatches<B> {
     pub slices: Vec<Slice<B>>,
     /// Their bytes.
     pub bytes: usize,
-    /// Where to go on: behind the last batch, or where it started when there is none.
+    /// Where to go on: behind the last batch. Without one: where the next batch begins that the place holds, or where the
+    /// place ends when it holds none, at most the bound; or where was asked, when that is held back or not on disk yet.
     pub next_offset: Offset,
     /// Above 0 when nothing was read because the first batch is too large.
     pub needed_bytes: usize,
@@ -224,6 +225,7 @@ impl<R: Runtime> ColdCache<R> {
         let extents = extents_from(&all, read.from, wanted);
         let mut walk = Walk::new(self, read, extents);
         let mut answer = Answer::new(read);
+        let mut is_exhausted = true;
         // An extent above the bounds is one large entry: do not read it to find that out.
         let first = extents.first().filter(|_| read.within.first_bytes_max > 0);
         if let Some(first) = first
@@ -236,7 +238,10 @@ impl<R: Runtime> ColdCache<R> {
             let mut position = extent.position;
             let mut expected = Some(extent.base_offset);
             while position < extent.end() {
-                let Some(bytes) = walk.entry(position, extent.end()).await? else { break 'extents };
+                let Some(bytes) = walk.entry(position, extent.end()).await? else {
+                    is_exhausted = false;
+                    break 'extents;
+                };
                 if walk.is_elsewhere() {
                     answer.copy_always = self.memory_bytes() > self.bytes_max + self.bytes_max / 2;
                 }
@@ -244,11 +249,15 @@ impl<R: Runtime> ColdCache<R> {
                 let full =
                     answer.add_entry(&bytes, &entry, &mut expected).map_err(|what| walk.damaged(position, what))?;
                 if full {
+                    is_exhausted = false;
                     break 'extents;
                 }
                 let entry_bytes = u32::try_from(entry.header.entry_bytes()).expect("it lies within an extent");
                 position += entry_bytes;
             }
+        }
+        if is_exhausted {
+            answer.step_to(read.place.end_offset);
         }
         Ok(answer.finish())
     }
@@ -640,11 +649,13 @@ impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
             }
             let bytes_after = self.bytes + batch.bytes().len();
             if last_offset >= self.read.bound {
+                self.step_to(batch.base_offset());
                 return Ok(true);
             }
             let first_bytes_max = if self.bytes == 0 { self.read.within.first_bytes_max } else { 0 };
             if bytes_after > self.read.within.bytes_max.max(first_bytes_max) {
                 self.needed_bytes = if first_bytes_max > 0 { bytes_after } else { 0 };
+                self.step_to(batch.base_offset());
                 return Ok(true);
             }
             self.add_batch(bytes, batch.bytes());
@@ -652,6 +663,13 @@ impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
             self.next_offset = last_offset.advance(1);
         }
         Ok(false)
+    }
+
+    /// Nothing of the log lies below `offset` but what was given.
+    fn step_to(&mut self, offset: Offset) {
+        if self.bytes == 0 {
+            self.next_offset = self.next_offset.max(offset.min(self.read.bound));
+        }
     }
 
     fn add_batch(&mut self, whole: &EntryBytes<B>, batch: &[u8]) {

@@ -39,6 +39,8 @@ pub struct IndexedEntry {
 pub struct TailBatch {
     /// Offset of its first record.
     pub base_offset: Offset,
+    /// Offset of its last record: the next batch need not follow at once.
+    pub last_offset: Offset,
     /// The segment.
     pub segment: SegmentNumber,
     /// Position of the batch itself, behind its entry header.
@@ -101,14 +103,14 @@ pub enum IndexError {
     SegmentOrder(SegmentNumber),
 }
 
-/// The extents `offset` lies in and those behind it, until `bytes_wanted` are covered; at least one, if there is one.
+/// The extents `offset` lies in and those behind it, until `bytes_wanted` are covered; at least two, if there are.
 pub fn extents_from(extents: &[Extent], offset: Offset, bytes_wanted: u64) -> &[Extent] {
     let behind = extents.partition_point(|extent| extent.base_offset <= offset);
     let rest = &extents[behind.saturating_sub(1)..];
-    // The offset may be the last of the first extent, so that one does not count.
+    // The offset may be the last of the first extent, or lie in a gap behind it, so that one does not count.
     let mut covered = 0;
     let mut count = rest.len().min(1);
-    while count < rest.len() && covered < bytes_wanted {
+    while count < rest.len() && covered < bytes_wanted.max(1) {
         covered += u64::from(rest[count].bytes);
         count += 1;
     }
@@ -254,7 +256,7 @@ impl Index {
         let state = self.logs.get_mut(&log).expect("a batch in memory belongs to a log");
         if let Some(last) = state.tail.back() {
             assert!((last.segment, last.byte) < (batch.segment, batch.byte));
-            assert!(last.base_offset < batch.base_offset);
+            assert!(last.last_offset < batch.base_offset);
         }
         state.tail.push_back(batch);
         self.tail_order.push_back(log);
@@ -277,8 +279,8 @@ impl Index {
         shrink(&mut self.tail_order);
     }
 
-    /// The batches in memory from the one that holds `offset`; `None` when that one is not in memory. Empty at and
-    /// above the log end.
+    /// The batches in memory from the one that holds `offset`, or the next one behind a gap; `None` when what stands
+    /// before is not in memory. Empty at and above the log end, and when only a gap is left below it.
     pub fn tail(&self, log: LogId, offset: Offset) -> Option<impl Iterator<Item = &TailBatch>> {
         let state = self.logs.get(&log)?;
         let tail = &state.tail;
@@ -291,11 +293,13 @@ impl Index {
         } else {
             tail.partition_point(holds_or_before).checked_sub(1)?
         };
-        Some(state.tail.range(first..))
+        let is_before_gap = tail.get(first).is_some_and(|batch| batch.last_offset < offset);
+        Some(tail.range(first + usize::from(is_before_gap)..))
     }
 
-    /// Where `offset` and the `bytes_wanted` behind it lie on disk; an offset in a gap, or below the log start, lies at the next batch. `None` at and
-    /// above the log end and for an unknown log.
+    /// Where `offset` and the `bytes_wanted` behind it lie on disk; an offset in a gap, or below the log start, lies at the
+    /// next batch, or in the place before the gap, which then holds nothing of what is wanted. `None` at and above the log
+    /// end, for an unknown log, and when nothing of the log follows.
     pub fn locate(&self, log: LogId, offset: Offset, bytes_wanted: u64) -> Option<Place> {
         let state = self.logs.get(&log)?;
         let offset = offset.max(state.start);
@@ -307,7 +311,7 @@ impl Index {
         if let Some(run) = run
             && run.base_offset() <= offset
         {
-            return Some(self.open_place(run, want));
+            return (offset < run.end_offset).then(|| self.open_place(run, want));
         }
         let behind = state.rows.partition_point(|row| { row.base_offset } <= offset);
         match behind.saturating_sub(1) {
@@ -330,7 +334,8 @@ impl Index {
                 return Some(self.row_place(log, state, row, Want::ALL));
             }
         }
-        let run = self.live_run(log, state).filter(|run| run.timestamp_max >= timestamp);
+        let is_wanted = |run: &&OpenRun| run.timestamp_max >= timestamp && run.end_offset > from;
+        let run = self.live_run(log, state).filter(is_wanted);
         run.map(|run| self.open_place(run, Want::ALL))
     }
 
@@ -737,7 +742,9 @@ mod tests {
         }
         for log in 1..=10_000_u64 {
             for base in 0..20 {
-                let batch = TailBatch { base_offset: Offset::new(base), segment: segment(1), byte: position, bytes: 1 };
+                let offset = Offset::new(base);
+                let (segment, byte) = (segment(1), position);
+                let batch = TailBatch { base_offset: offset, last_offset: offset, segment, byte, bytes: 1 };
                 index.add_tail(LogId::new(log), batch);
                 position += 1;
             }
@@ -754,7 +761,8 @@ mod tests {
         for (log, base, byte) in [(LOG, 0, 4144), (other, 0, 4300), (LOG, 1, 4400), (LOG, 2, 4500)] {
             index.add(log, &entry(byte - 48, 100, base, base, 0)).unwrap();
             let base_offset = Offset::new(base);
-            index.add_tail(log, TailBatch { base_offset, segment: segment(1), byte, bytes: 52 });
+            let segment = segment(1);
+            index.add_tail(log, TailBatch { base_offset, last_offset: base_offset, segment, byte, bytes: 52 });
         }
         index.delete(other);
         index.evict_tail(LogPosition { segment: segment(1), byte: 4400 });
@@ -762,6 +770,22 @@ mod tests {
         let bytes: Vec<u32> = index.tail(LOG, Offset::new(1)).unwrap().map(|batch| batch.byte).collect();
         assert_eq!(bytes, [4400, 4500]);
         assert_eq!(index.tail(LOG, Offset::new(3)).unwrap().count(), 0);
+    }
+
+    /// An offset in a gap found the batch before it, which a consumer was given again and again.
+    #[test]
+    fn an_offset_in_a_gap_in_memory_finds_the_batch_behind_it() {
+        let mut index = one_log();
+        for (base, last, byte) in [(0, 3, 4144), (10, 11, 4400)] {
+            index.add(LOG, &entry(byte - 48, 100, base, last, 0)).unwrap();
+            let (base_offset, last_offset) = (Offset::new(base), Offset::new(last));
+            index.add_tail(LOG, TailBatch { base_offset, last_offset, segment: segment(1), byte, bytes: 52 });
+        }
+        index.raise_end(LOG, Offset::new(20));
+        let bytes = |from: i64| index.tail(LOG, Offset::new(from)).unwrap().map(|it| it.byte).collect::<Vec<u32>>();
+        assert_eq!(bytes(3), [4144, 4400]);
+        assert_eq!((bytes(4), bytes(9), bytes(11)), (vec![4400], vec![4400], vec![4400]));
+        assert_eq!((bytes(12), bytes(19), bytes(20)), (vec![], vec![], vec![]));
     }
 
     /// What the model knows of a batch.

@@ -218,6 +218,7 @@ impl<R: Runtime> Store<R> {
             log,
             TailBatch {
                 base_offset: batch.base_offset,
+                last_offset: batch.last_offset,
                 segment: start.segment,
                 byte: start.byte + ENTRY_HEADER_U32,
                 bytes: end.byte - start.byte - ENTRY_HEADER_U32,
@@ -330,6 +331,11 @@ impl<R: Runtime> Store<R> {
     /// Where the files of this store lie.
     pub fn directory(&self) -> &Path {
         &self.core.options.directory
+    }
+
+    /// Whether it was opened to serve although bytes that were durable are gone.
+    pub fn accepts_loss(&self) -> bool {
+        self.core.options.accept_loss
     }
 
     /// Memory for the tail cache and the windows of cold reads, in bytes.

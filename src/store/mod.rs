@@ -194,7 +194,7 @@ impl StorageError {
     }
 }
 
-/// Pieces of the log in order: what a read returns.
+/// Pieces of the log in order.
 pub type Slices<B> = Vec<Slice<B>>;
 
 /// How much to read.
@@ -213,11 +213,14 @@ impl ReadWithin {
     }
 }
 
-/// What a read found.
+/// What a read returns.
 #[derive(Debug)]
-pub struct Found<B> {
-    /// Whole batches in order.
+pub struct Read<B> {
+    /// Whole batches, back to back.
     pub slices: Slices<B>,
+    /// Where to go on: behind the last batch. Without one: behind the hole that begins where was asked, as far as the
+    /// bound; or where was asked, when the next batch there is held back. Never less than what was asked for.
+    pub next_offset: Offset,
     /// Above 0 when nothing was read only because the first batch is larger than both limits: about its size in bytes. Not
     /// told where the first batch was to come under `bytes_max` only.
     pub needed_bytes: usize,

@@ -12,7 +12,7 @@ use crate::store::disk_reads::SegmentHold;
 use crate::store::format::{Extent, StoredBatch};
 use crate::store::index::{Place, PlaceExtents};
 use crate::store::log::{State, Store};
-use crate::store::{Found, ReadError, ReadWithin, Slices};
+use crate::store::{Read, ReadError, ReadWithin, Slices};
 use crate::types::{LogId, Offset, TimestampMs};
 
 /// The right to read old data from disk, taken when the first read of an answer needs it and kept until the answer is read.
@@ -21,11 +21,20 @@ pub struct ColdTurn(Option<Portion>);
 
 /// What to read of a log.
 #[derive(Clone, Copy)]
-struct Want {
-    from: Offset,
+pub(super) struct Want {
+    pub(super) from: Offset,
     /// Batches that end above it stay behind.
-    bound: Offset,
-    within: ReadWithin,
+    pub(super) bound: Offset,
+    pub(super) within: ReadWithin,
+}
+
+/// Where what is wanted stands.
+enum Whereabouts<F> {
+    OnDisk(Located<F>),
+    /// In memory only, for the moment.
+    NotYetOnDisk,
+    /// Nothing of the log follows: its last batches are gone.
+    Nowhere,
 }
 
 /// A place on disk, held, with what is needed to read it.
@@ -37,7 +46,7 @@ struct Located<F> {
 }
 
 impl<R: Runtime> Store<R> {
-    /// Whole batches from the one that contains `start`, as stored, below `bound` (exclusive), up to `bytes_max` bytes;
+    /// Whole batches from the one that contains `start`, or from the next behind a hole, as stored, below `bound` (exclusive), up to `bytes_max` bytes;
     /// with `at_least_one` the first is given even when it alone is larger. Small batches are copied together, larger
     /// ones are slices of blocks. `None` when memory does not hold the answer: ask [`Store::read`].
     pub fn read_tail(
@@ -47,9 +56,8 @@ impl<R: Runtime> Store<R> {
         bound: Offset,
         bytes_max: usize,
         at_least_one: bool,
-    ) -> Option<Slices<R::Buffer>> {
-        let found = self.read_tail_within(log, start, bound, ReadWithin::new(bytes_max, at_least_one));
-        found.map(|found| found.slices)
+    ) -> Option<Read<R::Buffer>> {
+        self.read_tail_within(log, start, bound, ReadWithin::new(bytes_max, at_least_one))
     }
 
     /// As [`Store::read_tail`], with a bound on the first batch too.
@@ -59,7 +67,7 @@ impl<R: Runtime> Store<R> {
         start: Offset,
         bound: Offset,
         within: ReadWithin,
-    ) -> Option<Found<R::Buffer>> {
+    ) -> Option<Read<R::Buffer>> {
         let mut state = self.core.state.borrow_mut();
         let found = state.read_tail(log, &Want { from: start, bound, within })?;
         state.stats.tail_reads += 1;
@@ -76,10 +84,9 @@ impl<R: Runtime> Store<R> {
         bound: Offset,
         bytes_max: usize,
         at_least_one: bool,
-    ) -> Result<Slices<R::Buffer>, ReadError> {
+    ) -> Result<Read<R::Buffer>, ReadError> {
         let within = ReadWithin::new(bytes_max, at_least_one);
-        let found = self.read_within(log, start, bound, within, &mut ColdTurn::default()).await?;
-        Ok(found.slices)
+        self.read_within(log, start, bound, within, &mut ColdTurn::default()).await
     }
 
     /// As [`Store::read`], with a bound on the first batch too. `turn` is one for all reads of an answer.
@@ -92,7 +99,7 @@ impl<R: Runtime> Store<R> {
         bound: Offset,
         within: ReadWithin,
         turn: &mut ColdTurn,
-    ) -> Result<Found<R::Buffer>, ReadError> {
+    ) -> Result<Read<R::Buffer>, ReadError> {
         if let Some(found) = self.read_tail_within(log, start, bound, within) {
             return Ok(found);
         }
@@ -105,7 +112,7 @@ impl<R: Runtime> Store<R> {
         let mut slices = Slices::new();
         let mut want = Want { from: start, bound: bound.min(log_end), within };
         while want.from < want.bound {
-            let located = {
+            let whereabouts = {
                 let state = self.core.state.borrow();
                 // The log start moved, or the log was deleted, while the disk was read: no gaps in an answer.
                 if state.index.log_start(log).is_none_or(|log_start| want.from < log_start) {
@@ -116,23 +123,30 @@ impl<R: Runtime> Store<R> {
                     && let Some(rest) = state.read_tail(log, &want)
                 {
                     slices.extend(rest.slices);
+                    want.from = rest.next_offset;
                     break;
                 }
                 state.locate(log, &want)
             };
-            let Some(located) = located else { break };
+            let located = match whereabouts {
+                Whereabouts::OnDisk(located) => located,
+                Whereabouts::NotYetOnDisk => break,
+                Whereabouts::Nowhere => {
+                    want.from = want.bound;
+                    break;
+                }
+            };
             if turn.0.is_none() {
                 turn.0 = Some(self.core.cold.turn().await);
             }
-            let place_end = located.place.end_offset;
             let batches = self.read_cold(log, located, want).await?;
             if batches.needed_bytes > 0 {
-                return Ok(Found { slices, needed_bytes: batches.needed_bytes });
+                return Ok(Read { slices, next_offset: want.from, needed_bytes: batches.needed_bytes });
             }
             if batches.bytes == 0 {
-                // The segment holds nothing from there on: a loss that was accepted. The log goes on in the next one.
-                if want.within.first_bytes_max > 0 && place_end > want.from {
-                    want.from = place_end;
+                // The segment holds nothing from there on, or begins later: behind the hole the log goes on.
+                if batches.next_offset > want.from {
+                    want.from = batches.next_offset;
                     continue;
                 }
                 break;
@@ -145,7 +159,7 @@ impl<R: Runtime> Store<R> {
                 break;
             }
         }
-        Ok(Found { slices, needed_bytes: 0 })
+        Ok(Read { slices, next_offset: want.from, needed_bytes: 0 })
     }
 
     async fn read_cold(
@@ -225,7 +239,7 @@ impl<R: Runtime> Store<R> {
     async fn batches(&self, log: LogId, range: std::ops::Range<Offset>) -> Result<Vec<Vec<u8>>, ReadError> {
         match self.read(log, range.start, range.end, usize::MAX, true).await {
             // One vector, because batches may go over several slices.
-            Ok(slices) => Ok(vec![slices.iter().flat_map(|slice| slice.as_slice()).copied().collect()]),
+            Ok(read) => Ok(vec![read.slices.iter().flat_map(|slice| slice.as_slice()).copied().collect()]),
             // The log start moved on meanwhile.
             Err(ReadError::OutOfRange { .. }) => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -250,22 +264,25 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = StoredBatch<'_>> {
 }
 
 impl<R: Runtime> State<R> {
-    fn read_tail(&self, log: LogId, want: &Want) -> Option<Found<R::Buffer>> {
+    fn read_tail(&self, log: LogId, want: &Want) -> Option<Read<R::Buffer>> {
         let (log_start, log_end) = (self.index.log_start(log)?, self.index.log_end(log)?);
         if want.from < log_start || want.from > log_end {
             return None;
         }
         let bound = want.bound.min(log_end);
         if want.from >= bound {
-            return Some(Found { slices: Vec::new(), needed_bytes: 0 });
+            return Some(Read { slices: Vec::new(), next_offset: want.from, needed_bytes: 0 });
         }
         let batches = self.index.tail(log, want.from)?;
-        Some(self.tail.read(batches, log_end, bound, want.within))
+        Some(self.tail.read(batches, &Want { bound, ..*want }))
     }
 
-    fn locate(&self, log: LogId, want: &Want) -> Option<Located<R::File>> {
+    fn locate(&self, log: LogId, want: &Want) -> Whereabouts<R::File> {
         let bytes = u64::try_from(want.within.bytes_max).expect("usize fits 64 bits");
-        self.hold(self.index.locate(log, want.from, bytes)?)
+        match self.index.locate(log, want.from, bytes) {
+            Some(place) => self.hold(place).map_or(Whereabouts::NotYetOnDisk, Whereabouts::OnDisk),
+            None => Whereabouts::Nowhere,
+        }
     }
 
     /// Holds the segment of a place; `None` while it has no file, when all of it is in memory.

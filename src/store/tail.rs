@@ -13,9 +13,10 @@ use bytes::{Bytes, BytesMut};
 use crate::limits::{COPY_WASTE_BYTES_MAX, FETCH_COPY_BYTES_MAX};
 use crate::runtime::Buffer;
 use crate::runtime::block::{Block, Slice};
+use crate::store::Read;
 use crate::store::index::TailBatch;
-use crate::store::{Found, ReadWithin};
-use crate::types::{LogPosition, Offset, SegmentNumber};
+use crate::store::reading::Want;
+use crate::types::{LogPosition, SegmentNumber};
 
 struct TailBlock<B> {
     segment: SegmentNumber,
@@ -83,32 +84,31 @@ impl<B: Buffer> Tail<B> {
         self.blocks.front().map(|block| LogPosition { segment: block.segment, byte: block.start })
     }
 
-    /// The whole ones of `batches`, which are in memory and one log's in order, that end at or below `bound`, up to
-    /// the bytes. `log_end` is where the last of them ends.
-    pub(super) fn read<'a>(
-        &self,
-        batches: impl Iterator<Item = &'a TailBatch>,
-        log_end: Offset,
-        bound: Offset,
-        within: ReadWithin,
-    ) -> Found<B> {
+    /// The whole ones of `batches`, which are in memory and all that one log has from `want.from` on, that end at or
+    /// below the bound, up to so many bytes.
+    pub(super) fn read<'a>(&self, batches: impl Iterator<Item = &'a TailBatch>, want: &Want) -> Read<B> {
         let mut pieces = Pieces::default();
-        let mut bytes_left = within.bytes_max;
-        let mut batches = batches.peekable();
-        while let Some(batch) = batches.next() {
-            let end = batches.peek().map_or(log_end, |next| next.base_offset);
+        let mut bytes_left = want.within.bytes_max;
+        let mut next_offset = None;
+        let mut needed_bytes = 0;
+        for batch in batches {
+            let end = batch.last_offset.advance(1);
             let bytes = usize::try_from(batch.bytes).expect("u32 fits usize");
-            if end > bound {
+            let is_first = pieces.is_empty() && want.within.first_bytes_max > 0;
+            let is_too_large = bytes > bytes_left && !(is_first && bytes <= want.within.first_bytes_max);
+            if end > want.bound || is_too_large {
+                // What lies between is a hole.
+                next_offset.get_or_insert(batch.base_offset.min(want.bound));
+                if end <= want.bound && is_first {
+                    needed_bytes = bytes;
+                }
                 break;
-            }
-            let is_first = pieces.is_empty() && within.first_bytes_max > 0;
-            if bytes > bytes_left && !(is_first && bytes <= within.first_bytes_max) {
-                return Found { slices: pieces.finish(), needed_bytes: if is_first { bytes } else { 0 } };
             }
             bytes_left = bytes_left.saturating_sub(bytes);
             self.each_range(batch, bytes, |block, range| pieces.push(block, range, bytes <= FETCH_COPY_BYTES_MAX));
+            next_offset = Some(end);
         }
-        Found { slices: pieces.finish(), needed_bytes: 0 }
+        Read { slices: pieces.finish(), next_offset: next_offset.unwrap_or(want.bound).max(want.from), needed_bytes }
     }
 
     /// The pieces of blocks that hold the first `bytes` of a batch.
@@ -185,6 +185,8 @@ mod tests {
     use super::*;
     use crate::runtime::Runtime;
     use crate::simulation::{SimulatedRuntime, Simulation};
+    use crate::store::ReadWithin;
+    use crate::types::Offset;
 
     const BLOCK: usize = 8192;
 
@@ -199,8 +201,13 @@ mod tests {
         tail
     }
 
-    fn batch(base_offset: i64, byte: u32, bytes: u32) -> TailBatch {
-        TailBatch { base_offset: Offset::new(base_offset), segment: SegmentNumber::new(1), byte, bytes }
+    fn batch(offsets: std::ops::RangeInclusive<i64>, byte: u32, bytes: u32) -> TailBatch {
+        let (base_offset, last_offset) = (Offset::new(*offsets.start()), Offset::new(*offsets.end()));
+        TailBatch { base_offset, last_offset, segment: SegmentNumber::new(1), byte, bytes }
+    }
+
+    fn want(from: i64, bound: i64, bytes_max: usize, at_least_one: bool) -> Want {
+        Want { from: Offset::new(from), bound: Offset::new(bound), within: ReadWithin::new(bytes_max, at_least_one) }
     }
 
     fn in_simulation(check: impl FnOnce(SimulatedRuntime) + 'static) {
@@ -211,9 +218,10 @@ mod tests {
     fn small_batches_are_copied_together_and_large_ones_stay_where_they_are() {
         in_simulation(|runtime| {
             let tail = tail(&runtime);
-            let batches = [batch(0, 100, 200), batch(5, 400, 300), batch(6, 1000, 9000), batch(9, 17000, 50)];
-            let all =
-                tail.read(batches.iter(), Offset::new(10), Offset::new(10), ReadWithin::new(usize::MAX, true)).slices;
+            let batches =
+                [batch(0..=4, 100, 200), batch(5..=5, 400, 300), batch(6..=8, 1000, 9000), batch(9..=9, 17000, 50)];
+            let Read { slices: all, next_offset, .. } = tail.read(batches.iter(), &want(0, 10, usize::MAX, true));
+            assert_eq!(next_offset, Offset::new(10));
             let lengths: Vec<usize> = all.iter().map(Slice::len).collect();
             assert_eq!(lengths, [500, 7192, 1808, 50]);
             assert!(matches!(all[0], Slice::Bytes(_)) && matches!(all[1], Slice::Block { .. }));
@@ -225,23 +233,42 @@ mod tests {
     fn batch_beyond_the_bound_or_the_bytes_stays_behind_unless_it_is_the_first() {
         in_simulation(|runtime| {
             let tail = tail(&runtime);
-            let batches = [batch(0, 100, 200), batch(5, 400, 300)];
+            let batches = [batch(0..=4, 100, 200), batch(5..=5, 400, 300)];
             let bytes = |bound, bytes_max, at_least_one| {
-                let within = ReadWithin::new(bytes_max, at_least_one);
-                let found = tail.read(batches.iter(), Offset::new(6), Offset::new(bound), within);
-                found.slices.iter().map(Slice::len).sum::<usize>()
+                let read = tail.read(batches.iter(), &want(0, bound, bytes_max, at_least_one));
+                read.slices.iter().map(Slice::len).sum::<usize>()
             };
             assert_eq!(bytes(6, 500, false), 500);
             assert_eq!(bytes(6, 499, false), 200);
             assert_eq!(bytes(5, 500, false), 200);
             assert_eq!(bytes(4, 500, true), 0, "the bound holds even for the first");
             assert_eq!((bytes(6, 10, true), bytes(6, 10, false)), (200, 0));
-            let within = |first_bytes_max| ReadWithin { bytes_max: 10, first_bytes_max };
             let found = |first_bytes_max| {
-                let found = tail.read(batches.iter(), Offset::new(6), Offset::new(6), within(first_bytes_max));
+                let within = ReadWithin { bytes_max: 10, first_bytes_max };
+                let found = tail.read(batches.iter(), &Want { within, ..want(0, 6, 10, false) });
                 (found.slices.iter().map(Slice::len).sum::<usize>(), found.needed_bytes)
             };
             assert_eq!([found(0), found(199), found(200)], [(0, 0), (0, 200), (200, 0)]);
+        });
+    }
+
+    #[test]
+    fn a_read_says_where_it_goes_on_also_over_a_hole() {
+        in_simulation(|runtime| {
+            let tail = tail(&runtime);
+            let batches = [batch(10..=11, 100, 200), batch(20..=21, 400, 300)];
+            let next = |from, bound, bytes_max, behind: usize| {
+                let read = tail.read(batches[behind..].iter(), &want(from, bound, bytes_max, false));
+                (read.slices.iter().map(Slice::len).sum::<usize>(), read.next_offset.value())
+            };
+            assert_eq!(next(0, 30, 1000, 0), (500, 22));
+            assert_eq!(next(0, 20, 1000, 0), (200, 12), "the hole behind a batch is the next read's");
+            assert_eq!(next(12, 30, 1000, 1), (300, 22));
+            assert_eq!(next(12, 20, 1000, 1), (0, 20), "nothing but a hole below the bound");
+            assert_eq!(next(12, 21, 1000, 1), (0, 20), "the bound cuts a batch");
+            assert_eq!(next(12, 15, 1000, 1), (0, 15));
+            assert_eq!((next(20, 30, 100, 1), next(21, 30, 100, 1)), ((0, 20), (0, 21)), "held back, no hole");
+            assert_eq!(next(22, 30, 1000, 2), (0, 30), "a hole up to the end");
         });
     }
 
@@ -251,8 +278,7 @@ mod tests {
             let mut tail = tail(&runtime);
             let written = |byte| LogPosition { segment: SegmentNumber::new(1), byte };
             assert_eq!(tail.evict(0, written(8191)), None, "its last byte is not written");
-            let within = ReadWithin::new(usize::MAX, true);
-            let held = tail.read([batch(0, 0, 8192)].iter(), Offset::new(1), Offset::new(1), within);
+            let held = tail.read([batch(0..=0, 0, 8192)].iter(), &want(0, 1, usize::MAX, true));
             assert_eq!(tail.evict(0, written(8192)), Some(written(8192)));
             assert_eq!(tail.memory_bytes(), 3 * 8192);
             drop(held);

@@ -252,7 +252,7 @@ pub(crate) async fn dump(process: &Rc<Process>) -> BTreeMap<Key, Dump> {
             while next < end {
                 let read = node.shard.store.read(partition.log, next, end, 30_000, true).await;
                 let read = read.unwrap_or_else(|error| panic!("{partition:?} at {next}: {error}"));
-                let bytes: Vec<u8> = read.iter().flat_map(|slice| slice.as_slice()).copied().collect();
+                let bytes: Vec<u8> = read.slices.iter().flat_map(|slice| slice.as_slice()).copied().collect();
                 for batch in batches(&bytes) {
                     let batch = batch.unwrap();
                     content = content.rotate_left(7) ^ u64::from(crc32c::crc32c(batch.bytes()));

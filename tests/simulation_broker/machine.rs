@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) written_flush_interval_ms: u64,
     pub(crate) advertise: Advertise,
     pub(crate) settings: Vec<(String, String)>,
+    /// Start although something is lost.
+    pub(crate) accept_loss: bool,
 }
 
 impl Plan {
@@ -60,6 +62,7 @@ impl Plan {
                 setting("num.partitions", random.range(1..4).to_string()),
                 setting("log.retention.check.interval.ms", random.pick(&[5, 100, 300_000]).to_string()),
             ],
+            accept_loss: false,
         }
     }
 
@@ -74,6 +77,7 @@ impl Plan {
         let directory = PathBuf::from(format!("/data/shard-{shard}"));
         StoreOptions {
             segment_bytes: self.segment_bytes,
+            accept_loss: self.accept_loss,
             block_bytes: self.block_bytes,
             checkpoint_interval_ms: self.checkpoint_interval_ms,
             checkpoint_appended_bytes: 4 * u64::from(self.segment_bytes),

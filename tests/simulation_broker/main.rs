@@ -31,6 +31,7 @@ mod group_member;
 mod group_model;
 mod group_settings;
 mod groups;
+mod losses;
 mod machine;
 mod model;
 mod producer;

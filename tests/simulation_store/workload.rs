@@ -124,7 +124,9 @@ pub(crate) async fn check_contents(store: &Store<SimulatedRuntime>, model: &RefC
             if flipped && matches!(read, Err(ReadError::Damaged { .. })) {
                 continue 'logs;
             }
-            let bytes = joined(read.unwrap_or_else(|error| panic!("log {log} from {offset} of {end}: {error}")));
+            let read = read.unwrap_or_else(|error| panic!("log {log} from {offset} of {end}: {error}"));
+            let next_offset = read.next_offset;
+            let bytes = joined(read.slices);
             assert!(!bytes.is_empty(), "log {log}: nothing at {offset} though the end is {end}");
             let mut rest = &bytes[..];
             while !rest.is_empty() {
@@ -137,6 +139,7 @@ pub(crate) async fn check_contents(store: &Store<SimulatedRuntime>, model: &RefC
                 rest = &rest[expected.bytes.len()..];
                 offset = Offset::new(expected.last.value() + 1);
             }
+            assert_eq!(next_offset, offset, "log {log}: a read says where it goes on");
         }
         assert!(batches.next().is_none(), "log {log}: less than was appended");
     }
@@ -463,7 +466,7 @@ impl Life {
             let expected = self.model.borrow().batch_at(log, offset);
             let bytes_max = *random.pick(&[1, 1000, 30_000]);
             match self.store.read(log, offset, log_end, bytes_max, true).await {
-                Ok(slices) => self.check_read(log, offset, expected, &joined(slices)),
+                Ok(read) => self.check_read(log, offset, expected, &joined(read.slices)),
                 // It was deleted, or its start moved, while the read was under way.
                 Err(ReadError::UnknownLog { .. }) => assert!(!self.model.borrow().logs.contains_key(&log)),
                 Err(ReadError::OutOfRange { .. }) => {

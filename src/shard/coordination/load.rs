@@ -96,20 +96,22 @@ impl<R: Runtime> Shard<R> {
         let mut loading = Loading { coordinator, topics: BTreeSet::new(), records: 0 };
         let (mut scratch, mut plain, mut bytes) = (Scratch::new(), Vec::new(), Vec::new());
         while next < end {
-            let slices = self.store.read(partition.log, next, end, GROUP_LOAD_READ_BYTES, true).await?;
+            let read = self.store.read(partition.log, next, end, GROUP_LOAD_READ_BYTES, true).await?;
             bytes.clear();
-            for slice in slices.iter() {
+            for slice in &read.slices {
                 bytes.extend_from_slice(slice.as_slice());
             }
-            drop(slices);
-            if bytes.is_empty() {
+            // Behind a hole the log goes on: what it took was lost, and that was accepted.
+            let next_offset = read.next_offset;
+            drop(read);
+            if next_offset <= next {
                 return Err(LoadError::Batch(next));
             }
             for batch in batches(&bytes) {
                 let batch = batch.map_err(|_| LoadError::Batch(next))?;
                 self.replay(&batch, &mut loading, &mut scratch, &mut plain).await?;
-                next = batch.header.last_offset().advance(1);
             }
+            next = next_offset;
             self.runtime.yield_now().await;
         }
         Ok(loading)

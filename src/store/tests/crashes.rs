@@ -84,9 +84,8 @@ impl Model {
         let mut at = model.start;
         while at < model.end() {
             let bound = Offset::new(model.end());
-            let slices =
-                store.read(log, Offset::new(at), bound, 10_000, true).await.expect("what is there can be read");
-            let bytes = joined(&slices);
+            let read = store.read(log, Offset::new(at), bound, 10_000, true).await.expect("what is there can be read");
+            let bytes = joined(&read.slices);
             let mut rest = &bytes[..];
             assert!(!rest.is_empty(), "log {log} has nothing at {at}");
             while !rest.is_empty() {
@@ -95,6 +94,7 @@ impl Model {
                 rest = &rest[batch.bytes.len()..];
                 at = batch.end;
             }
+            assert_eq!(read.next_offset, Offset::new(at));
         }
         assert!(expected.peek().is_none());
     }
@@ -168,8 +168,8 @@ async fn read_somewhere(store: &Store<SimulatedRuntime>, model: &SharedModel, lo
         batches.filter(|batch| batch.end > from).flat_map(|batch| batch.bytes.clone()).collect()
     };
     match store.read(log, Offset::new(from), Offset::new(end), 1 + random.index(50_000), true).await {
-        Ok(slices) => {
-            let bytes = joined(&slices);
+        Ok(read) => {
+            let bytes = joined(&read.slices);
             assert!(expected.starts_with(&bytes), "log {log} differs from {from} on");
             assert_eq!(bytes.is_empty(), expected.is_empty());
         }

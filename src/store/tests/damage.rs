@@ -283,7 +283,7 @@ fn check_lost_below_a_checkpoint(simulation: &mut Simulation, log: LogId, lost: 
                 assert!(end >= Offset::new(300), "{end}: offsets would be given twice");
                 let bytes = batch_bytes(end.value(), 2, 1000, 8);
                 let appended = append(&store, log, &bytes, Durability::Flushed).unwrap();
-                let found = joined(&store.read(log, first, end.advance(2), 10, true).await.unwrap());
+                let found = joined(&store.read(log, first, end.advance(2), 10, true).await.unwrap().slices);
                 assert_eq!(&found[..8], next.value().to_be_bytes());
                 until_durable(&store, &runtime, appended).await;
                 store.checkpoint().await.unwrap();

@@ -132,7 +132,7 @@ fn a_batch_that_fits_no_segment_is_refused() {
             append(&store, log, &second, Durability::Flushed).unwrap();
             store.close().await.unwrap();
             let all = store.read(log, Offset::ZERO, Offset::new(2), 1, true).await.unwrap();
-            assert_eq!(joined(&all), largest);
+            assert_eq!(joined(&all.slices), largest);
         })
         .finished();
 }

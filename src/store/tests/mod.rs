@@ -180,8 +180,8 @@ fn batch_is_readable_at_once_and_after_a_clean_stop() {
             assert!(created < end);
             let end = append(&store, log, &b, Durability::Flushed).unwrap();
             let read = |from, bound, bytes| {
-                let slices = store.read_tail(log, Offset::new(from), Offset::new(bound), bytes, true);
-                joined(&slices.expect("the tail is in memory"))
+                let read = store.read_tail(log, Offset::new(from), Offset::new(bound), bytes, true);
+                joined(&read.expect("the tail is in memory").slices)
             };
             assert_eq!(read(0, 4, 100_000), [a.clone(), b.clone()].concat());
             assert_eq!(read(2, 4, 10), a);
@@ -203,7 +203,7 @@ fn batch_is_readable_at_once_and_after_a_clean_stop() {
             let (store, heard) = open(&runtime, options()).await;
             assert_eq!(heard.batches, 0, "a clean checkpoint says it all");
             let all = store.read(log, Offset::ZERO, Offset::new(4), 100_000, true).await.unwrap();
-            assert_eq!(joined(&all), [first, second].concat());
+            assert_eq!(joined(&all.slices), [first, second].concat());
             let partition = store.partition(log).unwrap();
             assert_eq!((partition.topic, partition.partition), (TopicId::new([7; 16]), PartitionIndex::new(2)));
         })

@@ -1,0 +1,267 @@
+//! A loss that an administrator accepted: whoever reads over the hole that it left gets to the other end.
+
+use std::borrow::Cow;
+use std::rc::Rc;
+use std::time::Duration;
+
+use corelane::cluster::view::Advertise;
+use corelane::protocol::compression::Codec;
+use corelane::protocol::messages::offset_commit::{
+    OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
+};
+use corelane::protocol::messages::offset_fetch::{OffsetFetchRequest, OffsetFetchRequestTopic, OffsetFetchResponse};
+use corelane::protocol::messages::produce::{PartitionProduceData, ProduceRequest, ProduceResponse, TopicProduceData};
+use corelane::protocol::record_batch::{BatchBuilder, batches};
+use corelane::protocol::wire::Records;
+use corelane::runtime::Runtime;
+use corelane::simulation::disk::Disk;
+use corelane::simulation::{SimulatedRuntime, Simulation};
+use corelane::types::TimestampMs;
+
+use crate::audit::settled;
+use crate::calls::{LATEST, list_offset, metadata};
+use crate::connection::Connection;
+use crate::fetching::{Fetch, Got, Wanted};
+use crate::group_calls::{LOADING, NOT_AVAILABLE, NOT_COORDINATOR};
+use crate::machine::{Plan, Process};
+
+const TOPIC: &str = "t";
+
+fn plan(accept_loss: bool) -> Plan {
+    Plan {
+        segment_bytes: 1024 * 1024,
+        block_bytes: 65536,
+        memory_bytes: 4 * 1024 * 1024,
+        checkpoint_interval_ms: 10_000,
+        written_flush_interval_ms: 50,
+        advertise: Advertise::PerCore,
+        settings: vec![
+            ("num.partitions".to_owned(), "1".to_owned()),
+            ("offsets.topic.num.partitions".to_owned(), "1".to_owned()),
+        ],
+        accept_loss,
+    }
+}
+
+/// Flips a bit in the last place of any segment where `content` stands.
+fn damage(disk: &Disk, content: &[u8]) {
+    let mut hit = None;
+    for path in disk.paths().into_iter().filter(|path| path.to_string_lossy().contains("segment")) {
+        let bytes = disk.content(&path).unwrap();
+        let at = bytes.windows(content.len()).rposition(|window| window == content);
+        hit = at.map(|at| (path, at)).or(hit);
+    }
+    let (path, at) = hit.expect("it was written");
+    disk.flip_bit(&path, u64::try_from(at).unwrap(), 0);
+}
+
+/// One life that stops in good order, or the words with which it does not start.
+fn life<T: 'static>(
+    simulation: &mut Simulation,
+    accept_loss: bool,
+    work: impl AsyncFnOnce(&Rc<Process>) -> T + 'static,
+) -> Result<T, String> {
+    let living = simulation.run(move |runtime: SimulatedRuntime| async move {
+        let process = Process::start(&runtime, &plan(accept_loss), 1).await?;
+        let result = work(&process).await;
+        settled(&process).await;
+        process.stop().await.expect("the disk works");
+        Ok(result)
+    });
+    living.finished()
+}
+
+async fn create(process: &Process, connection: &Connection, name: &str) {
+    let mut error = 0;
+    for _ in 0..100 {
+        error = metadata(connection, Some(&[name]), true, 12).await.unwrap()[0].error;
+        if error == 0 {
+            return;
+        }
+        process.runtime.sleep(Duration::from_millis(5)).await;
+    }
+    panic!("{name} is not created: {error}");
+}
+
+async fn produce(connection: &Connection, value: &[u8]) -> i64 {
+    let bytes = BatchBuilder::new(Codec::None).append(TimestampMs::new(1), None, Some(value), &[]).build();
+    let partition_data = vec![PartitionProduceData { index: 0, records: Records::Bytes(&bytes) }];
+    let topic_data =
+        vec![TopicProduceData { name: Cow::Borrowed(TOPIC), partition_data, ..TopicProduceData::default() }];
+    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data, transactional_id: None };
+    let answer = connection.ask(&request, 9).await.unwrap();
+    let response = ProduceResponse::decode(&mut answer.reader(), 9).unwrap();
+    let row = &response.responses[0].partition_responses[0];
+    assert_eq!(row.error_code, 0, "{:?}", row.error_message);
+    row.base_offset
+}
+
+async fn fetch(connection: &Connection, offset: i64) -> Got {
+    let id = metadata(connection, Some(&[TOPIC]), false, 12).await.unwrap()[0].id;
+    let fetch = Fetch {
+        version: 12,
+        name: TOPIC,
+        id,
+        max_wait_ms: 10,
+        min_bytes: 1,
+        max_bytes: 1_000_000,
+        partition_max_bytes: 1_000_000,
+        session: (0, -1),
+        partitions: vec![Wanted { partition: 0, offset, leader_epoch: -1, last_epoch: -1 }],
+    };
+    fetch.ask(connection).await.unwrap().partitions.remove(0)
+}
+
+/// Reads as a consumer does, from the end of one batch to the next: the offsets of the records that came, and where it
+/// stands when an answer brings nothing more.
+async fn consume(connection: &Connection) -> (Vec<i64>, i64) {
+    let (mut next, mut seen) = (0, Vec::new());
+    loop {
+        let got = fetch(connection, next).await;
+        assert_eq!(got.error, 0);
+        if got.records.is_empty() {
+            return (seen, next);
+        }
+        for batch in batches(&got.records).map(Result::unwrap) {
+            assert!(batch.crc_matches());
+            let header = batch.header;
+            assert!(header.last_offset().value() >= next, "a batch that was read before comes again");
+            seen.extend((0..header.record_count).map(|delta| header.offset_of(delta).value()));
+            next = header.last_offset().value() + 1;
+        }
+    }
+}
+
+/// With the last records of a partition lost, and that accepted, the log end lay above its data, and whoever read up to
+/// the log end got empty answers for ever, until somebody produced: `kcat -e`, Kafka Streams restoring a table and
+/// Connect reading its topics hung without an error.
+#[test]
+fn a_consumer_gets_to_the_log_end_over_a_hole_at_the_tail() {
+    let mut simulation = Simulation::new(1);
+    life(&mut simulation, false, async |process| {
+        let connection = process.connect(0);
+        create(process, &connection, TOPIC).await;
+        for number in 0..10 {
+            assert_eq!(produce(&connection, format!("record number {number}").as_bytes()).await, number);
+        }
+    })
+    .unwrap();
+    damage(&simulation.disk(), b"record number 7");
+    let refused = life(&mut simulation, false, async |_| {}).unwrap_err();
+    assert!(refused.contains("--accept-loss"), "{refused}");
+    for accept_loss in [true, false] {
+        let consumed = life(&mut simulation, accept_loss, async |process| {
+            let connection = process.connect(0);
+            assert_eq!(list_offset(&connection, TOPIC, 0, LATEST).await.unwrap().offset, 10);
+            for offset in 7..10 {
+                let records = fetch(&connection, offset).await.records;
+                let hole = batches(&records).next().expect("the hole is told").unwrap();
+                let ends = (hole.header.base_offset.value(), hole.header.last_offset().value());
+                assert_eq!((ends, hole.header.record_count, hole.crc_matches()), ((offset, 9), 0, true));
+            }
+            consume(&connection).await
+        });
+        assert_eq!(consumed.unwrap(), ((0..7).collect(), 10));
+    }
+    let consumed = life(&mut simulation, false, async |process| {
+        let connection = process.connect(0);
+        assert_eq!(produce(&connection, b"the next").await, 10);
+        consume(&connection).await
+    });
+    assert_eq!(consumed.unwrap(), ((0..7).chain([10]).collect(), 11));
+}
+
+/// A hole at the end of the metadata, once accepted, was read again and again for ever, so that the broker never started.
+#[test]
+fn a_start_gets_over_a_hole_in_the_metadata_and_the_next_finds_none() {
+    let mut simulation = Simulation::new(1);
+    life(&mut simulation, false, async |process| {
+        let connection = process.connect(0);
+        create(process, &connection, TOPIC).await;
+        produce(&connection, b"record").await;
+        create(process, &connection, "gone").await;
+    })
+    .unwrap();
+    damage(&simulation.disk(), b"gone");
+    let refused = life(&mut simulation, false, async |_| {}).unwrap_err();
+    assert!(refused.contains("--accept-loss"), "{refused}");
+    let epoch_before = 0;
+    for accept_loss in [true, false] {
+        let (topics, consumed) = life(&mut simulation, accept_loss, async |process| {
+            let connection = process.connect(0);
+            (metadata(&connection, None, false, 12).await.unwrap(), consume(&connection).await)
+        })
+        .unwrap();
+        let names: Vec<&str> = topics.iter().map(|topic| &*topic.name).collect();
+        assert_eq!(names, [TOPIC]);
+        assert!(topics[0].partitions[0].1 > epoch_before, "leader epochs never go back");
+        assert_eq!(consumed, (vec![0], 1));
+    }
+}
+
+async fn commit(process: &Process, connection: &Connection, offset: i64) {
+    let row = OffsetCommitRequestPartition {
+        partition_index: 0,
+        committed_offset: offset,
+        committed_leader_epoch: -1,
+        committed_metadata: Some(Cow::Owned(format!("commit of {offset}"))),
+    };
+    let topics = vec![OffsetCommitRequestTopic { name: Cow::Borrowed(TOPIC), partitions: vec![row] }];
+    let request = OffsetCommitRequest {
+        group_id: Cow::Borrowed("g"),
+        generation_id_or_member_epoch: -1,
+        topics,
+        ..OffsetCommitRequest::default()
+    };
+    for _ in 0..100 {
+        let answer = connection.ask(&request, 8).await.unwrap();
+        let response = OffsetCommitResponse::decode(&mut answer.reader(), 8).unwrap();
+        match response.topics[0].partitions[0].error_code {
+            0 => return,
+            LOADING | NOT_AVAILABLE | NOT_COORDINATOR => {}
+            error => panic!("OffsetCommit: {error}"),
+        }
+        process.runtime.sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the coordinator does not serve");
+}
+
+/// The error of the group, or the offset that it committed.
+async fn committed(process: &Rc<Process>) -> Result<i64, i16> {
+    let connection = process.connect(0);
+    let topics = vec![OffsetFetchRequestTopic { name: Cow::Borrowed(TOPIC), partition_indexes: vec![0] }];
+    let request =
+        OffsetFetchRequest { group_id: Cow::Borrowed("g"), topics: Some(topics), ..OffsetFetchRequest::default() };
+    let mut error = 0;
+    for _ in 0..100 {
+        let answer = connection.ask(&request, 5).await.unwrap();
+        let response = OffsetFetchResponse::decode(&mut answer.reader(), 5).unwrap();
+        error = response.error_code;
+        if error == 0 {
+            return Ok(response.topics[0].partitions[0].committed_offset);
+        }
+        process.runtime.sleep(Duration::from_millis(50)).await;
+    }
+    Err(error)
+}
+
+/// A coordinator whose partition ended in a hole that was accepted failed to load, and never tried again: every group of
+/// that partition was out of order for good.
+#[test]
+fn a_coordinator_loads_over_a_hole() {
+    let mut simulation = Simulation::new(1);
+    life(&mut simulation, false, async |process| {
+        let connection = process.connect(0);
+        create(process, &connection, TOPIC).await;
+        create(process, &connection, "__consumer_offsets").await;
+        for offset in [3, 5] {
+            commit(process, &connection, offset).await;
+        }
+    })
+    .unwrap();
+    damage(&simulation.disk(), b"commit of 5");
+    for accept_loss in [true, false] {
+        let committed = life(&mut simulation, accept_loss, async |process| committed(process).await);
+        assert_eq!(committed.unwrap(), Ok(3));
+    }
+}
