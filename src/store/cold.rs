@@ -67,6 +67,8 @@ pub struct ColdRead<F> {
     pub log: LogId,
     /// Where the index found it.
     pub place: Place,
+    /// Size of the segment; the file may be longer, and end behind its footer.
+    pub segment_bytes: u32,
     /// Position in the segment up to which entries are on disk for good: the size of a sealed segment, what is written
     /// of an open one.
     pub readable_end: u32,
@@ -220,7 +222,7 @@ impl<R: Runtime> ColdCache<R> {
     ///
     /// Errors: `Io`; `Damaged` when an entry is not what the index says stands there.
     pub async fn read(&self, read: &ColdRead<R::File>) -> Result<ColdBatches<R::Buffer>, ColdError> {
-        let all = self.extents(&read.file, &read.hold, read.log, &read.place).await?;
+        let all = self.extents(&read.file, read.segment_bytes, &read.hold, read.log, &read.place).await?;
         let wanted = u64::try_from(read.within.bytes_max).expect("64 bits hold a usize");
         let extents = extents_from(&all, read.from, wanted);
         let mut walk = Walk::new(self, read, extents);
@@ -269,6 +271,7 @@ impl<R: Runtime> ColdCache<R> {
     pub async fn extents(
         &self,
         file: &R::File,
+        segment_bytes: u32,
         hold: &SegmentHold,
         log: LogId,
         place: &Place,
@@ -281,7 +284,7 @@ impl<R: Runtime> ColdCache<R> {
         if let Some(CachedExtents::Row(extents)) = self.state.borrow_mut().extents.get(key) {
             return Ok(Rc::clone(extents));
         }
-        let trailer = self.trailer(file, hold).await?;
+        let trailer = self.trailer(file, segment_bytes, hold).await?;
         let damaged =
             |position: u32, what: &str| ColdError::Damaged { segment: place.segment, position, what: what.to_owned() };
         if row >= trailer.rows {
@@ -305,16 +308,14 @@ impl<R: Runtime> ColdCache<R> {
         Ok(extents)
     }
 
-    async fn trailer(&self, file: &R::File, hold: &SegmentHold) -> Result<Trailer, ColdError> {
+    async fn trailer(&self, file: &R::File, segment_bytes: u32, hold: &SegmentHold) -> Result<Trailer, ColdError> {
         let segment = hold.segment();
         let key = (segment, ExtentsOf::Trailer);
         if let Some(CachedExtents::Trailer(trailer)) = self.state.borrow_mut().extents.get(key) {
             return Ok(*trailer);
         }
         let damaged = |what: String| ColdError::Damaged { segment, position: 0, what };
-        let segment_bytes = u32::try_from(file.bytes()).map_err(|_| damaged("the file is too long".to_owned()))?;
-        let position =
-            segment_bytes.checked_sub(UNIT_BYTES).ok_or_else(|| damaged("the file is too short".to_owned()))?;
+        let position = segment_bytes - UNIT_BYTES;
         let bytes = self.read_bytes(file, hold, position, UNIT_BYTES).await?;
         let trailer = Trailer::decode(&bytes, segment_bytes).map_err(|error| damaged(format!("footer: {error}")))?;
         if trailer.number != segment {
@@ -838,6 +839,7 @@ mod tests {
                 hold: self.holds.hold(place.segment),
                 log,
                 place,
+                segment_bytes: u32::try_from(self.file.bytes()).unwrap(),
                 readable_end: self.readable_end,
                 from,
                 bound: Offset::new(i64::MAX),

@@ -299,6 +299,14 @@ pub enum OpenError {
         /// The system's words.
         cause: std::io::Error,
     },
+    /// A segment file is there and cannot be read.
+    #[error("cannot read {path}: {cause}: restore it, or remove it and start with --accept-loss")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's words.
+        cause: std::io::Error,
+    },
     /// Bytes that were durable are gone.
     #[error(
         "the log of shard {shard} is damaged at {position} ({lost:?} are gone): restore it, or start with --accept-loss"

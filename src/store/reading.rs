@@ -42,6 +42,7 @@ struct Located<F> {
     file: F,
     hold: SegmentHold,
     place: Place,
+    segment_bytes: u32,
     readable_end: u32,
 }
 
@@ -168,9 +169,9 @@ impl<R: Runtime> Store<R> {
         located: Located<R::File>,
         want: Want,
     ) -> Result<ColdBatches<R::Buffer>, ReadError> {
-        let Located { file, hold, place, readable_end } = located;
+        let Located { file, hold, place, segment_bytes, readable_end } = located;
         let Want { from, bound, within } = want;
-        let read = ColdRead { file, hold, log, place, readable_end, from, bound, within };
+        let read = ColdRead { file, hold, log, place, segment_bytes, readable_end, from, bound, within };
         self.core.cold.read(&read).await.map_err(ReadError::from)
     }
 
@@ -231,8 +232,8 @@ impl<R: Runtime> Store<R> {
             return Ok(Rc::from(extents.as_slice()));
         }
         let located = self.core.state.borrow().hold(place.clone());
-        let Some(Located { file, hold, place, .. }) = located else { return Ok(Rc::from([])) };
-        Ok(self.core.cold.extents(&file, &hold, log, &place).await?)
+        let Some(Located { file, hold, place, segment_bytes, .. }) = located else { return Ok(Rc::from([])) };
+        Ok(self.core.cold.extents(&file, segment_bytes, &hold, log, &place).await?)
     }
 
     /// All batches of an extent's offsets: at most an extent's bytes.
@@ -296,7 +297,8 @@ impl<R: Runtime> State<R> {
             std::cmp::Ordering::Equal => written.byte,
             std::cmp::Ordering::Greater => 0,
         };
-        Some(Located { file, hold: self.holds.hold(place.segment), place, readable_end })
+        let segment_bytes = live.header.bytes;
+        Some(Located { file, hold: self.holds.hold(place.segment), place, segment_bytes, readable_end })
     }
 }
 

@@ -53,6 +53,18 @@ struct Link<F> {
     expected_end: Option<u32>,
 }
 
+impl<F> Link<F> {
+    /// The file is shorter than the segment. It had its size before its header was written, so it was cut.
+    fn is_cut(&self) -> bool {
+        self.file.bytes < self.header.bytes
+    }
+
+    /// What was cut off may have held entries: all of a segment may that is not known to have ended before.
+    fn misses_entries(&self) -> bool {
+        self.is_cut() && self.expected_end.is_none_or(|end| end > self.file.bytes)
+    }
+}
+
 /// What recovery knows of a partition.
 struct Known {
     topic: TopicId,
@@ -82,6 +94,8 @@ struct Recovery<'a, R: Runtime> {
     complete: bool,
     /// Segments that the checkpoint names and no file holds, as far as the log was not read beyond them.
     missing: BTreeSet<SegmentNumber>,
+    /// A file that waited to be reused was cut, its header with it: it may have been a segment since.
+    is_free_file_cut: bool,
     /// Last offset known per log beyond where its log was cut.
     beyond: BTreeMap<LogId, Offset>,
     damage: Option<LogPosition>,
@@ -140,6 +154,7 @@ pub(super) async fn recover<R: Runtime>(
         proof: head.covered,
         complete,
         missing: BTreeSet::new(),
+        is_free_file_cut: false,
         beyond: BTreeMap::new(),
         damage: None,
         interrupted: HashMap::new(),
@@ -164,7 +179,8 @@ pub(super) async fn recover<R: Runtime>(
             recovery.survey(file, range, SEGMENT_HEADER_BYTES).await?;
         }
     }
-    if recovery.proof > end || head.clean_end.is_some_and(|clean| clean > end) {
+    let is_proven = recovery.proof > end || head.clean_end.is_some_and(|clean| clean > end);
+    if is_proven || recovery.is_free_file_cut {
         recovery.damage.get_or_insert(end);
     }
     recovery.judge_damage(&records)?;
@@ -212,16 +228,22 @@ async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<V
     for name in names {
         let Some(id) = parse_segment_file_name(&name) else { continue };
         let path = directory.join(&name);
-        let file = runtime.open(&path).await.map_err(failed("open", &path))?;
+        let file = runtime.open(&path).await.map_err(unreadable(&path))?;
         // A file whose creation a crash interrupted may have no size yet.
         let bytes = u32::try_from(file.bytes()).unwrap_or(u32::MAX) / UNIT_BYTES * UNIT_BYTES;
-        let block = file.read_at(0, usize_of(SEGMENT_HEADER_BYTES)).await.map_err(failed("read", &path))?;
+        let block = file.read_at(0, usize_of(SEGMENT_HEADER_BYTES)).await.map_err(unreadable(&path))?;
         let header = match SegmentHeader::decode(block.as_slice()) {
             Ok(header) if header.shard != options.shard => {
                 let (expected, found) = (options.shard, header.shard);
                 return Err(OpenError::WrongShard { path, expected, found });
             }
-            Ok(header) => Some(header).filter(|header| header.bytes <= bytes),
+            Ok(header) => {
+                if file.bytes() != u64::from(header.bytes) {
+                    let (found, expected) = (file.bytes(), header.bytes);
+                    tracing::warn!("{} has {found} bytes instead of {expected}", path.display());
+                }
+                Some(header)
+            }
             Err(FormatError::Version(found)) => return Err(OpenError::NewerFormat { path, found }),
             Err(_) => None,
         };
@@ -234,6 +256,11 @@ async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<V
 
 fn is_zero(bytes: &[u8]) -> bool {
     bytes.iter().all(|byte| *byte == 0)
+}
+
+fn unreadable(path: &Path) -> impl FnOnce(io::Error) -> OpenError {
+    let path = path.to_path_buf();
+    move |cause| OpenError::Unreadable { path, cause }
 }
 
 fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> OpenError {
@@ -282,10 +309,13 @@ impl<R: Runtime> Recovery<'_, R> {
         let mut later: BTreeMap<SegmentNumber, Link<R::File>> = BTreeMap::new();
         let mut chain = Chain { links: Vec::new(), suspects: Vec::new(), free: Vec::new() };
         let listed: HashMap<FileId, _> = head.segments.iter().map(|segment| (segment.file, segment)).collect();
+        let listed_free: HashMap<FileId, u32> = head.free.iter().map(|free| (free.file, free.bytes)).collect();
         for FoundFile { file, header } in found {
             if let Some(header) = &header {
                 self.proof = self.proof.max(header.durable);
                 self.incarnation = self.incarnation.max(header.incarnation);
+            } else if listed_free.get(&file.id).is_some_and(|bytes| file.bytes < *bytes) {
+                self.is_free_file_cut = true;
             }
             match (listed.get(&file.id), header) {
                 // Cut to less than a segment can be: as good as missing.
@@ -297,7 +327,7 @@ impl<R: Runtime> Recovery<'_, R> {
                         stream: Stream::Hot,
                         number: segment.number,
                         incarnation: segment.incarnation,
-                        bytes: segment.bytes.min(file.bytes),
+                        bytes: segment.bytes,
                         predecessor: LogPosition::default(),
                         checkpoint_sequence: 0,
                         durable: LogPosition::default(),
@@ -367,6 +397,7 @@ impl<R: Runtime> Recovery<'_, R> {
             let below_covered = number < self.covered.segment;
             if below_covered
                 && !is_last
+                && !link.is_cut()
                 && let Some(data_end) = self.read_footer(&link).await?
             {
                 end = LogPosition { segment: number, byte: data_end };
@@ -377,10 +408,11 @@ impl<R: Runtime> Recovery<'_, R> {
             let byte = self.scan(&link).await?;
             end = LogPosition { segment: number, byte };
             let is_short = link.expected_end.is_some_and(|expected| byte < expected);
+            let misses_entries = link.misses_entries();
             if is_short || (link.expected_end.is_none() && self.clean_end != Some(end)) {
                 self.survey(&link.file, number.value()..=number.value(), byte).await?;
             }
-            if is_short && end < self.covered {
+            if misses_entries || (is_short && end < self.covered) {
                 self.damage.get_or_insert(end);
             }
             // A hole in a sealed segment below the checkpoint costs that segment's rest; above it the log ends there.
@@ -413,7 +445,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let path = self.options.directory.join(segment_file_name(link.file.id));
         let (file, bytes) = (&link.file.file, link.header.bytes);
         let last = u64::from(bytes - UNIT_BYTES);
-        let unit = file.read_at(last, usize_of(UNIT_BYTES)).await.map_err(failed("read", &path))?;
+        let unit = file.read_at(last, usize_of(UNIT_BYTES)).await.map_err(unreadable(&path))?;
         let Ok(trailer) = Trailer::decode(unit.as_slice(), bytes) else { return Ok(None) };
         if trailer.number != link.header.number || link.expected_end != Some(trailer.data_end) {
             return Ok(None);
@@ -424,7 +456,7 @@ impl<R: Runtime> Recovery<'_, R> {
         // A segment of control entries alone has no rows, and direct I/O no read of nothing.
         let mut directory = Vec::new();
         if read_bytes > 0 {
-            let read = file.read_at(position, read_bytes).await.map_err(failed("read", &path))?;
+            let read = file.read_at(position, read_bytes).await.map_err(unreadable(&path))?;
             directory.extend_from_slice(&read.as_slice()[..directory_bytes]);
         }
         let Ok(rows) = trailer.decode_directory(&directory) else { return Ok(None) };
@@ -441,12 +473,12 @@ impl<R: Runtime> Recovery<'_, R> {
     async fn scan(&mut self, link: &Link<R::File>) -> Result<u32, OpenError> {
         let path = self.options.directory.join(segment_file_name(link.file.id));
         let number = link.header.number;
-        let limit = link.expected_end.unwrap_or(link.header.bytes).min(link.header.bytes);
+        let limit = link.expected_end.unwrap_or(link.header.bytes).min(link.header.bytes).min(link.file.bytes);
         let mut scanner = Scanner::new(link.file.file.clone(), limit);
         let mut incarnation = link.header.incarnation;
         let mut end = SEGMENT_HEADER_BYTES;
         while end < limit {
-            let next = scanner.next(end, number, incarnation).await.map_err(failed("read", &path))?;
+            let next = scanner.next(end, number, incarnation).await.map_err(unreadable(&path))?;
             let Some(scanned) = next else { break };
             let position = LogPosition { segment: number, byte: scanned.position };
             if !self.apply(position, &scanned.entry) {
@@ -552,7 +584,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let path = self.options.directory.join(segment_file_name(file.id));
         let mut scanner = Scanner::new(file.file.clone(), file.bytes);
         let mut at = from;
-        while let Some(scanned) = scanner.resume(at, &numbers).await.map_err(failed("read", &path))? {
+        while let Some(scanned) = scanner.resume(at, &numbers).await.map_err(unreadable(&path))? {
             at = scanned.end;
             let header = &scanned.entry.header;
             self.proof = self.proof.max(header.durable);
@@ -669,14 +701,14 @@ impl<R: Runtime> Recovery<'_, R> {
         let path = self.options.directory.join(segment_file_name(file.id));
         // Without a footer from an earlier segment the file was hardly ever full: its rest may be unwritten space.
         let last = u64::from(open.header.bytes - UNIT_BYTES);
-        let last_unit = file.file.read_at(last, usize_of(UNIT_BYTES)).await.map_err(failed("read", &path))?;
+        let last_unit = file.file.read_at(last, usize_of(UNIT_BYTES)).await.map_err(unreadable(&path))?;
         if is_zero(last_unit.as_slice()) {
             file.prepared = end.byte;
         }
         let mut content = Vec::new();
         if content_bytes > 0 {
             let bytes = content_bytes.next_multiple_of(usize_of(UNIT_BYTES));
-            let read = file.file.read_at(u64::from(block_start), bytes).await.map_err(failed("read", &path))?;
+            let read = file.file.read_at(u64::from(block_start), bytes).await.map_err(unreadable(&path))?;
             content.extend_from_slice(&read.as_slice()[..content_bytes]);
         }
         Ok(self.finish(end, &content, segments, checkpoints))

@@ -192,7 +192,9 @@ pub(crate) async fn live(
 ) {
     let (store, found) = match open(&runtime, plan.options(false)).await {
         Ok(opened) => opened,
-        Err(OpenError::Io { .. } | OpenError::Checkpoint(CheckpointError::Io { .. })) if faulty => return,
+        Err(
+            OpenError::Io { .. } | OpenError::Unreadable { .. } | OpenError::Checkpoint(CheckpointError::Io { .. }),
+        ) if faulty => return,
         Err(error) => panic!("the store does not open: {error}"),
     };
     let lost = model.borrow_mut().recover(&found);

@@ -1,7 +1,7 @@
 //! Damage on disk: what is refused, what is cut off in silence, and what may be lost on request.
 
 use super::*;
-use crate::simulation::disk::Disk;
+use crate::simulation::disk::{Disk, Operation};
 use crate::simulation::random::Random;
 use crate::simulation::seeds::Seeds;
 use crate::simulation::{Crash, Simulation};
@@ -422,6 +422,142 @@ fn an_offset_whose_batch_was_lost_is_not_given_again() {
         .finished();
     let partitions = opened(simulation.disk(), 1, false).expect("what was accepted once is behind us");
     assert_eq!(partitions.len(), 3);
+}
+
+/// A file that was cut after a kill was taken for a torn tail, though a file has its size before anything is written to
+/// it: 1,836 acknowledged records were gone without a word.
+#[test]
+fn a_file_that_was_cut_is_damage_unless_all_its_entries_are_left() {
+    let (mut refused, mut harmless) = (0, 0);
+    Seeds::from_environment(40).each(|seed| {
+        let mut random = Random::new(seed + 3_000_000);
+        let checkpoint = *random.pick(&[None, Some(60), Some(200)]);
+        let simulation = fill_with_checkpoint(seed, checkpoint);
+        let (segments, entries) = entries_of(&simulation.disk());
+        let whole = ends_before(&entries, entries.len());
+        let disk = simulation.disk().fork();
+        // Where its header is gone as well, only a checkpoint or a later segment can know of it.
+        let units = 1 + random.below(u64::from(SEGMENT_BYTES / 4096) - 1);
+        let bytes = units * 4096 + *random.pick(&[0, 512, 100]);
+        let chosen = random.index(segments.len());
+        let (header, path) = &segments[chosen];
+        disk.plant(path, &disk.content(path).unwrap()[..usize::try_from(bytes).unwrap()]);
+        let data_end = entries.iter().rev().find(|entry| entry.start.segment == header.number).unwrap().end;
+        let is_last = chosen == segments.len() - 1;
+        let strict = opened(disk.fork(), seed, false);
+        if !is_last && u64::from(data_end) <= units * 4096 {
+            harmless += 1;
+            check_ends(&strict.unwrap_or_else(|error| panic!("all entries are there: {error}")), &whole);
+            return;
+        }
+        refused += 1;
+        let Err(OpenError::Damage { position, lost, .. }) = strict else { panic!("{bytes} of {path:?}: {strict:?}") };
+        assert_eq!(position.segment, header.number);
+        let left = |entry: &&OnDisk| entry.start.segment == header.number && u64::from(entry.end) <= units * 4096;
+        let end = entries.iter().rev().find(left).map_or(SEGMENT_HEADER_BYTES, |entry| entry.end);
+        assert_eq!(position.byte, end);
+        if is_last && checkpoint != Some(200) {
+            assert!(lost.is_empty(), "nothing tells what was cut off: {lost:?}");
+        }
+        let mut simulation = Simulation::with_disk(seed, disk);
+        let first = simulation.run(|runtime| async move {
+            let options = StoreOptions { accept_loss: true, ..options() };
+            let store = Store::open(runtime, options, &mut Heard::default()).await.expect("loss is accepted");
+            store.set_owner(Rc::new(EndOwner { store: store.clone() }));
+            store.checkpoint().await.unwrap();
+            store.partitions()
+        });
+        let second = opened(simulation.disk(), seed + 1, false).expect("the damage is behind us");
+        assert_eq!(first.finished(), second);
+    });
+    if std::env::var_os("CORELANE_SEED").is_none() {
+        assert!(refused > 0 && harmless > 0, "{refused} refused, {harmless} harmless");
+    }
+}
+
+#[test]
+fn a_file_that_got_longer_lost_nothing() {
+    let (mut simulation, log) = fill_below_a_checkpoint();
+    let (segments, _) = entries_of(&simulation.disk());
+    for (index, (_, path)) in segments.iter().enumerate() {
+        let disk = simulation.disk();
+        let mut content = disk.content(path).unwrap();
+        content.extend_from_slice(&vec![7; [100, 4096, 5000, 70_000][index % 4]]);
+        disk.plant(path, &content);
+    }
+    simulation
+        .run(move |runtime| async move {
+            let (store, _) = open(&runtime, options()).await;
+            let mut next = Offset::ZERO;
+            while next < Offset::new(300) {
+                let read = store.read(log, next, Offset::new(300), 3000, true).await.unwrap();
+                assert_eq!(joined(&read.slices)[..8], next.value().to_be_bytes());
+                next = read.next_offset;
+            }
+            store.close().await.unwrap();
+        })
+        .finished();
+}
+
+/// A file that waited to be reused when the newest checkpoint was written may hold acknowledged batches since. Cut so far
+/// that its header is gone, nothing else tells of it.
+#[test]
+fn a_free_file_that_was_cut_is_damage() {
+    let mut simulation = Simulation::new(1);
+    let ended = simulation.run(|runtime| async move {
+        let options = StoreOptions { checkpoint_interval_ms: 1_000_000_000, ..options() };
+        let (store, _) = open(&runtime, options).await;
+        let (log, _) = store.create(TopicId::new([9; 16]), PartitionIndex::new(0)).unwrap();
+        let append = async |count: i64| {
+            for _ in 0..count {
+                let base = store.partition(log).unwrap().log_end.value();
+                store.reserve(10_000).await.unwrap();
+                let end = append(&store, log, &batch_bytes(base, 1, 10_000, 7), Durability::Flushed).unwrap();
+                until_durable(&store, &runtime, end).await;
+            }
+        };
+        append(30).await;
+        store.set_log_start(log, store.partition(log).unwrap().log_end).unwrap();
+        store.checkpoint().await.unwrap();
+        store.checkpoint().await.unwrap();
+        append(12).await;
+        assert!(store.stats().segments_recycled > 0);
+        runtime.crash(Crash::Process);
+        runtime.sleep(Duration::from_secs(1)).await;
+    });
+    assert!(ended.is_crash());
+    let (segments, _) = entries_of(&simulation.disk());
+    let (_, newest) = segments.last().unwrap();
+    for bytes in [0, 512, 4095] {
+        let disk = simulation.disk().fork();
+        disk.plant(newest, &disk.content(newest).unwrap()[..bytes]);
+        let strict = opened(disk.fork(), 1, false);
+        assert!(matches!(strict, Err(OpenError::Damage { .. })), "{bytes}: {strict:?}");
+        opened(disk, 1, true).expect("loss is accepted");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named_and_nothing_is_changed() {
+    let content = |disk: &Disk| disk.paths().iter().map(|path| disk.content(path)).collect::<Vec<_>>();
+    let (mut at_header, mut at_data) = (0, 0);
+    for skip in 0..12 {
+        let simulation = fill_with_checkpoint(1, Some(60));
+        let disk = simulation.disk();
+        let before = content(&disk);
+        disk.fail(Operation::Read, "segment", skip);
+        for accept_loss in [false, true] {
+            disk.fail(Operation::Read, "segment", skip);
+            let error = opened(disk.clone(), 1, accept_loss).unwrap_err();
+            let text = error.to_string();
+            assert!(matches!(error, OpenError::Unreadable { .. }), "{text}");
+            assert!(text.contains("cannot read /data/shard-3/segment-") && text.contains("--accept-loss"), "{text}");
+        }
+        assert_eq!(content(&disk), before);
+        let segments = entries_of(&disk).0.len();
+        *if skip < u64::try_from(segments).unwrap() { &mut at_header } else { &mut at_data } += 1;
+    }
+    assert!(at_header > 0 && at_data > 0);
 }
 
 #[test]
