@@ -365,6 +365,10 @@ pub const FILE_DESCRIPTORS_RESERVED: u64 = 512;
 /// Silence after which a connection is closed, in milliseconds. Kafka's default for `connections.max.idle.ms`.
 pub const CONNECTION_IDLE_MS: u64 = 600_000;
 
+/// Time in which a connection has to ask something once a sixteenth of the connections that a shard may have is all that is
+/// left, in milliseconds: silent peers would keep everyone else out until they are idle.
+pub const CONNECTION_UNUSED_MS: u64 = 5_000;
+
 /// How often connections are looked over for idle ones, in milliseconds.
 pub const SWEEP_INTERVAL_MS: u64 = 1000;
 

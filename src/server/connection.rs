@@ -283,6 +283,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             received: self.server.runtime.now(),
         };
         self.on_request(request.api_key);
+        self.watch.on_request();
         let grant = self.grant.take().expect("it was granted above");
         let reply = Rc::clone(&self.server.service).handle(Rc::clone(&self.state), frame);
         self.handling = Some(Handling { reply, request, grant });
@@ -501,6 +502,7 @@ pub(super) struct Endings {
     bad_length: LogLimiter,
     stalled: LogLimiter,
     unread: LogLimiter,
+    unused: LogLimiter,
     io: LogLimiter,
     too_many: LogLimiter,
     accept_failed: LogLimiter,
@@ -517,6 +519,9 @@ impl Endings {
             Ending::BadLength(length) => (&self.bad_length, format!("no request is {length} bytes long")),
             Ending::Ordered(Order::Stalled) => {
                 (&self.stalled, "its request did not arrive while others waited for the memory".to_owned())
+            }
+            Ending::Ordered(Order::Unused) => {
+                (&self.unused, "it asked nothing, and there are nearly as many connections as there may be".to_owned())
             }
             Ending::Ordered(Order::Unread) => {
                 (&self.unread, "it did not take its answer while others waited for the memory".to_owned())

@@ -155,6 +155,8 @@ impl<N: Network, S: Service<N::Buffer>> Server<N, S> {
             let mut pressure = self.requests.pressure();
             let is_unsent_much = self.unsent.bytes() > self.config.request_bytes_in_flight_max / 4;
             pressure.answers = self.service.wants_answer_memory() || is_unsent_much;
+            let connections_max = self.config.connections_max;
+            pressure.connections = self.registry.len() >= connections_max - connections_max / 16;
             let is_full = now_ms >= full_ms + SWEEP_INTERVAL_MS;
             if !is_full && !pressure.is_any() {
                 continue;

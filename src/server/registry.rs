@@ -8,7 +8,9 @@ use std::rc::Rc;
 use std::task::{Context, Waker};
 
 use super::request_memory::{Class, Pressure};
-use crate::limits::{HUNG_UP_SWEEPS_MAX, SILENT_SWEEPS_MAX, STALL_BYTES_MIN, STALL_SWEEPS_MAX, UNREAD_SWEEPS_MAX};
+use crate::limits::{
+    CONNECTION_UNUSED_MS, HUNG_UP_SWEEPS_MAX, SILENT_SWEEPS_MAX, STALL_BYTES_MIN, STALL_SWEEPS_MAX, UNREAD_SWEEPS_MAX,
+};
 
 /// Why a connection is closed from outside.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -19,6 +21,8 @@ pub(super) enum Order {
     Stalled,
     /// Its answers hold memory that others wait for, and the peer does not take them.
     Unread,
+    /// It never asked anything, and there are nearly as many connections as there may be.
+    Unused,
     /// The peer sends no more, and its answers do not come.
     HungUp,
     /// The shard stops and waits no longer.
@@ -32,6 +36,10 @@ pub(super) struct Watch {
     order: Cell<Option<Order>>,
     /// Bytes received and sent since the last sweep.
     moved_bytes: Cell<u64>,
+    /// When it began.
+    born_ms: Cell<u64>,
+    /// A request came whole.
+    has_asked: Cell<bool>,
     /// When bytes last moved, as of the sweep that saw it.
     active_ms: Cell<u64>,
     /// True while a request was applied and its answer is being waited for: such a connection is not idle.
@@ -53,6 +61,11 @@ impl Watch {
     /// Notes traffic.
     pub(super) fn on_moved(&self, bytes: usize) {
         self.moved_bytes.set(self.moved_bytes.get() + u64::try_from(bytes).expect("a size in memory fits 64 bits"));
+    }
+
+    /// Notes a request.
+    pub(super) fn on_request(&self) {
+        self.has_asked.set(true);
     }
 
     /// Notes that the peer sends no more.
@@ -98,6 +111,10 @@ impl Watch {
         }
         if let Some(order) = self.is_in_the_way(moved, sweep.pressure) {
             return Some(order);
+        }
+        let age_ms = sweep.now_ms.saturating_sub(self.born_ms.get());
+        if sweep.pressure.connections && !self.has_asked.get() && age_ms >= CONNECTION_UNUSED_MS {
+            return Some(Order::Unused);
         }
         if !sweep.is_full {
             return None;
@@ -178,6 +195,7 @@ impl Registry {
         let number = self.next.get();
         self.next.set(number + 1);
         let watch = Rc::new(Watch::default());
+        watch.born_ms.set(now_ms);
         watch.active_ms.set(now_ms);
         self.watches.borrow_mut().insert(number, Rc::clone(&watch));
         (number, watch)
@@ -254,6 +272,24 @@ mod tests {
         look(&registry, 1999, Pressure::default());
         assert_eq!(talking.order(), Some(Order::Idle));
         assert_eq!(waiting.order(), None);
+    }
+
+    /// Peers that connected and asked nothing kept all others out for ten minutes.
+    #[test]
+    fn connections_that_never_asked_make_room_when_there_are_too_many() {
+        let registry = Registry::default();
+        let (_, unused) = registry.add(0);
+        let (_, asked) = registry.add(0);
+        let (_, young) = registry.add(CONNECTION_UNUSED_MS - 1);
+        asked.on_request();
+        let pressure = Pressure { connections: true, ..Pressure::default() };
+        let look = |now_ms, pressure| {
+            registry.sweep(&Sweep { now_ms, idle_ms: 1_000_000, pressure, is_full: false });
+            [&unused, &asked, &young].map(|watch| watch.order())
+        };
+        assert_eq!(look(CONNECTION_UNUSED_MS, Pressure::default()), [None; 3]);
+        assert_eq!(look(CONNECTION_UNUSED_MS - 1, pressure), [None; 3]);
+        assert_eq!(look(CONNECTION_UNUSED_MS, pressure), [Some(Order::Unused), None, None]);
     }
 
     #[test]

@@ -47,6 +47,8 @@ pub(super) struct Pressure {
     pub(super) known: bool,
     /// Memory of unsent answers is waited for, or there is too much of it.
     pub(super) answers: bool,
+    /// There are nearly as many connections as there may be.
+    pub(super) connections: bool,
 }
 
 impl Pressure {
@@ -108,7 +110,7 @@ impl RequestMemory {
             arriving: self.arriving.bytes() > self.arriving_max,
             new: self.new.is_contended(),
             known: self.known.is_contended(),
-            answers: false,
+            ..Pressure::default()
         }
     }
 }
