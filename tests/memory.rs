@@ -1,10 +1,12 @@
 //! `--memory` bounds the real process: consumers that fetch much of old data at once, read slowly, not at all, or hang up
-//! make it no larger, cost a consumer of new data nothing, and what they had goes back to the system.
+//! make it no larger, cost a consumer of new data nothing, and what they had goes back to the system. Nor do peers that
+//! send half a request.
 
 mod common;
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use common::broker::{Broker, Settings};
@@ -76,6 +78,122 @@ fn fetches_of_old_data_are_bounded_by_memory_and_give_it_back() {
     eprintln!("{} MiB after they hung up", resident_bytes(&broker) / MIB);
     let told = broker.metric("corelane_memory_bytes");
     assert!(told <= MEMORY_BYTES, "the metric tells {} MiB", told / MIB);
+}
+
+/// What answers held was told twice, and what no cache kept not at all.
+#[test]
+fn the_metric_tells_what_was_allocated() {
+    let broker = Broker::start(&Settings { memory: Some("512MiB"), ..Settings::default() });
+    if !broker.is_corelane() {
+        return;
+    }
+    let address = broker.bootstrap();
+    create_topic(&address, "old", 4, &[]);
+    let last = fill(&address);
+    // What a process has once and keeps: code, blocks ready and freed, its allocator's first pages.
+    let socket = connect(&address);
+    for index in 0..8 {
+        ask(&socket, &fetch_old(last * index / 16));
+        assert!(answered_records(&receive(&socket)) > 100_000);
+    }
+    let (told, resident) = settled(&broker);
+    let unread: Vec<TcpStream> = (0..7)
+        .map(|index| {
+            let socket = connect(&address);
+            ask(&socket, &fetch_old(last * index / 16));
+            socket
+        })
+        .collect();
+    let started = Instant::now();
+    while broker.metric("corelane_memory_bytes") < told + 40 * MIB {
+        assert!(started.elapsed() < PATIENCE, "answers of 16 MiB that nobody takes hold nothing");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let (told_then, resident_then) = settled(&broker);
+    let (told_more, more) = (told_then.abs_diff(told), resident_then.abs_diff(resident));
+    eprintln!("{} MiB told, {} more; {} more resident", told_then / MIB, told_more / MIB, more / MIB);
+    assert!(told_more.abs_diff(more) <= told_then / 10, "{told_more} bytes more told, {more} more resident");
+    drop(unread);
+}
+
+/// The metric and the resident bytes, once two looks a second and more apart agree.
+fn settled(broker: &Broker) -> (u64, u64) {
+    let look = || (broker.metric("corelane_memory_bytes"), resident_bytes(broker));
+    let started = Instant::now();
+    let mut before = look();
+    loop {
+        std::thread::sleep(Duration::from_millis(1200));
+        let now = look();
+        if now.0.abs_diff(before.0) < MIB && now.1.abs_diff(before.1) < MIB {
+            return now;
+        }
+        assert!(started.elapsed() < PATIENCE, "memory moves on: {before:?}, {now:?}");
+        before = now;
+    }
+}
+
+/// A hundred peers that sent 1 of 20 MiB, fell silent and came again when they were let go stopped everyone for as long as they
+/// liked.
+#[test]
+fn peers_that_send_half_a_request_for_ever_stop_nobody() {
+    let broker = Broker::start(&Settings { memory: Some("64MiB"), ..Settings::default() });
+    if !broker.is_corelane() {
+        return;
+    }
+    let address = broker.bootstrap();
+    create_topic(&address, "topic", 1, &[]);
+    let large = batch(700_000);
+    let known = connect(&address);
+    produce(&known, "topic", 0, &large);
+    let is_over = AtomicBool::new(false);
+    let waiting = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        // Ends them also when something fails.
+        let _over = SetOnDrop(&is_over);
+        for _ in 0..100 {
+            scope.spawn(|| half_send(&address, &is_over, &waiting));
+        }
+        let started = Instant::now();
+        while waiting.load(Ordering::SeqCst) < 100 {
+            assert!(started.elapsed() < PATIENCE);
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let small = batch(100);
+        for _ in 0..30 {
+            let new = connect(&address);
+            let offset = produce(&new, "topic", 0, &small);
+            ask(&new, &fetch("topic", &[(0, offset)], 1 << 20));
+            assert_eq!(answered_records(&receive(&new)), small.len());
+            produce(&known, "topic", 0, &large);
+        }
+    });
+}
+
+/// Sends 1 of 20 MiB, or what the broker and the kernel take of it, waits until it is let go, and comes again.
+fn half_send(address: &str, is_over: &AtomicBool, waiting: &AtomicUsize) {
+    while !is_over.load(Ordering::SeqCst) {
+        let mut socket = connect(address);
+        socket.set_nonblocking(true).unwrap();
+        let _ = socket.write_all(&(20i32 << 20).to_be_bytes());
+        let _ = socket.write_all(&vec![0; 1 << 20]);
+        socket.set_nonblocking(false).unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        waiting.fetch_add(1, Ordering::SeqCst);
+        while !is_over.load(Ordering::SeqCst) {
+            match socket.read(&mut [0; 1]) {
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                _ => break,
+            }
+        }
+    }
+}
+
+struct SetOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }
 
 /// A batch larger than all memory for answers is served all the same, to one after the other.
