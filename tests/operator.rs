@@ -4,11 +4,11 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::broker::{Broker, Settings};
+use common::broker::{Broker, Settings, send_signal};
 
 /// How long anything here may take that is over in a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -127,4 +127,62 @@ fn a_directory_that_goes_away_makes_the_broker_read_only() {
     fs::rename(broker.data().with_extension("aside"), broker.data()).unwrap();
     broker.start_again();
     assert_eq!(consumed(&broker, "gone"), 1);
+}
+
+/// A terminal that was closed left the broker without a clean stop, and a stray signal killed it. And what follows a SIGHUP at
+/// the end of a session, another one or the session's SIGTERM, is not the impatience that ends a broker at once.
+#[test]
+fn signals_stop_it_cleanly_or_not_at_all() {
+    let mut broker = Broker::start(&Settings::default());
+    for signal in [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE, libc::SIGXFSZ] {
+        broker.signal(signal);
+    }
+    until("it says so", || broker.log().matches("asks for nothing here").count() == 3);
+    assert!(produce(&broker, "signals", "still here\n").status.success());
+    broker.signal(libc::SIGHUP);
+    broker.signal(libc::SIGHUP);
+    broker.signal(libc::SIGTERM);
+    let status = broker.wait();
+    assert!(status.success(), "{status}: {}", broker.log());
+    assert!(broker.log().contains("SIGHUP: stopping"), "{}", broker.log());
+    broker.start_again();
+    assert_eq!(consumed(&broker, "signals"), 1);
+}
+
+/// `nohup` ignores SIGHUP for what it starts, and that is kept.
+#[test]
+fn a_broker_under_nohup_outlives_its_terminal() {
+    let mut first = Broker::start(&Settings::default());
+    first.stop();
+    let command = first.command();
+    let mut nohup = Command::new("nohup");
+    nohup.arg(command.get_program()).args(command.get_args()).stdin(Stdio::null()).stderr(Stdio::null());
+    let mut child = nohup.stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("ready "), "{line}");
+    send_signal(&child, libc::SIGHUP);
+    assert!(produce(&first, "nohup", "after\n").status.success());
+    send_signal(&child, libc::SIGHUP);
+    assert_eq!(first.health(), "200 ok");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// Whoever read the log went away (a pager that was closed, a supervisor that restarted): the next line of the log ended the
+/// broker by a panic within a panic.
+#[test]
+fn a_log_that_nobody_reads_any_more_does_not_end_it() {
+    let mut first = Broker::start(&Settings::default());
+    first.stop();
+    let mut child = first.command().stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stderr.take());
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("ready "), "{line}");
+    send_signal(&child, libc::SIGUSR1);
+    assert!(produce(&first, "unheard", "after\n").status.success());
+    send_signal(&child, libc::SIGTERM);
+    let status = child.wait().unwrap();
+    assert!(status.success(), "{status}");
 }

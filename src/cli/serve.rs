@@ -63,7 +63,9 @@ pub(super) enum ServeError {
 /// Runs the broker until it is told to stop.
 pub(super) fn run(arguments: &ServeArguments) -> Result<(), ServeError> {
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(ansi).init();
+    // Where nobody reads the log any more, that is no reason to end: the subscriber would complain to the same place and panic.
+    let subscriber = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(ansi);
+    subscriber.log_internal_errors(false).init();
     let config = BrokerConfig::load(arguments.config.as_deref(), &arguments.set)?;
     let options = ServeOptions {
         data: arguments.data.clone(),

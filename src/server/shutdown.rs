@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
-use crate::runtime::signals;
+use crate::runtime::signals::{Signal, Signals};
 
 /// Exit code of a process that a second signal ended: 128 + SIGINT, as shells report it.
 const EXIT_CODE_INTERRUPTED: i32 = 130;
@@ -98,21 +98,28 @@ impl Drop for ShutdownRequested {
     }
 }
 
-/// Makes SIGTERM and SIGINT request `shutdown`; a second one ends the process at once with code 130.
+/// Makes SIGTERM, SIGINT and SIGHUP request `shutdown`; a second SIGTERM or SIGINT ends the process at once with code 130.
 ///
 /// For `main`, before any other thread starts: threads inherit that these signals are blocked.
 pub fn watch_signals(shutdown: Shutdown) -> io::Result<()> {
-    signals::block()?;
+    let signals = Signals::block()?;
     let watch = move || {
-        let mut first = true;
+        let mut stops = 0;
         loop {
-            match signals::wait() {
-                Ok(signal) if first => {
-                    tracing::info!("signal {signal}: stopping; a second one stops at once");
+            match signals.wait() {
+                Ok(Signal::Stop(_)) if stops > 0 => std::process::exit(EXIT_CODE_INTERRUPTED),
+                Ok(Signal::Stop(name)) => {
+                    tracing::info!("{name}: stopping; a second one stops at once");
+                    stops += 1;
                     shutdown.request();
-                    first = false;
                 }
-                Ok(_) => std::process::exit(EXIT_CODE_INTERRUPTED),
+                // The end of a session sends several of these, and SIGTERM besides: none of them is impatience.
+                Ok(Signal::HangUp) if shutdown.is_requested() => {}
+                Ok(Signal::HangUp) => {
+                    tracing::info!("SIGHUP: stopping");
+                    shutdown.request();
+                }
+                Ok(Signal::Other(name)) => tracing::info!("{name} asks for nothing here; SIGTERM stops the broker"),
                 Err(error) => {
                     tracing::error!("waiting for signals failed, stopping: {error}");
                     return shutdown.request();

@@ -145,12 +145,8 @@ impl Broker {
     }
 
     /// Sends a signal to the process, which was not seen to have ended.
-    #[allow(unsafe_code, reason = "the standard library sends none but SIGKILL")]
     pub(crate) fn signal(&self, signal: i32) {
-        let pid = libc::pid_t::try_from(self.child.id()).unwrap();
-        // SAFETY: a plain system call; the child was not reaped by a `try_wait` that saw its end, so the pid is its own.
-        let sent = unsafe { libc::kill(pid, signal) };
-        assert_eq!(sent, 0, "signal {signal} to {pid}");
+        send_signal(&self.child, signal);
     }
 
     /// SIGTERM, and waits for the end.
@@ -200,6 +196,15 @@ impl Drop for Broker {
             eprintln!("--- log of the broker ---\n{}---", self.log());
         }
     }
+}
+
+/// Sends a signal to a child that was not waited for: the pid is its own as long as it was not reaped.
+#[allow(unsafe_code, reason = "the standard library sends none but SIGKILL")]
+pub(crate) fn send_signal(child: &Child, signal: i32) {
+    let pid = libc::pid_t::try_from(child.id()).unwrap();
+    // SAFETY: a plain system call.
+    let sent = unsafe { libc::kill(pid, signal) };
+    assert_eq!(sent, 0, "signal {signal} to {pid}");
 }
 
 fn spawn(program: &PathBuf, arguments: &[String], directory: &TempDir) -> (Child, String) {
