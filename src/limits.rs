@@ -424,6 +424,25 @@ pub const HTTP_TIMEOUT_MS: u64 = 10_000;
 /// Most shards that are started unless asked for more: each is a node, a connection and a thread to every client.
 pub const SHARDS_DEFAULT_MAX: u16 = 16;
 
+/// Address space of a process that runs no shard yet, in bytes: the program, its libraries, the helpers' stacks and arenas.
+pub const ADDRESS_SPACE_BYTES: u64 = 256 * 1024 * 1024;
+
+/// Address space of a shard beside its memory, in bytes: two threads with an arena of 64 MiB each, I/O memory, rings. An idle
+/// broker of four shards took 885 MB in all.
+pub const ADDRESS_SPACE_BYTES_PER_SHARD: u64 = 256 * 1024 * 1024;
+
+/// Threads of a process beside those of its shards: main, signals, directories, block memory.
+pub const THREADS_MIN: u16 = 4;
+
+/// Threads of a shard: its own, the one for what blocks, and two workers that the kernel starts for its rings.
+pub const THREADS_PER_SHARD_MIN: u16 = 4;
+
+/// File descriptors of a process beside those of its shards, with a few for connections.
+pub const FILE_DESCRIPTORS_MIN: u64 = 32;
+
+/// File descriptors of a shard beside its segments: three rings, polling, listener, checkpoints, the next segments.
+pub const FILE_DESCRIPTORS_PER_SHARD_MIN: u64 = 16;
+
 /// Memory registered with the rings of one shard, in bytes: above all blocks in flight. Registered three times against
 /// RLIMIT_MEMLOCK.
 pub const IO_MEMORY_BYTES: usize = 32 * 1024 * 1024;

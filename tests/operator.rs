@@ -5,6 +5,7 @@ mod common;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -185,4 +186,116 @@ fn a_log_that_nobody_reads_any_more_does_not_end_it() {
     send_signal(&child, libc::SIGTERM);
     let status = child.wait().unwrap();
     assert!(status.success(), "{status}");
+}
+
+/// Every one of these ended in several lines, in the system's words alone, in a panic, or in a broker that did not know.
+#[test]
+fn mistakes_at_the_start_are_one_line_that_says_what_to_do() {
+    let held = Broker::start(&Settings { shards: 2, ..Settings::default() });
+    let scratch = held.data().with_extension("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let (file, fresh) = (scratch.join("file"), scratch.join("fresh").display().to_string());
+    fs::write(&file, "").unwrap();
+    let file = file.display().to_string();
+    let taken = held.http();
+    let serve = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_corelane"));
+        command.arg("serve").args(arguments);
+        refused(command)
+    };
+    // Nothing of these comes to listen.
+    let (listen, http) = (["--listen", "127.0.0.1:15000"], ["--http", "127.0.0.1:14999"]);
+    let table: &[(&[&str], &str)] = &[
+        (&["--data", &file], "file is not a directory: choose another --data"),
+        (&["--data", "/dev/null"], "/dev/null is not a directory: choose another --data"),
+        (&["--data", "/proc/here"], "/proc/here: cannot create the directory"),
+        (&["--data", &fresh, "--data", &fresh], "is the same directory as --data"),
+        (&["--data", &fresh, "--data", &format!("{fresh}/below")], "below is inside of --data"),
+        (&["--data", &held.data().display().to_string()], "is in use by another corelane"),
+        (&["--data", &fresh, "--listen", &held.bootstrap()], "or choose another with --listen"),
+        (&["--data", &fresh, "--http", &taken], "or choose another with --http"),
+        (&["--data", &fresh, "--http", "127.0.0.1:15001", "--shards", "2"], "--http port 15001 is the one of shard 1"),
+        (
+            &["--data", &fresh, "--listen", "no.such.host.invalid:9092"],
+            "cannot find an address of `no.such.host.invalid`",
+        ),
+        (&["--data", &fresh, "--listen", "192.0.2.1:9092"], "choose another address with --listen"),
+        (&["--data", &fresh, "--listen", "127.0.0.1:65535", "--shards", "2"], "choose a lower --listen port"),
+        (&["--data", &fresh, "--listen", "127.0.0.1:0"], "--listen: port 0 is none"),
+        (&["--data", &fresh, "--advertised-host", "a:b"], "--advertised-host: `a:b` is not HOST:PORT"),
+        (&["--data", &fresh, "--shards", "0"], "--shards must be between 1 and 64"),
+        (&["--data", &fresh, "--memory", "1MiB"], "give --memory at least "),
+        (&["--data", &fresh, "--set", "no.such.key=1"], "no.such.key"),
+        (&["--data", &fresh, "--set", "num.partitions=many"], "num.partitions"),
+        (&["--data", &fresh, "--config", &fresh], "fresh"),
+        (&["--data", "/dev/shm/corelane-operator-test"], "is on tmpfs, which keeps nothing"),
+    ];
+    for (arguments, words) in table {
+        let mut arguments = arguments.to_vec();
+        for option in [listen, http] {
+            if !arguments.contains(&option[0]) {
+                arguments.extend(option);
+            }
+        }
+        let line = serve(&arguments);
+        assert!(line.contains(words), "{arguments:?}: {line}");
+    }
+    let _ = fs::remove_dir_all("/dev/shm/corelane-operator-test");
+    // Nothing of all that made a store.
+    assert!(!Path::new(&fresh).join("meta.properties").exists());
+}
+
+/// Too low a limit was refused by a runtime that panics, in words about a line of its code, or with RUST_BACKTRACE set by a
+/// process that hung on a lock of its own.
+#[test]
+fn limits_that_are_too_low_are_one_line_that_says_what_to_raise() {
+    let mut broker = Broker::start(&Settings { shards: 2, ..Settings::default() });
+    broker.stop();
+    let table: &[(&str, &str)] = &[
+        ("--nofile=20", "the limit of open files is 20"),
+        ("--nofile=60", "the limit of open files is 60"),
+        ("--as=100000000", "the limit of address space is 100000000"),
+        ("--as=1000000000", "the limit of address space is 1000000000"),
+        ("--data=100000000", "the limit of data memory is 100000000"),
+        ("--fsize=1000000", "the limit of the size of a file is 1000000"),
+        ("--memlock=0", "the limit of locked memory is 0 bytes"),
+    ];
+    for (limit, words) in table {
+        let command = broker.command();
+        let mut limited = Command::new("prlimit");
+        limited.arg(limit).arg(command.get_program()).args(command.get_args());
+        let line = refused(limited);
+        assert!(line.contains(words) && line.contains("raise it"), "{limit}: {line}");
+    }
+    broker.start_again();
+}
+
+/// Opening a file timed out, because the kernel could start no thread for it. (Root has no such limit.)
+#[test]
+fn too_few_threads_are_one_line_that_says_what_to_raise() {
+    let scratch = tempfile::tempdir().unwrap();
+    let program = scratch.path().join("corelane");
+    fs::copy(env!("CARGO_BIN_EXE_corelane"), &program).unwrap();
+    let nobody = 65534;
+    // Fails for whoever is not root, and then needs no other user.
+    let is_root = std::os::unix::fs::chown(scratch.path(), Some(nobody), Some(nobody)).is_ok();
+    for threads in [1, 2, 5, 9, 11] {
+        let mut command = Command::new("prlimit");
+        command.arg(format!("--nproc={threads}"));
+        if is_root {
+            command.args(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
+        }
+        command.arg(&program).args([
+            "serve",
+            "--shards",
+            "2",
+            "--listen",
+            "127.0.0.1:15000",
+            "--http",
+            "127.0.0.1:14999",
+        ]);
+        command.arg("--data").arg(scratch.path().join("data"));
+        let line = refused(command);
+        assert!(line.contains("cannot start a thread") && line.contains("ulimit -u"), "{threads}: {line}");
+    }
 }

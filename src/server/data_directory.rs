@@ -221,6 +221,7 @@ pub enum DirectoryError {
 #[derive(Debug)]
 pub struct DataDirectories {
     plan: Plan,
+    segment_files: u64,
     _locks: Vec<File>,
 }
 
@@ -240,7 +241,8 @@ impl DataDirectories {
             locks.push(lock(path)?);
             found.push(find(path)?);
         }
-        Ok(DataDirectories { plan: judge(found, wanted, &mut random_id)?, _locks: locks })
+        let segment_files = found.iter().flat_map(|found| found.shards.values()).map(|shard| shard.segment_files).sum();
+        Ok(DataDirectories { plan: judge(found, wanted, &mut random_id)?, segment_files, _locks: locks })
     }
 
     /// Makes the directories ready for their stores to be opened, and says what was accepted.
@@ -280,6 +282,11 @@ impl DataDirectories {
     /// How many shards the store has: as many as at any start so far.
     pub fn shard_count(&self) -> u16 {
         self.plan.shard_count
+    }
+
+    /// Segment files of all shards: each is held open.
+    pub fn segment_files(&self) -> u64 {
+        self.segment_files
     }
 
     /// Where a shard keeps its log: shard *i* lives on directory *i* mod *n*.
@@ -375,7 +382,7 @@ fn find_shard(directory: &Path) -> Result<Option<FoundShard>, DirectoryError> {
         if parse_segment_file_name(&name).is_none() {
             continue;
         }
-        found.has_segments = true;
+        found.segment_files += 1;
         // Where the directory says whose it is, a look at the segments is the store's own affair.
         if found.properties.is_none() && found.segments_of.is_none() {
             found.segments_of = segment_of(&entry.path())?;

@@ -17,18 +17,22 @@ use crate::runtime::{Listener, Network, Socket};
 pub enum BindError {
     /// Somebody listens there.
     #[error(
-        "port {address} is taken: stop what listens there (`ss -ltnp 'sport = :{}'` names it) or choose another with --listen",
+        "port {address} is taken: stop what listens there (`ss -ltnp 'sport = :{}'` names it) or choose another with {option}",
         address.port()
     )]
     Taken {
         /// The address wanted.
         address: SocketAddr,
+        /// Which option chose it.
+        option: &'static str,
     },
     /// The system refuses the address.
-    #[error("cannot listen on {address}: {cause}")]
+    #[error("cannot listen on {address}: {cause}: choose another address with {option}")]
     Refused {
         /// The address wanted.
         address: SocketAddr,
+        /// Which option chose it.
+        option: &'static str,
         /// The system's words.
         cause: io::Error,
     },
@@ -36,10 +40,18 @@ pub enum BindError {
 
 impl BindError {
     fn new(address: SocketAddr, cause: io::Error) -> BindError {
+        let option = "--listen";
         match cause.kind() {
-            io::ErrorKind::AddrInUse => BindError::Taken { address },
-            _ => BindError::Refused { address, cause },
+            io::ErrorKind::AddrInUse => BindError::Taken { address, option },
+            _ => BindError::Refused { address, option, cause },
         }
+    }
+
+    /// The same of an address that `option` chose.
+    pub fn chosen_by(mut self, name: &'static str) -> BindError {
+        let (BindError::Taken { option, .. } | BindError::Refused { option, .. }) = &mut self;
+        *option = name;
+        self
     }
 }
 

@@ -11,7 +11,7 @@
 //! no shard has a connection left that could ask across it.
 
 use std::io::Write;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::str::FromStr;
@@ -37,8 +37,8 @@ use crate::limits::{
 };
 use crate::metrics::{self, ShardMetrics};
 use crate::runtime::glommio::{
-    self as machine, Cores, ShardPlan, abort_on_panic, device_bytes, machine_memory_bytes, polled_devices,
-    raise_file_limit, run_shards,
+    self as machine, Cores, LimitError, Needs, ShardPlan, abort_on_panic, check_limits, check_threads, device_bytes,
+    machine_memory_bytes, polled_devices, raise_file_limit, run_shards,
 };
 use crate::runtime::{Network, block_memory};
 use crate::shard::Shard;
@@ -143,9 +143,15 @@ pub enum StartError {
     /// A port cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// A limit of this process is too low.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The machine refuses what executors need.
     #[error(transparent)]
     Executors(#[from] machine::StartError),
+    /// No thread can be started.
+    #[error("cannot start a thread: {0}: raise the limit of threads (`ulimit -u`, `TasksMax` in a systemd unit)")]
+    Thread(std::io::Error),
     /// The system refused something.
     #[error("cannot {action}: {cause}")]
     System {
@@ -213,18 +219,21 @@ pub fn run(options: ServeOptions) -> Result<(), StartError> {
     let directories = DataDirectories::open(&options.data, Wanted { shards, shards_default: wanted, accept_loss })?;
     let shard_count = directories.shard_count();
     let memory_per_shard = memory_per_shard(options.memory_bytes, machine_memory_bytes(), shard_count)?;
+    check_limits(Needs { shards: shard_count, memory_per_shard, segment_files: directories.segment_files() })?;
+    check_threads(shard_count).map_err(StartError::Thread)?;
     let nodes = nodes(&options, shard_count)?;
+    check_ports(&options, shard_count)?;
     let given = node_settings::of_nodes(&nodes, &options.listen, options.advertise, &directories);
     let options = ServeOptions { config: options.config.with_nodes(given), ..options };
     for plus in ports(options.advertise, shard_count) {
         check_free(options.listen.address(plus)?)?;
     }
-    check_free(options.http.address(0)?)?;
+    check_free(options.http.address(0)?).map_err(|error| error.chosen_by("--http"))?;
     // From here on the shards are those of the store: whatever can be found wrong with the options was.
     directories.prepare()?;
     let shutdown = Shutdown::new();
-    watch_signals(shutdown.clone()).map_err(|cause| StartError::System { action: "watch signals", cause })?;
-    let loss = directories.watch()?.start().map_err(|cause| StartError::System { action: "start a thread", cause })?;
+    watch_signals(shutdown.clone()).map_err(StartError::Thread)?;
+    let loss = directories.watch()?.start().map_err(StartError::Thread)?;
     let process = Arc::new(Process {
         directories,
         loss,
@@ -285,12 +294,36 @@ fn ports(advertise: Advertise, shards: u16) -> std::ops::Range<u16> {
     }
 }
 
+/// The ports must be told to others, and each has one use.
+fn check_ports(options: &ServeOptions, shards: u16) -> Result<(), StartError> {
+    let (listen, http) = (&options.listen, &options.http);
+    for (option, chosen) in [("--listen", listen), ("--http", http)] {
+        if chosen.port == 0 {
+            return Err(StartError::Option(format!("{option}: port 0 is none: choose one that clients can be told")));
+        }
+    }
+    let is_everywhere = |host: &str| host == "0.0.0.0" || host == "::";
+    let meet = listen.host == http.host || is_everywhere(&listen.host) || is_everywhere(&http.host);
+    match http.port.checked_sub(listen.port).filter(|plus| meet && ports(options.advertise, shards).contains(plus)) {
+        Some(shard) => {
+            let text =
+                format!("--http port {} is the one of shard {shard}: choose another --http or --listen", http.port);
+            Err(StartError::Option(text))
+        }
+        None => Ok(()),
+    }
+}
+
 /// What clients are told of every node.
 fn nodes(options: &ServeOptions, shard_count: u16) -> Result<Vec<NodeStart>, StartError> {
     let advertised = match &options.advertised_host {
         None => HostPort { host: advertised_host(&options.listen.host), port: options.listen.port },
+        // An address of IPv6 has colons of its own.
+        Some(text) if !text.contains(':') || text.parse::<Ipv6Addr>().is_ok() => {
+            HostPort { host: text.clone(), port: options.listen.port }
+        }
         Some(text) => {
-            HostPort::from_str(text).unwrap_or_else(|_| HostPort { host: text.clone(), port: options.listen.port })
+            HostPort::from_str(text).map_err(|wrong| StartError::Option(format!("--advertised-host: {wrong}")))?
         }
     };
     let machine = hostname();
@@ -423,7 +456,8 @@ async fn heed_loss<N: Network>(id: ShardId, runtime: N, store: Store<N>, process
 }
 
 async fn start_http<N: Network>(runtime: &N, process: &Arc<Process>) -> Result<(), StartError> {
-    let listener = bind(runtime, process.options.http.address(0)?, false).await?;
+    let listener = bind(runtime, process.options.http.address(0)?, false).await;
+    let listener = listener.map_err(|error| error.chosen_by("--http"))?;
     let for_metrics = Arc::clone(process);
     let for_health = Arc::clone(process);
     let pages = serve_http(
@@ -523,6 +557,53 @@ mod tests {
     fn data_directories_are_absolute_wherever_they_are_told() {
         let paths = absolute(&[PathBuf::from("./data"), PathBuf::from("/elsewhere")]).unwrap();
         assert_eq!(paths, [std::env::current_dir().unwrap().join("data"), PathBuf::from("/elsewhere")]);
+    }
+
+    fn options() -> ServeOptions {
+        ServeOptions {
+            data: vec!["data".into()],
+            listen: "127.0.0.1:9092".parse().unwrap(),
+            advertised_host: None,
+            shards: None,
+            advertise: Advertise::PerCore,
+            memory_bytes: None,
+            http: "127.0.0.1:9644".parse().unwrap(),
+            config: BrokerConfig::load(None, &[]).unwrap(),
+            accept_loss: false,
+        }
+    }
+
+    #[test]
+    fn advertised_hosts_come_with_a_port_or_without() {
+        let told = |text: &str| {
+            let nodes = nodes(&ServeOptions { advertised_host: Some(text.to_owned()), ..options() }, 2);
+            nodes.map(|nodes| (nodes[1].host.clone(), nodes[1].port)).map_err(|error| error.to_string())
+        };
+        assert_eq!(told("broker"), Ok(("broker".into(), 9093)));
+        assert_eq!(told("broker:100"), Ok(("broker".into(), 101)));
+        assert_eq!(told("fd00::1"), Ok(("fd00::1".into(), 9093)));
+        assert_eq!(told("[fd00::1]:100"), Ok(("fd00::1".into(), 101)));
+        // It was taken for a name.
+        assert!(told("broker:99999").unwrap_err().starts_with("--advertised-host: `broker:99999` is not HOST:PORT"));
+    }
+
+    #[test]
+    fn every_port_has_one_use() {
+        let check = |listen: &str, http: &str, shards, advertise| {
+            let (listen, http) = (listen.parse().unwrap(), http.parse().unwrap());
+            check_ports(&ServeOptions { listen, http, advertise, ..options() }, shards)
+                .map_err(|error| error.to_string())
+        };
+        check("127.0.0.1:9092", "127.0.0.1:9094", 2, Advertise::PerCore).unwrap();
+        check("127.0.0.1:9092", "127.0.0.1:9093", 2, Advertise::Single).unwrap();
+        check("127.0.0.1:9092", "127.0.0.2:9093", 2, Advertise::PerCore).unwrap();
+        for http in ["127.0.0.1:9093", "0.0.0.0:9093"] {
+            let error = check("127.0.0.1:9092", http, 2, Advertise::PerCore).unwrap_err();
+            assert_eq!(error, "--http port 9093 is the one of shard 1: choose another --http or --listen");
+        }
+        assert!(
+            check("127.0.0.1:0", "127.0.0.1:9644", 2, Advertise::PerCore).unwrap_err().starts_with("--listen: port 0")
+        );
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Either every executor starts or none runs anything. A panic on a shard's thread stops the process: the others could
 //! not tell what became of the requests they sent it.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, Write};
 use std::panic;
@@ -15,10 +16,20 @@ use glommio::{GlommioError, LocalExecutor, LocalExecutorBuilder, Placement, Reac
 use super::GlommioRuntime;
 use super::machine::{LockedMemory, polled_devices};
 use crate::limits::{EXECUTOR_MEMLOCK_BYTES_MIN, IO_ALIGNMENT, IO_MEMORY_BYTES_MIN, PREEMPT_MS};
+use crate::runtime::signals;
 use crate::types::ShardId;
 
 /// Rings of one executor; each registers the I/O memory, and each registration counts against RLIMIT_MEMLOCK.
 const RINGS_PER_EXECUTOR: u64 = 3;
+
+/// How long a panic may take to print where it came from, in seconds. What reads that from the program itself may wait for
+/// ever, on a lock that it holds, when no memory is left.
+const BACKTRACE_SECONDS_MAX: u32 = 10;
+
+thread_local! {
+    /// The shard, and its CPU, that this thread is making an executor for.
+    static STARTING: Cell<Option<(ShardId, usize)>> = const { Cell::new(None) };
+}
 
 /// How many shards, and where.
 #[derive(Clone, Debug)]
@@ -55,7 +66,10 @@ pub enum StartError {
         cause: String,
     },
     /// An executor or its thread could not be made.
-    #[error("shard {shard} cannot start on cpu {cpu}: {cause}")]
+    #[error(
+        "shard {shard} cannot start on cpu {cpu}: {cause}: look at the limits of threads (`ulimit -u`, TasksMax in a systemd \
+         unit), memory (`ulimit -v`) and open files (`ulimit -n`)"
+    )]
     Executor {
         /// The shard.
         shard: ShardId,
@@ -100,7 +114,10 @@ where
         let (go, may_go) = mpsc::channel::<()>();
         let shard = Arc::clone(&shard);
         let body = move || {
-            let executor = match make_executor(cpu, io_memory_bytes) {
+            STARTING.set(Some((id, cpu)));
+            let executor = make_executor(cpu, io_memory_bytes);
+            STARTING.set(None);
+            let executor = match executor {
                 Ok(executor) => executor,
                 Err(error) => return made.send(Err(error)).map_or(None, |()| None),
             };
@@ -166,20 +183,26 @@ fn run_or_abort<T>(shard: ShardId, run: impl FnOnce() -> T) -> T {
 
 /// From now on a panic on any thread prints one line with its cause and aborts the process.
 ///
-/// For `main`. Without it, only a panic on a shard's own thread does.
+/// For `main`. Without it, only a panic on a shard's own thread does. The one panic that is no defect is the runtime's where
+/// it is refused what it makes an executor of (memory, threads): that ends the process with code 1.
 pub fn abort_on_panic() {
     panic::set_hook(Box::new(|info| {
+        // What is written may find nobody to read it.
+        let mut stderr = io::stderr();
+        if let Some((shard, cpu)) = STARTING.get() {
+            let cause = panic_text(info.payload()).to_owned();
+            let _ = writeln!(stderr, "corelane: {}", StartError::Executor { shard, cpu, cause });
+            std::process::exit(1);
+        }
+        signals::end_within(BACKTRACE_SECONDS_MAX);
         let thread = thread::current();
         let place = info.location().map_or_else(|| "an unknown place".to_owned(), ToString::to_string);
-        eprintln!(
-            "corelane: thread {} panicked at {place}: {}",
-            thread.name().unwrap_or("without a name"),
-            panic_text(info.payload())
-        );
-        match std::env::var_os("RUST_BACKTRACE") {
-            Some(_) => eprintln!("{}", std::backtrace::Backtrace::force_capture()),
-            None => eprintln!("corelane: this is a defect; run with RUST_BACKTRACE=1 to see where it came from"),
-        }
+        let name = thread.name().unwrap_or("without a name");
+        let _ = writeln!(stderr, "corelane: thread {name} panicked at {place}: {}", panic_text(info.payload()));
+        let _ = match std::env::var_os("RUST_BACKTRACE") {
+            Some(_) => writeln!(stderr, "{}", std::backtrace::Backtrace::force_capture()),
+            None => writeln!(stderr, "corelane: this is a defect; run with RUST_BACKTRACE=1 to see where it came from"),
+        };
         std::process::abort()
     }));
 }

@@ -6,9 +6,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
 
 use rlimit::Resource;
 
+use crate::limits::{
+    ADDRESS_SPACE_BYTES, ADDRESS_SPACE_BYTES_PER_SHARD, FILE_DESCRIPTORS_MIN, FILE_DESCRIPTORS_PER_SHARD_MIN,
+    SEGMENT_BYTES_MAX, THREADS_MIN, THREADS_PER_SHARD_MIN,
+};
 use crate::runtime::Volume;
 
 /// The cores that this process may use, in the order in which shards should take them.
@@ -55,6 +61,98 @@ pub fn raise_file_limit() -> io::Result<u64> {
         Resource::NOFILE.set(hard, hard)?;
     }
     Ok(hard)
+}
+
+/// A limit of this process that is too low for what it was asked to do.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the limit of {what} is {limit}, and {shards} shards need {needed}: raise it (`{command}`, `{setting}` in a systemd \
+     unit){or}"
+)]
+pub struct LimitError {
+    /// What is limited.
+    pub what: &'static str,
+    /// The limit.
+    pub limit: u64,
+    /// How many shards were to be run.
+    pub shards: u16,
+    /// What they need.
+    pub needed: u64,
+    /// The shell's command that raises it.
+    pub command: &'static str,
+    /// The setting of systemd that does.
+    pub setting: &'static str,
+    /// What else would do.
+    pub or: &'static str,
+}
+
+/// What a process of so many shards is going to need of the system.
+#[derive(Clone, Copy, Debug)]
+pub struct Needs {
+    /// Shards to run.
+    pub shards: u16,
+    /// Memory of each, in bytes.
+    pub memory_per_shard: u64,
+    /// Segment files to be held open from the start.
+    pub segment_files: u64,
+}
+
+/// Compares what is needed with the limits of this process: what is refused later is refused at a worse moment, some of it to a
+/// runtime that panics.
+pub fn check_limits(needs: Needs) -> Result<(), LimitError> {
+    // A limit that cannot be asked for does not hold.
+    let soft = |resource: Resource| resource.get().map_or(u64::MAX, |(soft, _)| soft);
+    needs.check(soft(Resource::NOFILE), soft(Resource::FSIZE), soft(Resource::AS), soft(Resource::DATA))
+}
+
+/// Starts as many threads at once as `shards` need with their helpers and the kernel's workers, and ends them: where they are
+/// refused later, opening a file times out.
+pub fn check_threads(shards: u16) -> io::Result<()> {
+    let mut threads = Vec::new();
+    for _ in 0..THREADS_MIN + THREADS_PER_SHARD_MIN * shards {
+        let (ends, end) = mpsc::channel::<()>();
+        let wait = move || {
+            // Ends when the sender is dropped.
+            let _ = end.recv();
+        };
+        threads.push((ends, thread::Builder::new().name("probe".to_owned()).spawn(wait)?));
+    }
+    for (ends, thread) in threads {
+        drop(ends);
+        thread.join().expect("it does nothing");
+    }
+    Ok(())
+}
+
+impl Needs {
+    fn check(self, files: u64, file_bytes: u64, address_bytes: u64, data_bytes: u64) -> Result<(), LimitError> {
+        let shards = self.shards;
+        let fewer = " or give fewer --shards";
+        let less = ", or give less --memory or fewer --shards";
+        let memory = ADDRESS_SPACE_BYTES
+            .saturating_add(self.memory_per_shard.saturating_add(ADDRESS_SPACE_BYTES_PER_SHARD) * u64::from(shards));
+        let descriptors =
+            FILE_DESCRIPTORS_MIN + FILE_DESCRIPTORS_PER_SHARD_MIN * u64::from(shards) + self.segment_files;
+        let table = [
+            ("open files", files, descriptors, "ulimit -n 100000", "LimitNOFILE=100000", fewer),
+            (
+                "the size of a file",
+                file_bytes,
+                SEGMENT_BYTES_MAX.into(),
+                "ulimit -f unlimited",
+                "LimitFSIZE=infinity",
+                "",
+            ),
+            ("address space", address_bytes, memory, "ulimit -v unlimited", "LimitAS=infinity", less),
+            ("data memory", data_bytes, memory, "ulimit -d unlimited", "LimitDATA=infinity", less),
+        ];
+        match table.into_iter().find(|(_, limit, needed, ..)| limit < needed) {
+            Some((what, limit, needed, command, setting, or)) => {
+                Err(LimitError { what, limit, shards, needed, command, setting, or })
+            }
+            None => Ok(()),
+        }
+    }
 }
 
 /// Memory that this process may use, in bytes: the machine's, or less where a control group says so.
@@ -153,6 +251,29 @@ mod tests {
         assert!(has_ipc_lock("CapEff:\t0000000000004000\n"));
         assert!(!has_ipc_lock("CapPrm:\t000001ffffffffff\nCapEff:\t0000000000000000\n"));
         assert!(!has_ipc_lock(""));
+    }
+
+    #[test]
+    fn limits_that_are_too_low_are_named_with_what_is_needed() {
+        const NONE: u64 = u64::MAX;
+        let needs = Needs { shards: 2, memory_per_shard: 1 << 30, segment_files: 5 };
+        needs.check(NONE, NONE, NONE, NONE).unwrap();
+        needs.check(1024, 1 << 30, 4 << 30, 4 << 30).unwrap();
+        let words = |error: Result<(), LimitError>| error.unwrap_err().to_string();
+        let files = words(needs.check(68, NONE, NONE, NONE));
+        assert!(
+            files.starts_with("the limit of open files is 68, and 2 shards need 69: raise it (`ulimit -n"),
+            "{files}"
+        );
+        let size = words(needs.check(NONE, 64 << 20, NONE, NONE));
+        assert!(size.contains("the size of a file is 67108864") && size.contains("ulimit -f unlimited"), "{size}");
+        for (address, data) in [(1 << 30, NONE), (NONE, 1 << 30)] {
+            let memory = words(needs.check(NONE, NONE, address, data));
+            assert!(
+                memory.contains("1073741824, and 2 shards need 2952790016") && memory.contains("--memory"),
+                "{memory}"
+            );
+        }
     }
 
     #[test]

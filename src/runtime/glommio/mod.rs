@@ -36,7 +36,10 @@ use crate::types::{MonotonicUs, TimestampMs};
 pub use buffer::GlommioBuffer;
 pub use executors::{ShardPlan, StartError, abort_on_panic, run_shards};
 pub use file::GlommioFile;
-pub use machine::{Cores, device_bytes, machine_memory_bytes, polled_devices, raise_file_limit};
+pub use machine::{
+    Cores, LimitError, Needs, check_limits, check_threads, device_bytes, machine_memory_bytes, polled_devices,
+    raise_file_limit,
+};
 pub use net::{GlommioListener, GlommioSocket};
 
 use buffer::Spares;

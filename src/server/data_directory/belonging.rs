@@ -39,7 +39,7 @@ impl FoundDirectory {
     fn is_used(&self) -> bool {
         match &self.properties {
             Some(properties) if properties.version > 1 => properties.shard_count > 0,
-            Some(_) => self.shards.values().any(|shard| shard.has_segments),
+            Some(_) => self.shards.values().any(|shard| shard.has_segments()),
             None => self.shards.values().any(|shard| !shard.is_blank()),
         }
     }
@@ -54,8 +54,8 @@ pub(super) fn shard_path(data: &Path, shard: ShardId) -> PathBuf {
 #[derive(Clone, Debug, Default)]
 pub(super) struct FoundShard {
     pub(super) properties: Option<ShardProperties>,
-    /// It holds segment files.
-    pub(super) has_segments: bool,
+    /// How many segment files it holds.
+    pub(super) segment_files: u64,
     /// It holds checkpoint files.
     pub(super) has_checkpoints: bool,
     /// The shard that a segment's header names.
@@ -63,9 +63,13 @@ pub(super) struct FoundShard {
 }
 
 impl FoundShard {
+    fn has_segments(&self) -> bool {
+        self.segment_files > 0
+    }
+
     /// Nothing of ours is in it: a new directory, or the mount point of a disk that is not there.
     fn is_blank(&self) -> bool {
-        self.properties.is_none() && !self.has_segments && !self.has_checkpoints
+        self.properties.is_none() && !self.has_segments() && !self.has_checkpoints
     }
 }
 
@@ -349,7 +353,7 @@ impl Judge<'_> {
         }
         self.check_own(&path, shard, &found)?;
         let is_proven = found.properties.as_ref().is_some_and(|own| own.directory_id == entry.directory_id);
-        if !entry.is_used && !found.has_segments {
+        if !entry.is_used && !found.has_segments() {
             if !is_proven {
                 let steps = self.creation(&path, shard, &entry.directory_id);
                 self.creations.extend(steps);
@@ -374,7 +378,7 @@ impl Judge<'_> {
             let steps = self.creation(&path, shard, &entry.directory_id);
             self.adoptions.extend(steps);
         }
-        if !found.has_segments {
+        if !found.has_segments() {
             // What it replaces it with is written only once the store made a log there.
             self.check_loss(directory, shard)?;
         }
@@ -386,7 +390,7 @@ impl Judge<'_> {
         let path = directory.shard_path(shard);
         let found = directory.shard(shard);
         self.check_own(&path, shard, &found)?;
-        if !found.has_segments {
+        if !found.has_segments() {
             return self.lost(directory, shard);
         }
         let directory_id = match found.properties {
