@@ -98,3 +98,19 @@ fn an_unknown_config_and_a_second_replica_are_refused_with_a_reason() {
     assert!(!replicas.status.success());
     assert!(String::from_utf8_lossy(&replicas.stderr).contains("allow.same.machine.replicas"));
 }
+
+/// A broker that somebody asks about is of some commit, and `--version` named only the number.
+#[test]
+fn version_says_where_the_build_came_from() {
+    let output = Command::new(env!("CARGO_BIN_EXE_corelane")).arg("--version").output().unwrap();
+    let line = stdout(&output);
+    let build = line.trim_end().strip_prefix(concat!("corelane ", env!("CARGO_PKG_VERSION"), " ("));
+    let build = build.and_then(|build| build.strip_suffix(')')).unwrap_or_else(|| panic!("{line}"));
+    if cfg!(debug_assertions) {
+        assert_eq!(build, "development build");
+        return;
+    }
+    let commit = build.strip_prefix("commit ").map(|commit| commit.trim_end_matches(" with changes"));
+    let is_commit = |commit: &str| commit.len() >= 10 && commit.bytes().all(|byte| byte.is_ascii_hexdigit());
+    assert!(build == "unknown commit" || commit.is_some_and(is_commit), "{build}");
+}

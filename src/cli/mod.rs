@@ -14,9 +14,12 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// The version and where the build came from: see `build.rs`.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CORELANE_COMMIT"), ")");
+
 /// A Kafka-compatible broker for Linux: io_uring, thread per core, one log per core.
 #[derive(Debug, Parser)]
-#[command(version, about, arg_required_else_help = true)]
+#[command(version = VERSION, about, arg_required_else_help = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
