@@ -38,7 +38,8 @@ pub(super) struct ServeArguments {
     /// One broker setting; wins over the file; may repeat
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Start although the log is damaged below what was flushed: what was acknowledged there is lost for good
+    /// Start although the log is damaged below what was flushed, or a directory of the store is gone: what was acknowledged
+    /// there is lost for good
     #[arg(long)]
     accept_loss: bool,
 }

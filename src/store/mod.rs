@@ -11,6 +11,7 @@
 //!
 //! Lives on one core; nothing here is shared with another. The directory of a shard holds `segment-<id>` files, drawn
 //! byte by byte in [`format`], and `checkpoint-0` and `checkpoint-1`, drawn in [`checkpoint`].
+//! `meta.properties`, which says whose directory it is, is the server's.
 //!
 //! Invariants: `durable <= written <= appended`, all three at ends of entries, and they only grow; the order in the log
 //! is the order of offsets of each log; bytes that were cut off once never count again; after a failed write or flush
@@ -231,7 +232,7 @@ pub struct Read<B> {
 pub struct StoreOptions {
     /// Whose log it is; checked against what the directory holds.
     pub shard: ShardId,
-    /// Holds the segments and checkpoints of this shard and nothing else.
+    /// Holds the segments and checkpoints of this shard, and nothing else that the store looks at.
     pub directory: PathBuf,
     /// Memory for the tail cache and the windows of cold reads, in bytes.
     pub memory_bytes: u64,
