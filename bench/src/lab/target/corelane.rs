@@ -69,5 +69,5 @@ fn version(program: &Path) -> Result<String, Box<dyn Error>> {
     let output = Command::new(program).arg("--version").output();
     let output = output.map_err(|error| format!("{}: {error}", program.display()))?;
     let text = String::from_utf8(output.stdout)?;
-    Ok(text.trim().rsplit(' ').next().unwrap_or_default().to_owned())
+    Ok(text.trim().split_once(' ').map_or("", |(_, version)| version).to_owned())
 }
