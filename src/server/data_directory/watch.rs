@@ -87,11 +87,16 @@ impl Opened {
     fn check(&self) -> Result<(), String> {
         let path = self.path.display();
         let metadata = fs::metadata(&self.path).map_err(|cause| format!("{path}: {cause}"))?;
-        if (metadata.dev(), metadata.ino()) != (self.device, self.inode) {
+        let volume = rustix::fs::statvfs(&self.path).map_err(|cause| format!("{path}: {cause}"))?;
+        self.compare(metadata.dev(), metadata.ino(), volume.f_flag)
+    }
+
+    fn compare(&self, device: u64, inode: u64, mounted: StatVfsMountFlags) -> Result<(), String> {
+        let path = self.path.display();
+        if (device, inode) != (self.device, self.inode) {
             return Err(format!("{path} is not the file that it was at the start"));
         }
-        let volume = rustix::fs::statvfs(&self.path).map_err(|cause| format!("{path}: {cause}"))?;
-        if volume.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        if mounted.contains(StatVfsMountFlags::RDONLY) {
             return Err(format!("the filesystem of {path} is mounted read-only"));
         }
         Ok(())
@@ -153,19 +158,15 @@ mod tests {
         assert_eq!(loss.of(ShardId::new(0)), None);
     }
 
+    /// Nobody can remount a filesystem under open files but the kernel, at an error.
     #[test]
     fn a_filesystem_mounted_read_only_is_found() {
-        // Only the kernel mounts something read-only without privileges: its own table of mounts names one, mostly.
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let read_only = mounts.lines().filter_map(|line| {
-            let mut words = line.split(' ').skip(1);
-            let (path, options) = (words.next()?, words.nth(1)?);
-            options.split(',').any(|option| option == "ro").then(|| PathBuf::from(path))
-        });
-        for path in read_only {
-            let Ok(watch) = Watch::new([path.clone()].into_iter()) else { continue };
-            let cause = watch.opened[0].check().unwrap_err();
-            assert!(cause.contains("is mounted read-only"), "{cause}");
+        let opened = Opened { path: PathBuf::from("p"), device: 1, inode: 2 };
+        opened.compare(1, 2, StatVfsMountFlags::NOATIME | StatVfsMountFlags::NOSUID).unwrap();
+        let cause = opened.compare(1, 2, StatVfsMountFlags::NOATIME | StatVfsMountFlags::RDONLY).unwrap_err();
+        assert_eq!(cause, "the filesystem of p is mounted read-only");
+        for (device, inode) in [(1, 3), (3, 2)] {
+            assert!(opened.compare(device, inode, StatVfsMountFlags::empty()).is_err());
         }
     }
 }
