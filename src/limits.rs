@@ -518,6 +518,16 @@ pub const CLIENT_RETRY_MS: u64 = 10_000;
 /// Pause between two tries, in milliseconds.
 pub const CLIENT_RETRY_PAUSE_MS: u64 = 100;
 
+/// How often `consume -G` commits what it printed, in milliseconds. librdkafka's default for `auto.commit.interval.ms`.
+pub const CLIENT_COMMIT_INTERVAL_MS: u64 = 5_000;
+
+/// How long a group waits for `consume -G` to give up partitions, in milliseconds: a reader of its output may be that slow.
+/// librdkafka's default for `max.poll.interval.ms`.
+pub const CLIENT_REBALANCE_MS: i32 = 300_000;
+
+/// Shortest pause between two heartbeats of `consume -G`, in milliseconds, whatever the coordinator says.
+pub const CLIENT_HEARTBEAT_MS_MIN: u64 = 100;
+
 /// How often a waiting command looks whether it was interrupted, in milliseconds.
 pub const CLIENT_INTERRUPT_POLL_MS: u64 = 100;
 

@@ -21,6 +21,7 @@ pub(crate) use self::connection::{Address, Answer, Connection};
 pub(crate) use self::interrupt::Interrupt;
 use crate::limits::{CLIENT_REQUEST_MS, CLIENT_RESPONSE_BYTES_MAX, CLIENT_RETRY_MS, CLIENT_RETRY_PAUSE_MS};
 use crate::protocol::error_code::ErrorCode;
+use crate::protocol::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::protocol::messages::list_offsets::{
     ListOffsetsPartition, ListOffsetsRequest, ListOffsetsResponse, ListOffsetsTopic,
 };
@@ -152,6 +153,11 @@ pub(crate) fn error_of(code: i16) -> ErrorCode {
     ErrorCode::from_code(code).unwrap_or(ErrorCode::UnknownServerError)
 }
 
+/// An error if the code is one.
+pub(crate) fn check(subject: &str, code: i16, message: Option<&str>) -> Result<(), ClientError> {
+    if code == 0 { Ok(()) } else { Err(ClientError::refused(subject, code, message)) }
+}
+
 /// Whether the same request may succeed a little later, perhaps at another node.
 pub(crate) fn is_retriable(error: ErrorCode) -> bool {
     matches!(
@@ -175,6 +181,8 @@ pub(crate) fn is_retriable(error: ErrorCode) -> bool {
             | ErrorCode::OffsetNotAvailable
             | ErrorCode::UnknownTopicId
             | ErrorCode::ThrottlingQuotaExceeded
+            | ErrorCode::UnstableOffsetCommit
+            | ErrorCode::StaleMemberEpoch
     )
 }
 
@@ -419,6 +427,20 @@ impl Client {
             }
         }
         Ok(found)
+    }
+
+    /// The node that coordinates a group. Learns where the nodes listen on the way.
+    pub(crate) fn coordinator(&mut self, group: &str) -> Result<i32, ClientError> {
+        self.metadata(Some(&[]), false)?;
+        let request = FindCoordinatorRequest { key: group.into(), key_type: 0, coordinator_keys: vec![group.into()] };
+        let answer = self.call_any(&request)?;
+        let response: FindCoordinatorResponse<'_> = answer.decode()?;
+        let (node, code, message) = match response.coordinators.first() {
+            Some(found) => (found.node_id, found.error_code, found.error_message.as_deref()),
+            None => (response.node_id, response.error_code, response.error_message.as_deref()),
+        };
+        check(&format!("the coordinator of group {group}"), code, message)?;
+        Ok(node)
     }
 
     /// A connection to the first node that answers, known ones before those of the command line.

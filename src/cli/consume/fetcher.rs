@@ -6,6 +6,8 @@
 
 use std::borrow::Cow;
 use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel};
 use std::thread;
 
@@ -16,10 +18,23 @@ use crate::protocol::messages::fetch::{FetchPartition, FetchRequest, FetchRespon
 use crate::protocol::record_batch::batches;
 use crate::protocol::wire::Records;
 
-/// A partition and the offset to read next.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Position {
+/// A partition of a topic.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct TopicPartition {
+    pub(super) topic: Arc<str>,
     pub(super) partition: i32,
+}
+
+impl fmt::Display for TopicPartition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} [{}]", self.topic, self.partition)
+    }
+}
+
+/// A partition and the offset to read next.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Position {
+    pub(super) at: TopicPartition,
     pub(super) offset: i64,
 }
 
@@ -29,7 +44,7 @@ pub(super) enum Order {
     /// Read these too, from the node's address as it is now.
     Take(Address, Vec<Position>),
     /// Read this one no longer, and do not give it back either.
-    Drop(i32),
+    Drop(TopicPartition),
 }
 
 /// What a fetcher tells.
@@ -44,7 +59,8 @@ pub(super) enum Event {
 /// What all fetchers of a command share.
 #[derive(Clone, Debug)]
 pub(super) struct Task {
-    pub(super) topic: String,
+    /// Kafka's number of it.
+    pub(super) isolation_level: i8,
     /// Whether a partition is done once its end was reached.
     pub(super) until_end: bool,
     pub(super) events: SyncSender<Event>,
@@ -104,29 +120,36 @@ impl Fetcher {
                     }
                     self.positions.extend(positions);
                 }
-                Order::Drop(partition) => self.positions.retain(|position| position.partition != partition),
+                Order::Drop(at) => self.positions.retain(|position| position.at != at),
             }
         }
     }
 
     fn fetch(&mut self) -> Result<Answer, ClientError> {
-        let partitions = self.positions.iter().map(|position| FetchPartition {
-            partition: position.partition,
-            fetch_offset: position.offset,
-            partition_max_bytes: CLIENT_PARTITION_FETCH_BYTES,
-            ..FetchPartition::default()
-        });
-        let topic = FetchTopic {
-            topic: Cow::Borrowed(&self.task.topic),
-            partitions: partitions.collect(),
-            ..FetchTopic::default()
-        };
+        // In the order of the positions, so a topic may come again.
+        let mut topics: Vec<FetchTopic<'_>> = Vec::new();
+        for Position { at, offset } in &self.positions {
+            let partition = FetchPartition {
+                partition: at.partition,
+                fetch_offset: *offset,
+                partition_max_bytes: CLIENT_PARTITION_FETCH_BYTES,
+                ..FetchPartition::default()
+            };
+            match topics.last_mut() {
+                Some(last) if last.topic == *at.topic => last.partitions.push(partition),
+                _ => topics.push(FetchTopic {
+                    topic: Cow::Borrowed(&at.topic),
+                    partitions: vec![partition],
+                    ..FetchTopic::default()
+                }),
+            }
+        }
         let request = FetchRequest {
             max_wait_ms: CLIENT_FETCH_WAIT_MS,
             min_bytes: 1,
             max_bytes: CLIENT_FETCH_BYTES,
-            isolation_level: READ_COMMITTED,
-            topics: vec![topic],
+            isolation_level: self.task.isolation_level,
+            topics,
             ..FetchRequest::default()
         };
         let connection = match &mut self.connection {
@@ -143,37 +166,39 @@ impl Fetcher {
             Err(error) => return self.give_up(error),
         };
         if response.error_code != 0 {
-            let subject = format!("topic {}", self.task.topic);
+            let subject = format!("a fetch from node {}", self.node);
             return self.give_up(ClientError::refused(subject, response.error_code, None));
         }
         let mut lost = Vec::new();
         let mut ends = Vec::new();
         let mut has_records = false;
-        for data in response.responses.iter().flat_map(|topic| &topic.partitions) {
-            let is_it = |position: &Position| position.partition == data.partition_index;
-            let Some(at) = self.positions.iter().position(is_it) else { continue };
-            let mut position = self.positions[at];
-            match advance(position, data) {
+        let answered = response.responses.iter();
+        for (topic, data) in answered.flat_map(|topic| topic.partitions.iter().map(|data| (&*topic.topic, data))) {
+            let is_it =
+                |position: &Position| position.at.partition == data.partition_index && *position.at.topic == *topic;
+            let Some(found) = self.positions.iter().position(is_it) else { continue };
+            let mut position = self.positions[found].clone();
+            match advance(position.offset, data) {
                 Ok(next) => {
-                    has_records |= next > position.offset;
-                    let is_at_end = next >= readable_end(data);
-                    if is_at_end {
-                        ends.push(Position { offset: next, ..position });
-                    }
                     let has_moved = next > position.offset;
+                    has_records |= has_moved;
                     position.offset = next;
-                    self.positions[at] = position;
+                    let is_at_end = next >= self.task.readable_end(data);
+                    if is_at_end {
+                        ends.push(position.clone());
+                    }
                     if is_at_end && self.task.until_end {
-                        self.positions.remove(at);
+                        self.positions.remove(found);
                     } else if has_moved {
                         // Behind those that got nothing, in case the answer had no room for them.
-                        self.positions.remove(at);
+                        self.positions.remove(found);
                         self.positions.push_back(position);
                     }
                 }
                 Err(cause) => {
-                    self.positions.remove(at);
-                    lost.push(Event::Lost { positions: vec![position], cause: self.name(position.partition, cause) });
+                    self.positions.remove(found);
+                    let cause = cause.name(&position.at);
+                    lost.push(Event::Lost { positions: vec![position], cause });
                 }
             }
         }
@@ -194,13 +219,13 @@ impl Fetcher {
     fn tell(&self, event: Event) -> Result<(), Over> {
         self.task.events.send(event).map_err(|_| Over)
     }
+}
 
-    fn name(&self, partition: i32, cause: Cause) -> ClientError {
-        let subject = format!("topic {} partition {partition}", self.task.topic);
-        match cause {
-            Cause::Code(code) => ClientError::refused(subject, code, None),
-            Cause::Batch(cause) => ClientError::refused(subject, ErrorCode::CorruptMessage.code(), Some(&cause)),
-        }
+impl Task {
+    /// Where a reader must stop for now.
+    fn readable_end(&self, data: &PartitionData<'_>) -> i64 {
+        let is_bounded = self.isolation_level == READ_COMMITTED && data.last_stable_offset >= 0;
+        if is_bounded { data.last_stable_offset } else { data.high_watermark }
     }
 }
 
@@ -211,31 +236,37 @@ enum Cause {
     Batch(String),
 }
 
+impl Cause {
+    fn name(self, at: &TopicPartition) -> ClientError {
+        let subject = format!("topic {} partition {}", at.topic, at.partition);
+        match self {
+            Cause::Code(code) => ClientError::refused(subject, code, None),
+            Cause::Batch(cause) => ClientError::refused(subject, ErrorCode::CorruptMessage.code(), Some(&cause)),
+        }
+    }
+}
+
 /// Offset after the last whole batch that came. A batch that was cut off at the limit of the answer comes again.
-fn advance(position: Position, data: &PartitionData<'_>) -> Result<i64, Cause> {
+fn advance(offset: i64, data: &PartitionData<'_>) -> Result<i64, Cause> {
     if error_of(data.error_code) != ErrorCode::None {
         return Err(Cause::Code(data.error_code));
     }
-    let Records::Bytes(bytes) = data.records else { return Ok(position.offset) };
-    let mut next = position.offset;
+    let Records::Bytes(bytes) = data.records else { return Ok(offset) };
+    let mut next = offset;
     for batch in batches(bytes) {
         match batch {
             Ok(batch) => next = next.max(batch.header.last_offset().value().saturating_add(1)),
-            Err(_) if next > position.offset => break,
+            Err(_) if next > offset => break,
             Err(error) => return Err(Cause::Batch(error.to_string())),
         }
     }
     Ok(next)
 }
 
-/// Where a reader of committed records must stop for now.
-pub(super) fn readable_end(data: &PartitionData<'_>) -> i64 {
-    if data.last_stable_offset >= 0 { data.last_stable_offset } else { data.high_watermark }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::client::READ_UNCOMMITTED;
     use crate::protocol::compression::Codec;
     use crate::protocol::record_batch::BatchBuilder;
     use crate::types::{Offset, TimestampMs};
@@ -251,7 +282,7 @@ mod tests {
 
     fn next(offset: i64, records: &[u8]) -> Result<i64, Cause> {
         let data = PartitionData { records: Records::Bytes(records), ..PartitionData::default() };
-        advance(Position { partition: 0, offset }, &data)
+        advance(offset, &data)
     }
 
     #[test]
@@ -264,9 +295,21 @@ mod tests {
     }
 
     #[test]
+    fn an_open_transaction_ends_what_is_committed_only() {
+        let data = PartitionData { high_watermark: 9, last_stable_offset: 4, ..PartitionData::default() };
+        let end = |isolation_level, data| {
+            let (events, _) = std::sync::mpsc::sync_channel(1);
+            Task { isolation_level, until_end: false, events }.readable_end(data)
+        };
+        assert_eq!((end(READ_COMMITTED, &data), end(READ_UNCOMMITTED, &data)), (4, 9));
+        let untold = PartitionData { high_watermark: 9, last_stable_offset: -1, ..PartitionData::default() };
+        assert_eq!(end(READ_COMMITTED, &untold), 9);
+    }
+
+    #[test]
     fn an_error_of_the_partition_is_passed_on() {
         let data = PartitionData { error_code: ErrorCode::OffsetOutOfRange.code(), ..PartitionData::default() };
-        let outcome = advance(Position { partition: 0, offset: 1 }, &data);
+        let outcome = advance(1, &data);
         assert_eq!(outcome, Err(Cause::Code(ErrorCode::OffsetOutOfRange.code())));
     }
 }

@@ -40,7 +40,9 @@ impl FromStr for Bound {
             "beginning" | "earliest" => return Ok(Bound::Start(Start::Beginning)),
             "end" | "latest" => return Ok(Bound::Start(Start::End)),
             "stored" => {
-                return Err("offsets are stored for consumer groups, which this command does not join".to_owned());
+                return Err(
+                    "offsets are stored for consumer groups; with -G GROUP reading starts there by itself".to_owned()
+                );
             }
             _ => {}
         }
@@ -57,11 +59,11 @@ impl FromStr for Bound {
 }
 
 /// Start and stop of several `-o`; of each kind the last counts.
-pub(super) fn combine(bounds: &[Bound]) -> (Start, Option<i64>) {
-    let (mut start, mut stop) = (Start::Beginning, None);
+pub(super) fn combine(bounds: &[Bound]) -> (Option<Start>, Option<i64>) {
+    let (mut start, mut stop) = (None, None);
     for bound in bounds {
         match *bound {
-            Bound::Start(given) => start = given,
+            Bound::Start(given) => start = Some(given),
             Bound::Stop(time) => stop = Some(time),
         }
     }
@@ -98,7 +100,7 @@ mod tests {
     #[test]
     fn start_and_stop_go_together_and_the_last_of_each_counts() {
         let bounds = ["5", "e@9", "s@3"].map(|text| text.parse().unwrap());
-        assert_eq!(combine(&bounds), (Start::Time(3), Some(9)));
-        assert_eq!(combine(&[]), (Start::Beginning, None));
+        assert_eq!(combine(&bounds), (Some(Start::Time(3)), Some(9)));
+        assert_eq!(combine(&[]), (None, None));
     }
 }

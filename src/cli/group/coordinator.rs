@@ -6,14 +6,13 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use crate::cli::client::{Answer, Client, ClientError, Retry, error_of};
+use crate::cli::client::{Answer, Client, ClientError, Retry, check, error_of};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::consumer_group_describe::{
     self, ConsumerGroupDescribeRequest, ConsumerGroupDescribeResponse,
 };
 use crate::protocol::messages::delete_groups::{DeleteGroupsRequest, DeleteGroupsResponse};
 use crate::protocol::messages::describe_groups::{self, DescribeGroupsRequest, DescribeGroupsResponse};
-use crate::protocol::messages::find_coordinator::{FindCoordinatorRequest, FindCoordinatorResponse};
 use crate::protocol::messages::list_groups::{ListGroupsRequest, ListGroupsResponse};
 use crate::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
@@ -119,7 +118,7 @@ pub(super) fn list(client: &mut Client) -> Result<Vec<Listed>, ClientError> {
 /// Describes a group. `None` if there is none of this name: Kafka then knows no commits of it either.
 pub(super) fn describe(client: &mut Client, name: &str) -> Result<Option<Group>, ClientError> {
     Retry::new().run(|| {
-        let node = find(client, name)?;
+        let node = client.coordinator(name)?;
         match describe_consumer(client, node, name) {
             Ok(Some(group)) => Ok(Some(group)),
             // A broker from before KIP-848 has classic groups only.
@@ -308,32 +307,8 @@ pub(super) fn delete(client: &mut Client, name: &str) -> Result<(), ClientError>
 
 /// Finds a group's coordinator and asks it.
 fn ask<Q: Message>(client: &mut Client, name: &str, request: &Q) -> Result<Answer, ClientError> {
-    let node = find(client, name)?;
+    let node = client.coordinator(name)?;
     client.call_node(node, request)
-}
-
-/// The node that coordinates a group.
-fn find(client: &mut Client, name: &str) -> Result<i32, ClientError> {
-    // Learns where the nodes listen.
-    client.metadata(Some(&[]), false)?;
-    let request = FindCoordinatorRequest { key: name.into(), key_type: 0, coordinator_keys: vec![name.into()] };
-    let answer = client.call_any(&request)?;
-    let response: FindCoordinatorResponse<'_> = answer.decode()?;
-    let subject = format!("the coordinator of group {name}");
-    match response.coordinators.first() {
-        Some(found) => {
-            check(&subject, found.error_code, found.error_message.as_deref())?;
-            Ok(found.node_id)
-        }
-        None => {
-            check(&subject, response.error_code, response.error_message.as_deref())?;
-            Ok(response.node_id)
-        }
-    }
-}
-
-fn check(subject: &str, code: i16, message: Option<&str>) -> Result<(), ClientError> {
-    if code == 0 { Ok(()) } else { Err(ClientError::refused(subject, code, message)) }
 }
 
 /// Java prints an address after the name that it did not look up.
