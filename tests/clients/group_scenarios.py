@@ -922,6 +922,15 @@ def consumer_group_regex(t):
     t.note("another pattern", one.beat(SubscribedTopicRegex="pattern-b")["ErrorCode"])
     one.until("one topic less", second, with_epoch=False)
     t.note("bad pattern", one.beat(SubscribedTopicRegex="(")["ErrorCode"])
+    # What RE2J refuses though others do not, and takes though others refuse: tests/golden/patterns has many more.
+    for label, pattern in [
+        ("verbose flag", "(?x)pattern-a"), ("word start", r"\<pattern-a"), ("unicode escape", r"\u0070attern-a"),
+        ("count without least", "pattern-a{,3}"), ("octal", r"\160attern-a"), ("group twice", "(?P<n>a)(?P<n>b)"),
+        ("brace and star", "a{*"), ("look ahead", "(?=a)"), ("class in class", "[[p]attern"), ("too often", "a{1001}"),
+    ]:
+        t.note(label, one.beat(SubscribedTopicRegex=pattern)["ErrorCode"])
+    one.beat(SubscribedTopicRegex=r"\Qpattern-a\E|other[a-z&&-]*[[:punct:]-a]b")
+    one.until("quoted", first, with_epoch=False)
     t.note("a name and no pattern", one.beat(["pattern-a"], SubscribedTopicRegex="")["ErrorCode"])
     one.until("by name", first, with_epoch=False)
     described_now = t.ask("ConsumerGroupDescribe", 1, {"GroupIds": [g]})["Groups"][0]

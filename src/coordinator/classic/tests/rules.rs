@@ -131,6 +131,35 @@ fn an_empty_group_waits_for_members_to_gather() {
     assert_eq!(world.joined(alone).generation_id, 1);
 }
 
+/// The story: two consumers that were started at once, with `group.initial.rebalance.delay.ms=0`, were seen in one generation
+/// with Kafka and in two here. Both are a race, there as here; but, as in Kafka, the first generation ends at a timer, not
+/// with the first JoinGroup: whoever's is handled before the timer is in it.
+#[test]
+fn without_a_delay_members_that_ask_at_once_share_the_first_generation() {
+    let mut world = World::new();
+    let tickets: Vec<Ticket> = (0..3).map(|_| world.send_join(&Joiner::plain())).collect();
+    assert!(tickets.iter().all(|&ticket| world.waits(ticket)));
+    world.advance(0);
+    let answers: Vec<_> = tickets.into_iter().map(|ticket| world.joined(ticket)).collect();
+    assert!(answers.iter().all(|answer| answer.generation_id == 1));
+    assert_eq!(answers[0].members.len(), 3);
+
+    // Those that have been handed an id and are on their way back with it are not waited for, in Kafka neither.
+    let mut world = World::new();
+    let handed_out = |world: &mut World| {
+        let ticket = world.send_join(&Joiner { version: 4, ..Joiner::plain() });
+        world.joined(ticket).member_id.into_owned()
+    };
+    let (first, second) = (handed_out(&mut world), handed_out(&mut world));
+    let back = |id: &str| Joiner { version: 4, ..Joiner::member(id) };
+    let ticket = world.send_join(&back(&first));
+    world.advance(0);
+    assert_eq!(world.joined(ticket).generation_id, 1);
+    let ticket = world.send_join(&back(&second));
+    assert!(world.waits(ticket));
+    assert_eq!(world.state(), "PreparingRebalance");
+}
+
 #[test]
 fn a_member_that_leaves_an_initial_rebalance_is_answered() {
     let mut world = World::with(GroupConfig::default());
