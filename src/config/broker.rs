@@ -294,28 +294,15 @@ impl BrokerConfig {
         Ok(config)
     }
 
-    /// The settings of consumer groups must fit each other, as Kafka's `GroupCoordinatorConfig` requires.
+    /// The settings of each kind of groups must fit each other, as Kafka's `GroupCoordinatorConfig` and `ShareGroupConfig`
+    /// require, also of those that are not there yet: single groups are bounded by them.
     fn check_groups(&self) -> Result<(), ConfigError> {
         let value = |name: &str| -> i64 {
             let key = BrokerKey::named(name).expect("every name used here is in BROKER_KEYS");
             let text = self.settings.get(name).map(String::as_str).or(key.default).expect("each has a default");
             text.parse().expect("a checked INT is an integer")
         };
-        const HEARTBEAT: &str = "group.consumer.heartbeat.interval.ms";
-        const HEARTBEAT_MIN: &str = "group.consumer.min.heartbeat.interval.ms";
-        const HEARTBEAT_MAX: &str = "group.consumer.max.heartbeat.interval.ms";
-        const SESSION: &str = "group.consumer.session.timeout.ms";
-        const SESSION_MIN: &str = "group.consumer.min.session.timeout.ms";
-        const SESSION_MAX: &str = "group.consumer.max.session.timeout.ms";
-        let ascending = [
-            (HEARTBEAT_MIN, HEARTBEAT_MAX),
-            (HEARTBEAT_MIN, HEARTBEAT),
-            (HEARTBEAT, HEARTBEAT_MAX),
-            (SESSION_MIN, SESSION_MAX),
-            (SESSION_MIN, SESSION),
-            (SESSION, SESSION_MAX),
-        ];
-        for (low, high) in ascending {
+        for (low, high) in ASCENDING {
             if value(low) > value(high) {
                 return Err(ConfigError::Value {
                     name: high,
@@ -324,12 +311,14 @@ impl BrokerConfig {
                 });
             }
         }
-        if value(HEARTBEAT) >= value(SESSION) {
-            return Err(ConfigError::Value {
-                name: HEARTBEAT,
-                value: value(HEARTBEAT).to_string(),
-                reason: BadValue::new(format!("must be below {SESSION}, which is {}", value(SESSION))),
-            });
+        for (heartbeat, session) in HEARTBEATS {
+            if value(heartbeat) >= value(session) {
+                return Err(ConfigError::Value {
+                    name: heartbeat,
+                    value: value(heartbeat).to_string(),
+                    reason: BadValue::new(format!("must be below {session}, which is {}", value(session))),
+                });
+            }
         }
         Ok(())
     }
@@ -403,6 +392,39 @@ impl BrokerConfig {
         }
     }
 }
+
+/// Broker keys of groups, of which the first must not exceed the second.
+const ASCENDING: &[(&str, &str)] = &[
+    ("group.consumer.min.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms"),
+    ("group.consumer.min.heartbeat.interval.ms", "group.consumer.heartbeat.interval.ms"),
+    ("group.consumer.heartbeat.interval.ms", "group.consumer.max.heartbeat.interval.ms"),
+    ("group.consumer.min.session.timeout.ms", "group.consumer.max.session.timeout.ms"),
+    ("group.consumer.min.session.timeout.ms", "group.consumer.session.timeout.ms"),
+    ("group.consumer.session.timeout.ms", "group.consumer.max.session.timeout.ms"),
+    ("group.share.min.heartbeat.interval.ms", "group.share.max.heartbeat.interval.ms"),
+    ("group.share.min.heartbeat.interval.ms", "group.share.heartbeat.interval.ms"),
+    ("group.share.heartbeat.interval.ms", "group.share.max.heartbeat.interval.ms"),
+    ("group.share.min.session.timeout.ms", "group.share.max.session.timeout.ms"),
+    ("group.share.min.session.timeout.ms", "group.share.session.timeout.ms"),
+    ("group.share.session.timeout.ms", "group.share.max.session.timeout.ms"),
+    ("group.share.min.record.lock.duration.ms", "group.share.max.record.lock.duration.ms"),
+    ("group.share.min.record.lock.duration.ms", "group.share.record.lock.duration.ms"),
+    ("group.share.record.lock.duration.ms", "group.share.max.record.lock.duration.ms"),
+    ("group.streams.min.heartbeat.interval.ms", "group.streams.max.heartbeat.interval.ms"),
+    ("group.streams.min.heartbeat.interval.ms", "group.streams.heartbeat.interval.ms"),
+    ("group.streams.heartbeat.interval.ms", "group.streams.max.heartbeat.interval.ms"),
+    ("group.streams.min.session.timeout.ms", "group.streams.max.session.timeout.ms"),
+    ("group.streams.min.session.timeout.ms", "group.streams.session.timeout.ms"),
+    ("group.streams.session.timeout.ms", "group.streams.max.session.timeout.ms"),
+    ("group.streams.num.standby.replicas", "group.streams.max.standby.replicas"),
+];
+
+/// Broker keys of groups, of which the first must be below the second.
+const HEARTBEATS: &[(&str, &str)] = &[
+    ("group.consumer.heartbeat.interval.ms", "group.consumer.session.timeout.ms"),
+    ("group.share.heartbeat.interval.ms", "group.share.session.timeout.ms"),
+    ("group.streams.heartbeat.interval.ms", "group.streams.session.timeout.ms"),
+];
 
 /// How long a silent producer is remembered, in milliseconds.
 pub const PRODUCER_ID_EXPIRATION_MS: &str = "producer.id.expiration.ms";
@@ -618,6 +640,9 @@ mod tests {
             [("group.consumer.min.session.timeout.ms", "6000"), ("group.consumer.session.timeout.ms", "6000")];
         let config = BrokerConfig::from_settings(settings).unwrap();
         assert_eq!(config.group_consumer_session_timeout_ms, 6_000);
+        assert!(refusal("group.share.session.timeout.ms", "1000").contains("group.share.min.session.timeout.ms"));
+        assert!(refusal("group.streams.num.standby.replicas", "3").contains("group.streams.max.standby.replicas"));
+        assert!(refusal("group.share.record.lock.duration.ms", "1000").contains("lock.duration.ms, which is 15000"));
     }
 
     #[test]

@@ -34,8 +34,8 @@ pub struct GroupKey {
 pub struct BrokerKeys {
     /// Gives the value of groups that set none.
     pub value: &'static str,
-    /// The least value that a group may set.
-    pub min: &'static str,
+    /// The least value that a group may set. `None`: the rule says it.
+    pub min: Option<&'static str>,
     /// The greatest.
     pub max: &'static str,
 }
@@ -71,11 +71,11 @@ impl GroupKey {
             reason,
         })?;
         let Some(keys) = &self.broker else { return Ok(value) };
-        let (min, max) = (integer(&setting(broker, keys.min)), integer(&setting(broker, keys.max)));
         let outside = |relation, bound, limit| GroupConfigError::Bound { name: self.name, relation, bound, limit };
-        match integer(&value) {
-            value if value < min => Err(outside("greater", keys.min, min)),
-            value if value > max => Err(outside("less", keys.max, max)),
+        let (number, limit) = (integer(&value), |name| integer(&setting(broker, name)));
+        match keys.min {
+            Some(min) if number < limit(min) => Err(outside("greater", min, limit(min))),
+            _ if number > limit(keys.max) => Err(outside("less", keys.max, limit(keys.max))),
             _ => Ok(value),
         }
     }
@@ -126,8 +126,13 @@ pub enum GroupConfigError {
         limit: i64,
     },
     /// Members would be gone before their next heartbeat.
-    #[error("{CONSUMER_SESSION_TIMEOUT_MS} must be greater than {CONSUMER_HEARTBEAT_INTERVAL_MS}")]
-    SessionTooShort,
+    #[error("{session} must be greater than {heartbeat}")]
+    SessionTooShort {
+        /// The session timeout.
+        session: &'static str,
+        /// The heartbeat interval.
+        heartbeat: &'static str,
+    },
 }
 
 /// Checks what is to be set on a group, and returns it in canonical form. Names come first, as in Kafka.
@@ -151,10 +156,11 @@ pub fn validate<'a>(
         let key = GroupKey::named(name).expect("every name used here is in GROUP_KEYS");
         integer(&key.effective(broker, &valid).0)
     };
-    if effective(CONSUMER_SESSION_TIMEOUT_MS) <= effective(CONSUMER_HEARTBEAT_INTERVAL_MS) {
-        return Err(GroupConfigError::SessionTooShort);
+    let too_short = SESSIONS.iter().find(|(session, heartbeat)| effective(session) <= effective(heartbeat));
+    match too_short {
+        Some((session, heartbeat)) => Err(GroupConfigError::SessionTooShort { session, heartbeat }),
+        None => Ok(valid),
     }
-    Ok(valid)
 }
 
 /// Silence after which a member of this consumer group is gone, in milliseconds. `None`: the group does not say.
@@ -175,7 +181,13 @@ fn milliseconds(group: &Configs, name: &str) -> Option<i32> {
 const CONSUMER_HEARTBEAT_INTERVAL_MS: &str = "consumer.heartbeat.interval.ms";
 const CONSUMER_SESSION_TIMEOUT_MS: &str = "consumer.session.timeout.ms";
 
-// Keys of groups that are not there are bounded as by Kafka's defaults: the broker's own keys for them are not kept.
+/// Session timeouts and the heartbeat intervals that they must outlast.
+const SESSIONS: &[(&str, &str)] = &[
+    (CONSUMER_SESSION_TIMEOUT_MS, CONSUMER_HEARTBEAT_INTERVAL_MS),
+    ("share.session.timeout.ms", "share.heartbeat.interval.ms"),
+    ("streams.session.timeout.ms", "streams.heartbeat.interval.ms"),
+];
+
 const NO_SHARE_GROUPS: Effect = Effect::None("there are no share groups yet.");
 const NO_STREAMS_GROUPS: Effect = Effect::None("there are no streams groups yet.");
 
@@ -188,7 +200,7 @@ pub static GROUP_KEYS: &[GroupKey] = &[
         default: "5000",
         broker: Some(BrokerKeys {
             value: "group.consumer.heartbeat.interval.ms",
-            min: "group.consumer.min.heartbeat.interval.ms",
+            min: Some("group.consumer.min.heartbeat.interval.ms"),
             max: "group.consumer.max.heartbeat.interval.ms",
         }),
         doc: "How often members of the consumer group shall send heartbeats, in milliseconds.",
@@ -201,7 +213,7 @@ pub static GROUP_KEYS: &[GroupKey] = &[
         default: "45000",
         broker: Some(BrokerKeys {
             value: "group.consumer.session.timeout.ms",
-            min: "group.consumer.min.session.timeout.ms",
+            min: Some("group.consumer.min.session.timeout.ms"),
             max: "group.consumer.max.session.timeout.ms",
         }),
         doc: "Silence after which a member of the consumer group is gone, in milliseconds. A change counts for a member from \
@@ -220,9 +232,13 @@ pub static GROUP_KEYS: &[GroupKey] = &[
     GroupKey {
         name: "share.heartbeat.interval.ms",
         kind: Kind::Int,
-        rule: Rule::Between(5_000, 15_000),
+        rule: Rule::AtLeast(1),
         default: "5000",
-        broker: None,
+        broker: Some(BrokerKeys {
+            value: "group.share.heartbeat.interval.ms",
+            min: Some("group.share.min.heartbeat.interval.ms"),
+            max: "group.share.max.heartbeat.interval.ms",
+        }),
         doc: "How often members of the share group shall send heartbeats, in milliseconds.",
         effect: NO_SHARE_GROUPS,
     },
@@ -238,45 +254,65 @@ pub static GROUP_KEYS: &[GroupKey] = &[
     GroupKey {
         name: "share.record.lock.duration.ms",
         kind: Kind::Int,
-        rule: Rule::Between(15_000, 60_000),
+        rule: Rule::AtLeast(1000),
         default: "30000",
-        broker: None,
+        broker: Some(BrokerKeys {
+            value: "group.share.record.lock.duration.ms",
+            min: Some("group.share.min.record.lock.duration.ms"),
+            max: "group.share.max.record.lock.duration.ms",
+        }),
         doc: "How long a record stays with the member of the share group that acquired it, in milliseconds.",
         effect: NO_SHARE_GROUPS,
     },
     GroupKey {
         name: "share.session.timeout.ms",
         kind: Kind::Int,
-        rule: Rule::Between(45_000, 60_000),
+        rule: Rule::AtLeast(1),
         default: "45000",
-        broker: None,
+        broker: Some(BrokerKeys {
+            value: "group.share.session.timeout.ms",
+            min: Some("group.share.min.session.timeout.ms"),
+            max: "group.share.max.session.timeout.ms",
+        }),
         doc: "Silence after which a member of the share group is gone, in milliseconds.",
         effect: NO_SHARE_GROUPS,
     },
     GroupKey {
         name: "streams.heartbeat.interval.ms",
         kind: Kind::Int,
-        rule: Rule::Between(5_000, 15_000),
+        rule: Rule::AtLeast(1),
         default: "5000",
-        broker: None,
+        broker: Some(BrokerKeys {
+            value: "group.streams.heartbeat.interval.ms",
+            min: Some("group.streams.min.heartbeat.interval.ms"),
+            max: "group.streams.max.heartbeat.interval.ms",
+        }),
         doc: "How often members of the streams group shall send heartbeats, in milliseconds.",
         effect: NO_STREAMS_GROUPS,
     },
     GroupKey {
         name: "streams.num.standby.replicas",
         kind: Kind::Int,
-        rule: Rule::Between(0, 2),
+        rule: Rule::AtLeast(0),
         default: "0",
-        broker: None,
+        broker: Some(BrokerKeys {
+            value: "group.streams.num.standby.replicas",
+            min: None,
+            max: "group.streams.max.standby.replicas",
+        }),
         doc: "Standby replicas of each task of the streams group.",
         effect: NO_STREAMS_GROUPS,
     },
     GroupKey {
         name: "streams.session.timeout.ms",
         kind: Kind::Int,
-        rule: Rule::Between(45_000, 60_000),
+        rule: Rule::AtLeast(1),
         default: "45000",
-        broker: None,
+        broker: Some(BrokerKeys {
+            value: "group.streams.session.timeout.ms",
+            min: Some("group.streams.min.session.timeout.ms"),
+            max: "group.streams.max.session.timeout.ms",
+        }),
         doc: "Silence after which a member of the streams group is gone, in milliseconds.",
         effect: NO_STREAMS_GROUPS,
     },
@@ -306,7 +342,7 @@ mod tests {
         for key in GROUP_KEYS {
             let Some(keys) = &key.broker else { continue };
             assert_eq!(BrokerKey::named(keys.value).unwrap().default, Some(key.default));
-            for name in [keys.value, keys.min, keys.max] {
+            for name in [Some(keys.value), keys.min, Some(keys.max)].into_iter().flatten() {
                 let broker = BrokerKey::named(name).unwrap_or_else(|| panic!("{name} is missing"));
                 assert!(broker.kind == Kind::Int && broker.default.is_some(), "{name}");
             }
@@ -347,6 +383,28 @@ mod tests {
         };
         assert_eq!(both("6000"), refused);
         assert!(both("5999").is_ok());
+    }
+
+    /// They went by Kafka's defaults while the broker did not keep its own keys for them.
+    #[test]
+    fn keys_of_groups_that_are_not_there_go_by_the_settings_of_the_broker_too() {
+        let settings = [
+            ("group.share.min.session.timeout.ms", "1000"),
+            ("group.share.max.heartbeat.interval.ms", "60000"),
+            ("group.streams.max.standby.replicas", "5"),
+            ("group.share.record.lock.duration.ms", "20000"),
+        ];
+        let broker = BrokerConfig::from_settings(settings).unwrap();
+        assert!(check(&broker, &[("share.session.timeout.ms", "6000")]).is_ok());
+        assert!(check(&BrokerConfig::default(), &[("share.session.timeout.ms", "6000")]).is_err());
+        let both = [("share.session.timeout.ms", "50000"), ("share.heartbeat.interval.ms", "50000")];
+        let refused = "share.session.timeout.ms must be greater than share.heartbeat.interval.ms";
+        assert_eq!(check(&broker, &both), Err(refused.to_owned()));
+        assert!(check(&broker, &[("streams.num.standby.replicas", "5")]).is_ok());
+        assert!(check(&broker, &[("streams.num.standby.replicas", "6")]).is_err());
+        assert!(check(&broker, &[("streams.num.standby.replicas", "-1")]).is_err());
+        let lock = GroupKey::named("share.record.lock.duration.ms").unwrap();
+        assert_eq!(lock.effective(&broker, &Configs::new()), ("20000".to_owned(), Source::Default));
     }
 
     #[test]
