@@ -96,6 +96,34 @@ pub const DECOMPRESSED_BATCH_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// and which zstd's levels up to 19 stay within. Frames that declare more but never look further back are accepted.
 pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 
+/// Largest zstd window that the broker compresses with, as a power of two: 2 MiB, that of the default level. Higher levels
+/// would take up to 128 MiB for it, and tables in proportion, for batches beyond any default size.
+pub const ZSTD_ENCODER_WINDOW_LOG_MAX: u32 = 21;
+const _: () = assert!(ZSTD_ENCODER_WINDOW_LOG_MAX <= ZSTD_WINDOW_LOG_MAX);
+
+/// Most memory that a zstd encoder then takes, at its highest level, in bytes. Measured: 37 MiB.
+pub const ZSTD_ENCODER_BYTES_MAX: usize = 40 * 1024 * 1024;
+
+/// Memory of a zstd encoder that is kept for the next batch, in bytes: what the default level needs.
+pub const ZSTD_ENCODER_BYTES_KEPT: usize = 4 * 1024 * 1024;
+
+/// Bytes of records that are recompressed in one step, before the clock is looked at. gzip takes 100 to 200 µs for as much.
+pub const RECOMPRESS_STEP_BYTES: usize = 4096;
+
+/// How long recompression works before other tasks of the core run, in microseconds.
+pub const RECOMPRESS_TURN_US: u64 = 100;
+
+/// The same, at most, in steps: where the clock stands still meanwhile, as in simulation, others run all the same.
+pub const RECOMPRESS_TURN_STEPS_MAX: u32 = 16;
+
+/// Memory of recompressed records that is kept for the next batch, in bytes: Kafka's default for `max.message.bytes`.
+pub const RECOMPRESSED_BYTES_KEPT: usize = 1024 * 1024 + 12;
+
+/// Batches that decompress to at most so many bytes are recompressed beside larger ones instead of after them: one takes two
+/// milliseconds of the core with gzip, so they do not wait long for each other. Producers of Kafka's default `batch.size` stay
+/// within.
+pub const RECOMPRESS_SMALL_BYTES_MAX: u64 = 64 * 1024;
+
 /// Largest block that an LZ4 frame may declare, in bytes: the format's own limit.
 pub const LZ4_BLOCK_BYTES_MAX: usize = 4 * 1024 * 1024;
 

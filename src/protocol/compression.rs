@@ -1,17 +1,23 @@
-//! The codecs of a record batch, both ways. A batch is stored and served as it came; decompression is for validation,
-//! lookups by time and our own consumers.
+//! The codecs of a record batch, both ways. A batch is stored and served as it came, unless its topic names another codec;
+//! decompression is also for validation, lookups by time and our own consumers.
 //!
 //! Decompression streams through one reusable [`Scratch`]: whatever a batch claims to expand to, memory stays within
 //! the windows of `limits.rs`, and time within `DECOMPRESSED_BATCH_BYTES_MAX`. One scratch per core is enough, since a
 //! batch is walked without an await. Formats are what Kafka's Java client reads and writes: gzip (RFC 1952), snappy in
 //! xerial's framing or raw (librdkafka), the LZ4 frame format with independent blocks, zstd frames.
 
+mod compressor;
+mod gzip;
 mod lz4;
+mod recompression;
 mod snappy;
 mod zstd;
 
+pub use compressor::Compressor;
+pub use recompression::{Recompression, RecompressionError, RecompressionTools};
+
 use std::fmt;
-use std::io::{Read, Write};
+use std::io::Read;
 
 use flate2::bufread::MultiGzDecoder;
 
@@ -75,6 +81,61 @@ impl Codec {
 impl fmt::Display for Codec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
+    }
+}
+
+/// gzip's default level: zlib's own, which is 6.
+pub const GZIP_LEVEL_DEFAULT: i32 = -1;
+/// LZ4's default level, which stands for its quick encoder: see `lz4`.
+pub const LZ4_LEVEL_DEFAULT: i32 = 9;
+/// zstd's default level.
+pub const ZSTD_LEVEL_DEFAULT: i32 = 3;
+
+/// What to compress with: a codec, and how hard it tries.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Compression {
+    codec: Codec,
+    level: i32,
+}
+
+impl Compression {
+    /// A codec at the level that Kafka has as its default.
+    pub fn new(codec: Codec) -> Compression {
+        let level = match codec {
+            Codec::None | Codec::Snappy => 0,
+            Codec::Gzip => GZIP_LEVEL_DEFAULT,
+            Codec::Lz4 => LZ4_LEVEL_DEFAULT,
+            Codec::Zstd => ZSTD_LEVEL_DEFAULT,
+        };
+        Compression { codec, level }
+    }
+
+    /// gzip at a level of 1 to 9, or -1 for the default.
+    pub fn gzip(level: i32) -> Compression {
+        assert!(level == GZIP_LEVEL_DEFAULT || (1..=9).contains(&level));
+        Compression { codec: Codec::Gzip, level }
+    }
+
+    /// LZ4 at a level of 1 to 17. What the encoder has no more levels for is its last, which is 12.
+    pub fn lz4(level: i32) -> Compression {
+        assert!((1..=17).contains(&level));
+        Compression { codec: Codec::Lz4, level }
+    }
+
+    /// zstd at a level of -131072 to 22.
+    pub fn zstd(level: i32) -> Compression {
+        assert!((-131_072..=22).contains(&level));
+        Compression { codec: Codec::Zstd, level }
+    }
+
+    /// The codec.
+    pub fn codec(self) -> Codec {
+        self.codec
+    }
+
+    /// Its level; 0 for codecs that have none.
+    pub fn level(self) -> i32 {
+        self.level
     }
 }
 
@@ -243,17 +304,11 @@ pub fn decompress_into(
 
 /// Appends the compressed form of `payload` to `out`, as Kafka's Java producer writes it at its default level.
 pub fn compress_into(codec: Codec, payload: &[u8], out: &mut Vec<u8>) {
-    match codec {
-        Codec::None => out.extend_from_slice(payload),
-        Codec::Gzip => {
-            let mut encoder = flate2::write::GzEncoder::new(out, flate2::Compression::default());
-            encoder.write_all(payload).expect("writing to memory cannot fail");
-            encoder.finish().expect("writing to memory cannot fail");
-        }
-        Codec::Snappy => snappy::compress(payload, out),
-        Codec::Lz4 => lz4::compress(payload, out),
-        Codec::Zstd => zstd::compress(payload, out),
-    }
+    let bytes = u64::try_from(payload.len()).expect("a length fits 64 bits");
+    let mut compressor = Compressor::new();
+    compressor.begin(Compression::new(codec), bytes, out);
+    compressor.write(payload, out);
+    compressor.finish(out);
 }
 
 #[cfg(test)]
@@ -294,6 +349,49 @@ mod tests {
                 round_trip(codec, &sample(bytes));
             }
             round_trip(codec, &vec![0; 1_000_000]);
+        }
+    }
+
+    #[test]
+    fn a_compressor_takes_any_pieces_and_one_payload_after_the_other() {
+        // The pieces do not show, nor what was given up before, nor the codec before.
+        let mut compressor = Compressor::new();
+        let mut scratch = Scratch::new();
+        let compressions = [
+            Compression::new(Codec::None),
+            Compression::new(Codec::Snappy),
+            Compression::gzip(1),
+            Compression::gzip(9),
+            Compression::lz4(9),
+            Compression::lz4(3),
+            Compression::zstd(-5),
+            Compression::zstd(19),
+        ];
+        for round in 0..2 {
+            for compression in compressions {
+                for (bytes, piece_bytes) in [(0, 1), (1, 1), (40_000, 999), (100_000, 64 * 1024), (300_000, 4096)] {
+                    let payload = sample(bytes);
+                    let mut whole = Vec::new();
+                    let mut given_up = Vec::new();
+                    compressor.begin(compression, 1_000_000, &mut given_up);
+                    compressor.write(&payload, &mut given_up);
+                    let told = u64::try_from(bytes).unwrap();
+                    compressor.begin(compression, told, &mut whole);
+                    compressor.write(&payload, &mut whole);
+                    compressor.finish(&mut whole);
+                    let mut pieces = Vec::new();
+                    compressor.begin(compression, told, &mut pieces);
+                    for piece in payload.chunks(piece_bytes) {
+                        compressor.write(piece, &mut pieces);
+                    }
+                    compressor.finish(&mut pieces);
+                    for packed in [&whole, &pieces] {
+                        let mut out = Vec::new();
+                        decompress_into(compression.codec(), packed, &mut scratch, &mut out, bytes).unwrap();
+                        assert!(out == payload, "{compression:?}, {bytes} in pieces of {piece_bytes}, round {round}");
+                    }
+                }
+            }
         }
     }
 

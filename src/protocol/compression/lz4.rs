@@ -7,7 +7,8 @@ use std::ops::Range;
 
 use twox_hash::XxHash32;
 
-use super::{Codec, DecompressError};
+use super::compressor::Blocks;
+use super::{Codec, DecompressError, LZ4_LEVEL_DEFAULT};
 use crate::limits::LZ4_BLOCK_BYTES_MAX;
 
 /// First bytes of a frame: 0x184D2204, little endian.
@@ -117,21 +118,57 @@ fn corrupt(cause: &'static str) -> DecompressError {
     DecompressError::Corrupt { codec: Codec::Lz4, cause }
 }
 
-/// Appends one frame of independent 64 KiB blocks without checksums of blocks or content, as Kafka's producer does.
-pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) {
-    let descriptor = [FLAGS_PLAIN, BLOCKS_64_KIB];
-    out.extend_from_slice(&MAGIC);
-    out.extend_from_slice(&descriptor);
-    out.push(descriptor_checksum(&descriptor));
-    let mut packed = vec![0; lz4_flex::block::get_maximum_output_size(BLOCK_BYTES)];
-    for block in payload.chunks(BLOCK_BYTES) {
-        let bytes = lz4_flex::block::compress_into(block, &mut packed).expect("the output holds the worst case");
-        let (bytes, flag) = if bytes < block.len() { (&packed[..bytes], 0) } else { (block, STORED) };
-        let size = u32::try_from(bytes.len()).expect("a block is at most 64 KiB");
-        out.extend_from_slice(&(size | flag).to_le_bytes());
-        out.extend_from_slice(bytes);
+/// Writes one frame after the other: independent 64 KiB blocks without checksums of blocks or content, as Kafka does.
+///
+/// As there, the default level is the quick encoder, and every other one is LZ4 HC at that level, also where the number is
+/// lower.
+#[derive(Default)]
+pub(super) struct Encoder {
+    level: i32,
+    blocks: Blocks,
+    packed: Vec<u8>,
+}
+
+impl Encoder {
+    pub(super) fn begin(&mut self, level: i32, out: &mut Vec<u8>) {
+        self.level = level;
+        self.blocks.clear();
+        self.packed.resize(lz4_flex::block::get_maximum_output_size(BLOCK_BYTES), 0);
+        let descriptor = [FLAGS_PLAIN, BLOCKS_64_KIB];
+        out.extend_from_slice(&MAGIC);
+        out.extend_from_slice(&descriptor);
+        out.push(descriptor_checksum(&descriptor));
     }
-    out.extend_from_slice(&0_u32.to_le_bytes());
+
+    pub(super) fn write(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let Encoder { level, blocks, packed } = self;
+        blocks.write(piece, BLOCK_BYTES, |block| put_block(block, *level, packed, out));
+    }
+
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+        let Encoder { level, blocks, packed } = self;
+        blocks.finish(|block| put_block(block, *level, packed, out));
+        out.extend_from_slice(&0_u32.to_le_bytes());
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.blocks.held_bytes() + self.packed.capacity()
+    }
+}
+
+/// Appends one block, stored if it does not shrink. `packed` holds the worst case of the largest.
+fn put_block(block: &[u8], level: i32, packed: &mut [u8], out: &mut Vec<u8>) {
+    const WORST: &str = "the output holds the worst case";
+    let bytes = if level == LZ4_LEVEL_DEFAULT {
+        lz4_flex::block::compress_into(block, packed).expect(WORST)
+    } else {
+        let mode = lz4::block::CompressionMode::HIGHCOMPRESSION(level);
+        lz4::block::compress_to_buffer(block, Some(mode), false, packed).expect(WORST)
+    };
+    let (bytes, flag) = if bytes < block.len() { (&packed[..bytes], 0) } else { (block, STORED) };
+    let size = u32::try_from(bytes.len()).expect("a block is at most 64 KiB");
+    out.extend_from_slice(&(size | flag).to_le_bytes());
+    out.extend_from_slice(bytes);
 }
 
 #[cfg(test)]
@@ -141,7 +178,7 @@ mod tests {
     use lz4_flex::frame::{BlockMode, BlockSize, FrameDecoder, FrameEncoder, FrameInfo};
 
     use super::*;
-    use crate::protocol::compression::{Scratch, decompress_into};
+    use crate::protocol::compression::{Compression, Compressor, Scratch, compress_into, decompress_into};
 
     fn other_encoder(info: FrameInfo, payload: &[u8]) -> Vec<u8> {
         let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
@@ -174,10 +211,31 @@ mod tests {
     fn another_decoder_reads_ours() {
         let payload = payload();
         let mut packed = Vec::new();
-        compress(&payload, &mut packed);
+        compress_into(Codec::Lz4, &payload, &mut packed);
         let mut out = Vec::new();
         FrameDecoder::new(packed.as_slice()).read_to_end(&mut out).unwrap();
         assert!(out == payload);
+    }
+
+    #[test]
+    fn every_level_is_read_by_others_and_high_ones_shrink_more() {
+        let payload: Vec<u8> =
+            (0..60_000_u32).flat_map(|i| (i.wrapping_mul(i) % 1009 + i / 100).to_le_bytes()).collect();
+        let mut sizes = Vec::new();
+        for level in 1..=17 {
+            let mut packed = Vec::new();
+            let mut compressor = Compressor::new();
+            compressor.begin(Compression::lz4(level), u64::try_from(payload.len()).unwrap(), &mut packed);
+            compressor.write(&payload, &mut packed);
+            compressor.finish(&mut packed);
+            let mut out = Vec::new();
+            FrameDecoder::new(packed.as_slice()).read_to_end(&mut out).unwrap();
+            assert!(out == payload, "level {level}");
+            sizes.push(packed.len());
+        }
+        // Level 9 is the quick encoder, all others HC.
+        assert!(sizes[7] < sizes[8] && sizes[9] < sizes[8], "{sizes:?}");
+        assert!(sizes[16] < sizes[2], "{sizes:?}");
     }
 
     #[test]

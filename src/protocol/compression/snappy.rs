@@ -13,6 +13,7 @@
 
 use std::ops::Range;
 
+use super::compressor::Blocks;
 use super::{Codec, DecompressError};
 use crate::limits::{DECOMPRESS_WINDOW_BYTES, SNAPPY_HISTORY_BYTES};
 
@@ -21,6 +22,8 @@ const XERIAL_MAGIC: [u8; 8] = [0x82, b'S', b'N', b'A', b'P', b'P', b'Y', 0];
 const XERIAL_VERSIONS: [u8; 8] = [0, 0, 0, 1, 0, 0, 0, 1];
 /// Uncompressed bytes per chunk of xerial's encoder.
 const XERIAL_CHUNK_BYTES: usize = 32 * 1024;
+/// Bytes of an encoder's tables.
+const ENCODER_BYTES: usize = 32 * 1024;
 /// Longest copy of one element.
 const COPY_BYTES_MAX: usize = 64;
 /// Short literals and copies move in steps of this many bytes, over the end of what they mean: a step of fixed size is
@@ -233,24 +236,51 @@ const fn corrupt(cause: &'static str) -> DecompressError {
     DecompressError::Corrupt { codec: Codec::Snappy, cause }
 }
 
-/// Appends the payload in xerial's framing, chunks of 32 KiB, as Kafka's producer writes it.
-pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) {
-    out.extend_from_slice(&XERIAL_MAGIC);
-    out.extend_from_slice(&XERIAL_VERSIONS);
-    let mut encoder = snap::raw::Encoder::new();
-    let mut packed = vec![0; snap::raw::max_compress_len(XERIAL_CHUNK_BYTES)];
-    for chunk in payload.chunks(XERIAL_CHUNK_BYTES) {
-        let bytes = encoder.compress(chunk, &mut packed).expect("the output holds the worst case");
-        let length = i32::try_from(bytes).expect("a chunk is about 32 KiB");
-        out.extend_from_slice(&length.to_be_bytes());
-        out.extend_from_slice(&packed[..bytes]);
+/// Writes one payload after the other in xerial's framing, chunks of 32 KiB, as Kafka does.
+#[derive(Default)]
+pub(super) struct Encoder {
+    encoder: Option<Box<snap::raw::Encoder>>,
+    chunks: Blocks,
+    packed: Vec<u8>,
+}
+
+impl Encoder {
+    pub(super) fn begin(&mut self, out: &mut Vec<u8>) {
+        self.encoder.get_or_insert_with(|| Box::new(snap::raw::Encoder::new()));
+        self.chunks.clear();
+        self.packed.resize(snap::raw::max_compress_len(XERIAL_CHUNK_BYTES), 0);
+        out.extend_from_slice(&XERIAL_MAGIC);
+        out.extend_from_slice(&XERIAL_VERSIONS);
     }
+
+    pub(super) fn write(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let Encoder { encoder: Some(encoder), chunks, packed } = self else { unreachable!("a payload was begun") };
+        chunks.write(piece, XERIAL_CHUNK_BYTES, |chunk| put_chunk(chunk, encoder, packed, out));
+    }
+
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+        let Encoder { encoder: Some(encoder), chunks, packed } = self else { unreachable!("a payload was begun") };
+        chunks.finish(|chunk| put_chunk(chunk, encoder, packed, out));
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        let tables = if self.encoder.is_some() { ENCODER_BYTES } else { 0 };
+        tables + self.chunks.held_bytes() + self.packed.capacity()
+    }
+}
+
+/// Appends one chunk with its length in front. `packed` holds the worst case of the largest.
+fn put_chunk(chunk: &[u8], encoder: &mut snap::raw::Encoder, packed: &mut [u8], out: &mut Vec<u8>) {
+    let bytes = encoder.compress(chunk, packed).expect("the output holds the worst case");
+    let length = i32::try_from(bytes).expect("a chunk is about 32 KiB");
+    out.extend_from_slice(&length.to_be_bytes());
+    out.extend_from_slice(&packed[..bytes]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::compression::{Scratch, decompress_into};
+    use crate::protocol::compression::{Scratch, compress_into, decompress_into};
 
     fn decode(packed: &[u8]) -> Result<Vec<u8>, DecompressError> {
         let mut out = Vec::new();
@@ -307,8 +337,8 @@ mod tests {
     #[test]
     fn concatenated_xerial_streams_are_one_payload() {
         let mut packed = Vec::new();
-        compress(b"first, ", &mut packed);
-        compress(b"second", &mut packed);
+        compress_into(Codec::Snappy, b"first, ", &mut packed);
+        compress_into(Codec::Snappy, b"second", &mut packed);
         assert_eq!(decode(&packed).unwrap(), b"first, second");
     }
 

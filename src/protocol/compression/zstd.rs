@@ -7,10 +7,12 @@
 
 use std::ops::Range;
 
-use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
 
 use super::{Codec, DecompressError};
-use crate::limits::{DECOMPRESS_WINDOW_BYTES, ZSTD_WINDOW_LOG_MAX};
+use crate::limits::{
+    DECOMPRESS_WINDOW_BYTES, ZSTD_ENCODER_BYTES_KEPT, ZSTD_ENCODER_WINDOW_LOG_MAX, ZSTD_WINDOW_LOG_MAX,
+};
 
 /// Magic number, frame header descriptor, window descriptor.
 const HEAD_BYTES: usize = 6;
@@ -96,10 +98,64 @@ fn corrupt(code: usize) -> DecompressError {
     DecompressError::Corrupt { codec: Codec::Zstd, cause: zstd::zstd_safe::get_error_name(code) }
 }
 
-/// Appends one frame at zstd's default level.
-pub(super) fn compress(payload: &[u8], out: &mut Vec<u8>) {
-    let packed = zstd::bulk::compress(payload, zstd::DEFAULT_COMPRESSION_LEVEL).expect("the level is zstd's own");
-    out.extend_from_slice(&packed);
+/// Level from which an encoder's own window may exceed `ZSTD_ENCODER_WINDOW_LOG_MAX`.
+const LARGE_WINDOW_LEVEL_MIN: i32 = 9;
+/// Room that the output gets before each step, in bytes.
+const STEP_BYTES: usize = 16 * 1024;
+
+/// Writes one frame after the other, each with its content size.
+#[derive(Default)]
+pub(super) struct Encoder {
+    context: Option<CCtx<'static>>,
+}
+
+impl Encoder {
+    /// Begins a frame of exactly `payload_bytes`, at any level that zstd has. What is told here keeps the tables small, and
+    /// tells librdkafka how much memory to reserve: without, it guesses, and may give up.
+    pub(super) fn begin(&mut self, level: i32, payload_bytes: u64) {
+        const OURS: &str = "level, window and size are within zstd's bounds";
+        let context = self.context.get_or_insert_with(CCtx::create);
+        context.reset(ResetDirective::SessionAndParameters).expect(OURS);
+        context.set_parameter(CParameter::CompressionLevel(level)).expect(OURS);
+        if level >= LARGE_WINDOW_LEVEL_MIN && payload_bytes > 1 << ZSTD_ENCODER_WINDOW_LOG_MAX {
+            context.set_parameter(CParameter::WindowLog(ZSTD_ENCODER_WINDOW_LOG_MAX)).expect(OURS);
+        }
+        context.set_pledged_src_size(Some(payload_bytes)).expect(OURS);
+    }
+
+    pub(super) fn write(&mut self, piece: &[u8], out: &mut Vec<u8>) {
+        let context = self.context.as_mut().expect("a frame was begun");
+        let mut input = InBuffer::around(piece);
+        while input.pos() < piece.len() {
+            out.reserve(STEP_BYTES);
+            let end = out.len();
+            let mut output = OutBuffer::around_pos(out, end);
+            context.compress_stream(&mut output, &mut input).expect("a payload is as long as was told");
+        }
+    }
+
+    pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+        let context = self.context.as_mut().expect("a frame was begun");
+        loop {
+            out.reserve(STEP_BYTES);
+            let end = out.len();
+            let mut output = OutBuffer::around_pos(out, end);
+            if context.end_stream(&mut output).expect("a payload is as long as was told") == 0 {
+                break;
+            }
+        }
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.context.as_ref().map_or(0, CCtx::sizeof)
+    }
+
+    /// Gives up a context larger than what the default level needs.
+    pub(super) fn shed(&mut self) {
+        if self.held_bytes() > ZSTD_ENCODER_BYTES_KEPT {
+            self.context = None;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +163,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
+    use crate::limits::ZSTD_ENCODER_BYTES_MAX;
     use crate::protocol::compression::{Scratch, decompress_into};
 
     /// A frame as Kafka's Java producer streams it: content size unknown, so the window of the level is declared.
@@ -127,6 +184,33 @@ mod tests {
         let mut out = Vec::new();
         decompress_into(Codec::Zstd, &packed, &mut Scratch::new(), &mut out, payload.len()).unwrap();
         assert!(out == payload);
+    }
+
+    #[test]
+    fn an_encoder_holds_no_more_than_its_bound_whatever_the_level_and_gives_it_back() {
+        // A mebibyte more than two windows, so that the window counts and not the payload.
+        let payload: Vec<u8> = (0..5 * 256 * 1024_u32).flat_map(|i| (i.wrapping_mul(i) / 3).to_be_bytes()).collect();
+        let mut encoder = Encoder::default();
+        for level in [-131_072, 3, 9, 19, 22] {
+            let mut packed = Vec::new();
+            encoder.begin(level, u64::try_from(payload.len()).unwrap());
+            // Tables are made with the first byte; what is given up now is forgotten by the next frame.
+            encoder.write(&payload[..1], &mut packed);
+            let held = encoder.held_bytes();
+            assert!(held <= ZSTD_ENCODER_BYTES_MAX, "level {level}: {held}");
+            encoder.shed();
+            assert!(encoder.held_bytes() <= ZSTD_ENCODER_BYTES_KEPT, "level {level}");
+        }
+        let mut packed = Vec::new();
+        encoder.begin(3, u64::try_from(payload.len()).unwrap());
+        encoder.write(&payload, &mut packed);
+        encoder.finish(&mut packed);
+        let kept = encoder.held_bytes();
+        encoder.shed();
+        assert_eq!(encoder.held_bytes(), kept, "the default level's memory is kept");
+        let told = zstd::zstd_safe::get_frame_content_size(&packed).unwrap();
+        assert_eq!(told, Some(u64::try_from(payload.len()).unwrap()));
+        assert!(zstd::bulk::decompress(&packed, payload.len()).unwrap() == payload);
     }
 
     #[test]
