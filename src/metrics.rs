@@ -163,6 +163,8 @@ pub struct ShardMetrics {
     pub produce_batches: Counter,
     /// Records appended.
     pub produce_records: Counter,
+    /// Record batches recompressed, because their topic stores another codec than they came with.
+    pub produce_recompressed_batches: Counter,
     /// Bytes of record batches given to consumers.
     pub fetch_bytes: Counter,
     /// Requests whose data came from or went to another core.
@@ -222,6 +224,7 @@ impl ShardMetrics {
             produce_bytes: Counter::default(),
             produce_batches: Counter::default(),
             produce_records: Counter::default(),
+            produce_recompressed_batches: Counter::default(),
             fetch_bytes: Counter::default(),
             crossings: Counter::default(),
             groups: Gauge::default(),
@@ -323,6 +326,9 @@ const METRICS: &[Metric] = &[
     counter("corelane_produce_bytes_total", "Bytes of record batches appended.", |m| m.produce_bytes.value()),
     counter("corelane_produce_batches_total", "Record batches appended.", |m| m.produce_batches.value()),
     counter("corelane_produce_records_total", "Records appended.", |m| m.produce_records.value()),
+    counter("corelane_produce_recompressed_batches_total", "Record batches recompressed for their topic.", |m| {
+        m.produce_recompressed_batches.value()
+    }),
     counter("corelane_fetch_bytes_total", "Bytes of record batches given to consumers.", |m| m.fetch_bytes.value()),
     counter("corelane_crossings_total", "Requests whose data crossed a core.", |m| m.crossings.value()),
     counter("corelane_cache_hits_total", "Reads answered from memory.", |m| m.cache_hits.value()),

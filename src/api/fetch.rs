@@ -2,8 +2,8 @@
 //!
 //! Short of `min_bytes` the request waits, never the data: it reads again when enough became visible. Sessions (version 7)
 //! let an answer leave out what did not change; topic ids replace names from version 13 on. Without transactions the last
-//! stable offset is the high watermark. Versions below 10 get zstd batches as they are: Kafka refuses them only on topics whose
-//! `compression.type` says zstd, which is not accepted here.
+//! stable offset is the high watermark. Versions below 10 get zstd batches as they are, as from Kafka 4.1 (older ones refused
+//! them on topics whose `compression.type` says zstd).
 
 use std::future::Future;
 use std::pin::{Pin, pin};

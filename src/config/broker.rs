@@ -97,9 +97,6 @@ impl BrokerKey {
             return Err(BadValue::new(reason));
         }
         match self.name {
-            "compression.type" if value != "producer" => {
-                Err(BadValue::new("Corelane does not recompress: only 'producer' is accepted"))
-            }
             "message.max.bytes" if value.parse::<u32>().is_ok_and(|bytes| bytes > limits::BATCH_BYTES_MAX) => {
                 Err(BadValue::new(format!("must be at most {} here", limits::BATCH_BYTES_MAX)))
             }
@@ -488,7 +485,10 @@ mod tests {
     #[test]
     fn keys_that_take_effect_at_run_time_are_those_of_topics_and_producers() {
         let expected = [
+            "compression.gzip.level",
+            "compression.lz4.level",
             "compression.type",
+            "compression.zstd.level",
             "log.cleanup.policy",
             "log.flush.interval.messages",
             "log.message.timestamp.after.max.ms",
@@ -621,7 +621,8 @@ mod tests {
             "invalid value 0 for configuration num.partitions: Value must be at least 1"
         );
         assert!(refusal("message.max.bytes", "100000000").contains("at most"));
-        assert!(refusal("compression.type", "zstd").contains("recompress"));
+        assert!(refusal("compression.type", "none").contains("uncompressed, zstd"));
+        assert!(refusal("compression.lz4.level", "18").contains("17"));
         assert!(refusal("corelane.validation", "none").contains("full, header"));
         assert!(refusal("default.replication.factor", "3").contains("allow.same.machine.replicas"));
     }

@@ -41,7 +41,6 @@ const OWN_BATCHES: Effect = None("the broker writes its own batches without comp
 const OWN_BOUNDS: Effect = None("Corelane has bounds of its own.");
 const OWN_FEATURES: Effect = None("only what is final is offered.");
 const OWN_METADATA: Effect = None("the metadata log is kept like any other partition of the first core.");
-const RECOMPRESSION: Effect = None("batches are stored as their producer compressed them.");
 const REGEX: Effect = None("a pattern is looked at again whenever topics change.");
 const TIERED: Effect = None("there is no tiered storage.");
 
@@ -114,14 +113,14 @@ broker_keys! {
     fixed   "broker.session.timeout.ms" Int = "9000", NO_QUORUM,
         "Silence after which the controller takes a node for gone, in milliseconds.";
     fixed   "client.quota.callback.class" Class, NO_QUOTA_CLASS, "Class that sets the quotas of clients.";
-    dynamic "compression.gzip.level" Int(BetweenOr(1, 9, -1)) = "-1", RECOMPRESSION,
-        "Level at which the broker compresses with gzip.";
-    dynamic "compression.lz4.level" Int(Between(1, 17)) = "9", RECOMPRESSION,
-        "Level at which the broker compresses with lz4.";
+    dynamic "compression.gzip.level" Int(BetweenOr(1, 9, -1)) = "-1", Full,
+        "Level at which the broker compresses with gzip, for topics that do not say.";
+    dynamic "compression.lz4.level" Int(Between(1, 17)) = "9", Full,
+        "Level at which the broker compresses with lz4, for topics that do not say.";
     dynamic "compression.type" String(OneOf(COMPRESSION_TYPES)) = "producer", Full,
-        "The codec in which batches are stored; 'producer' alone is accepted.";
-    dynamic "compression.zstd.level" Int(Between(-131_072, 22)) = "3", RECOMPRESSION,
-        "Level at which the broker compresses with zstd.";
+        "The codec in which batches are stored, for topics that do not say; 'producer' leaves each as it came.";
+    dynamic "compression.zstd.level" Int(Between(-131_072, 22)) = "3", Full,
+        "Level at which the broker compresses with zstd, for topics that do not say.";
     fixed   "connection.failed.authentication.delay.ms" Int(AtLeast(0)) = "100", NO_LOGIN,
         "Wait before a connection is closed whose authentication failed, in milliseconds.";
     fixed   "connections.max.idle.ms" Long = "600000", Full,

@@ -8,6 +8,7 @@ use super::broker::{BrokerConfig, Effect};
 use super::value::{self, BadValue, Kind, Rule};
 use super::{Configs, Source};
 use crate::limits;
+use crate::protocol::compression::{Codec, Compression};
 pub use crate::protocol::record_batch::TimestampType;
 use crate::types::Durability;
 
@@ -54,9 +55,6 @@ impl TopicKey {
     pub fn check(&self, text: &str) -> Result<String, BadValue> {
         let value = value::check(self.kind, self.rule, text)?;
         match self.name {
-            "compression.type" if value != "producer" => Err(BadValue::new(
-                "Corelane stores batches as producers compressed them and does not recompress: only 'producer' is accepted",
-            )),
             "max.message.bytes" if value.parse::<u32>().is_ok_and(|bytes| bytes > limits::BATCH_BYTES_MAX) => {
                 Err(BadValue::new(format!("must be at most {} here", limits::BATCH_BYTES_MAX)))
             }
@@ -196,6 +194,8 @@ pub struct TopicConfig {
     pub retention_bytes: Option<i64>,
     /// Whether retention applies, and whether records need keys.
     pub cleanup_policy: CleanupPolicy,
+    /// What batches of another codec are recompressed with. `None`: they stay as they come.
+    pub compression: Option<Compression>,
     /// Largest batch accepted, in bytes.
     pub max_message_bytes: u32,
     /// Whose clock stamps records.
@@ -231,6 +231,7 @@ impl TopicConfig {
             retention_ms: unless_negative(values.long("retention.ms")),
             retention_bytes: unless_negative(values.long("retention.bytes")),
             cleanup_policy: CleanupPolicy { delete: has("delete"), compact: has("compact") },
+            compression: values.compression(),
             max_message_bytes: values.bytes("max.message.bytes"),
             timestamp_type: match values.text("message.timestamp.type").as_str() {
                 "LogAppendTime" => TimestampType::LogAppendTime,
@@ -265,6 +266,18 @@ impl Values<'_> {
         self.text(name).parse().expect("a checked LONG or INT is an integer")
     }
 
+    /// `compression.type` with the level of its codec.
+    fn compression(&self) -> Option<Compression> {
+        let level = |name: &str| i32::try_from(self.long(name)).expect("a checked level fits 32 bits");
+        let codec = Codec::from_name(&self.text("compression.type"))?;
+        Some(match codec {
+            Codec::None | Codec::Snappy => Compression::new(codec),
+            Codec::Gzip => Compression::gzip(level("compression.gzip.level")),
+            Codec::Lz4 => Compression::lz4(level("compression.lz4.level")),
+            Codec::Zstd => Compression::zstd(level("compression.zstd.level")),
+        })
+    }
+
     fn bytes(&self, name: &str) -> u32 {
         u32::try_from(self.long(name)).expect("a checked size is not negative and fits 31 bits")
     }
@@ -284,14 +297,13 @@ const HOURS: i64 = 60 * 60 * 1000;
 const MINUTES: i64 = 60 * 1000;
 const LONG_MAX: &str = "9223372036854775807";
 
-/// All compression words that Kafka knows; [`TopicKey::check`] narrows them.
+/// All compression words that Kafka knows.
 pub(super) const COMPRESSION_TYPES: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 const ONE_LOG: Effect =
     Effect::None("all partitions of a core share one log, whose segments, indexes and files no topic shapes.");
 const COMPACTION: Effect = Effect::None("compaction is not there yet; the value is kept for it.");
 const TIERED: Effect = Effect::None("there is no tiered storage.");
-const RECOMPRESSION: Effect = Effect::None("batches are stored as their producer compressed them.");
 const REPLICATION: Effect = Effect::None("a partition has one replica, so nothing is replicated or elected.");
 
 /// Kafka 4.1's topic configurations, by name.
@@ -313,8 +325,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         rule: Rule::BetweenOr(1, 9, -1),
         default: "-1",
         synonyms: &[same("compression.gzip.level")],
-        doc: "Level at which the broker compresses with gzip.",
-        effect: RECOMPRESSION,
+        doc: "Level at which the broker compresses with gzip, when compression.type says so: 1 to 9, or -1 for the default, 6.",
+        effect: Effect::Full,
     },
     TopicKey {
         name: "compression.lz4.level",
@@ -322,8 +334,9 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         rule: Rule::Between(1, 17),
         default: "9",
         synonyms: &[same("compression.lz4.level")],
-        doc: "Level at which the broker compresses with lz4.",
-        effect: RECOMPRESSION,
+        doc: "Level at which the broker compresses with lz4, when compression.type says so. As in Kafka 9, the default, is the \
+              quick encoder, and every other level LZ4 HC, which takes several times as long.",
+        effect: Effect::Full,
     },
     TopicKey {
         name: "compression.type",
@@ -331,7 +344,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         rule: Rule::OneOf(COMPRESSION_TYPES),
         default: "producer",
         synonyms: &[same("compression.type")],
-        doc: "The codec in which batches are stored. Corelane accepts 'producer' alone: batches stay as they came.",
+        doc: "The codec in which batches are stored: 'producer' leaves each as it came, 'uncompressed', 'gzip', 'snappy', \
+              'lz4' and 'zstd' recompress those that came in another codec. What is stored already stays.",
         effect: Effect::Full,
     },
     TopicKey {
@@ -340,8 +354,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         rule: Rule::Between(-131_072, 22),
         default: "3",
         synonyms: &[same("compression.zstd.level")],
-        doc: "Level at which the broker compresses with zstd.",
-        effect: RECOMPRESSION,
+        doc: "Level at which the broker compresses with zstd, when compression.type says so.",
+        effect: Effect::Full,
     },
     TopicKey {
         name: "delete.retention.ms",
@@ -676,6 +690,29 @@ mod tests {
     }
 
     #[test]
+    fn compression_has_the_level_of_its_own_codec_wherever_each_is_set() {
+        let broker = BrokerConfig::from_settings([
+            ("compression.type", "zstd"),
+            ("compression.zstd.level", "-7"),
+            ("compression.lz4.level", "17"),
+        ])
+        .unwrap();
+        let compression = |topic: &[(&str, &str)]| resolve(&broker, topic).compression;
+        assert_eq!(compression(&[]), Some(Compression::zstd(-7)));
+        assert_eq!(compression(&[("compression.zstd.level", "22")]), Some(Compression::zstd(22)));
+        assert_eq!(compression(&[("compression.type", "lz4")]), Some(Compression::lz4(17)));
+        assert_eq!(compression(&[("compression.type", "gzip")]), Some(Compression::new(Codec::Gzip)));
+        assert_eq!(compression(&[("compression.type", "snappy")]), Some(Compression::new(Codec::Snappy)));
+        assert_eq!(compression(&[("compression.type", "uncompressed")]), Some(Compression::new(Codec::None)));
+        assert_eq!(compression(&[("compression.type", "producer")]), None);
+        assert_eq!(resolve(&BrokerConfig::default(), &[]).compression, None);
+        let defaults: Vec<_> = ["gzip", "lz4", "zstd"]
+            .map(|word| resolve(&BrokerConfig::default(), &[("compression.type", word)]).compression.unwrap())
+            .to_vec();
+        assert_eq!(defaults, [Codec::Gzip, Codec::Lz4, Codec::Zstd].map(Compression::new));
+    }
+
+    #[test]
     fn cleanup_policy_takes_both_words() {
         let broker = BrokerConfig::default();
         let policy = |value| resolve(&broker, &[("cleanup.policy", value)]).cleanup_policy;
@@ -696,7 +733,7 @@ mod tests {
             refuse("retention.ms", "-2"),
             "Invalid value -2 for configuration retention.ms: Value must be at least -1"
         );
-        assert!(refuse("compression.type", "lz4").contains("does not recompress"));
+        assert!(refuse("compression.type", "none").contains("uncompressed, zstd, lz4, snappy, gzip, producer"));
         assert!(refuse("max.message.bytes", "2147483647").contains("at most"));
         assert!(refuse("remote.storage.enable", "true").contains("tiered"));
     }

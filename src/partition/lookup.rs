@@ -63,7 +63,8 @@ fn walk_stored(
         batch.header.codec().ok_or(DecompressError::Corrupt { codec: Codec::None, cause: "undefined codec" })?;
     walk(codec, batch.records(), batch.header.record_count, scratch, |record| {
         visit(batch.header.offset_of(record.offset_delta), batch.header.timestamp_of(record.timestamp_delta))
-    })
+    })?;
+    Ok(())
 }
 
 #[cfg(test)]

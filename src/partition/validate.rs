@@ -7,15 +7,18 @@
 //! - Offset deltas must be dense. Kafka rewrites a compressed batch whose deltas are not, and stores an uncompressed one
 //!   with the offsets wrong; here both are INVALID_RECORD.
 //! - In a compressed batch the declared length of every record is held against its parts; Kafka skips that.
-//! - A topic's `compression.type` other than the batch's codec is refused, where Kafka compresses anew.
+//! - A batch that gets another codec (`compression.type`) keeps its records byte for byte, where Kafka writes each anew:
+//!   with a claim of log append time on a topic of create time they keep the timestamps below the claim.
 //! - Batches that expand to more than `DECOMPRESSED_BATCH_BYTES_MAX` are MESSAGE_TOO_LARGE.
 
 use crate::limits::RECORD_ERRORS_MAX;
-use crate::protocol::compression::{Codec, DecompressError, Scratch};
+use crate::protocol::compression::{
+    Codec, Compression, DecompressError, Recompression, RecompressionError, RecompressionTools, Scratch,
+};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{
     BATCH_HEADER_BYTES, BatchHeader, LENGTH_OVERHEAD_BYTES, MAGIC, MAGIC_AT, RecordMeta, RecordsError, TimestampType,
-    crc, set_timestamps, stamp, walk,
+    crc, set_compressed, set_timestamps, stamp, walk,
 };
 use crate::types::{LeaderEpoch, Offset, TimestampMs};
 
@@ -52,8 +55,8 @@ pub struct TopicRules {
     pub timestamp_after_max_ms: i64,
     /// Whether `cleanup.policy` contains `compact`: then every record needs a key.
     pub compacted: bool,
-    /// `compression.type`; `None` is `producer`: as it comes.
-    pub codec: Option<Codec>,
+    /// `compression.type` and its level; `None` is `producer`: as it comes.
+    pub compression: Option<Compression>,
     /// How far batches are looked into.
     pub validation: Validation,
 }
@@ -68,7 +71,7 @@ impl Default for TopicRules {
             timestamp_before_max_ms: i64::MAX,
             timestamp_after_max_ms: 60 * 60 * 1000,
             compacted: false,
-            codec: None,
+            compression: None,
             validation: Validation::Full,
         }
     }
@@ -89,12 +92,56 @@ pub struct ValidBatch<'a> {
     pub timestamp_max: TimestampMs,
     /// What the answer says: the time of the append, or -1 on topics of create time.
     pub log_append_time: TimestampMs,
+    /// What is left to do before it may be appended, on topics that want another codec.
+    pub recompress: Option<Recompress>,
 }
 
-impl ValidBatch<'_> {
+/// How a batch gets the codec that its topic stores.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Recompress {
+    from: Codec,
+    to: Compression,
+    /// Bytes of the records, decompressed.
+    pub payload_bytes: u64,
+}
+
+impl<'a> ValidBatch<'a> {
     /// Size in the log, in bytes.
     pub fn bytes(&self) -> usize {
         BATCH_HEADER_BYTES + self.records.len()
+    }
+
+    /// Begins to recompress the records; the steps are the caller's. Not on batches that need none.
+    pub fn recompression<'b>(
+        &self,
+        rules: &TopicRules,
+        tools: &'b mut RecompressionTools,
+    ) -> Result<Recompression<'b>, InvalidBatch>
+    where
+        'a: 'b,
+    {
+        let Recompress { from, to, payload_bytes } = self.recompress.expect("the batch wants another codec");
+        let bytes_max =
+            usize::try_from(rules.max_message_bytes).expect("32 bits fit").saturating_sub(BATCH_HEADER_BYTES);
+        Ok(Recompression::new(from, self.records, payload_bytes, to, bytes_max, tools)?)
+    }
+
+    /// The batch with the records that recompression made of its own.
+    pub fn recompressed<'b>(&self, rules: &TopicRules, records: &'b [u8]) -> Result<ValidBatch<'b>, InvalidBatch> {
+        let Recompress { to, .. } = self.recompress.expect("the batch wants another codec");
+        let mut header = self.header;
+        set_compressed(&mut header, records, to.codec());
+        let batch = ValidBatch {
+            header,
+            fields: BatchHeader::parse(&header),
+            records,
+            record_count: self.record_count,
+            timestamp_max: self.timestamp_max,
+            log_append_time: self.log_append_time,
+            recompress: None,
+        };
+        check_segment(batch.bytes(), rules)?;
+        Ok(batch)
     }
 
     /// Writes what the append assigns. Neither touches the CRC.
@@ -206,14 +253,9 @@ pub enum InvalidBatch {
     /// An idempotent producer without a sequence.
     #[error("base sequence {0} with a producer id")]
     Sequence(i32),
-    /// The topic wants another codec.
-    #[error("batch is compressed with {got}, the topic stores {wanted} only")]
-    WrongCodec {
-        /// The batch's codec.
-        got: Codec,
-        /// The topic's `compression.type`.
-        wanted: Codec,
-    },
+    /// In the codec that the topic stores, the batch is larger than the topic allows, or cannot be made.
+    #[error("batch cannot be stored as the topic's compression.type wants: {0}")]
+    Recompression(#[from] RecompressionError),
     /// Records are not built as the format wants, or do not add up to what the header says.
     #[error(transparent)]
     Records(#[from] RecordsError),
@@ -256,16 +298,19 @@ impl InvalidBatch {
                 ErrorCode::CorruptMessage
             }
             InvalidBatch::TooLarge { .. }
+            | InvalidBatch::Recompression(RecompressionError::TooLarge { .. })
+            | InvalidBatch::Recompression(RecompressionError::Decompress(DecompressError::TooLarge { .. }))
             | InvalidBatch::Records(RecordsError::Decompress(DecompressError::TooLarge { .. })) => {
                 ErrorCode::MessageTooLarge
             }
             InvalidBatch::ExceedsSegment { .. } => ErrorCode::RecordListTooLarge,
-            InvalidBatch::ZstdTooEarly { .. } | InvalidBatch::WrongCodec { .. } => {
-                ErrorCode::UnsupportedCompressionType
-            }
+            InvalidBatch::ZstdTooEarly { .. } => ErrorCode::UnsupportedCompressionType,
             // Kafka has no code for these, its exceptions (IllegalArgumentException of
             // CompressionType.forId, KafkaException of a decompressing stream) end as this one. Clients do not retry it.
             InvalidBatch::UnknownCodec(_)
+            | InvalidBatch::Recompression(RecompressionError::Decompress(
+                DecompressError::Corrupt { .. } | DecompressError::Truncated(_),
+            ))
             | InvalidBatch::Records(RecordsError::Decompress(
                 DecompressError::Corrupt { .. } | DecompressError::Truncated(_),
             )) => ErrorCode::UnknownServerError,
@@ -281,7 +326,8 @@ impl InvalidBatch {
     }
 }
 
-/// Checks what a Produce request carries for one partition. `bytes` is empty for a null field.
+/// Checks what a Produce request carries for one partition. `bytes` is empty for a null field. Where the topic wants another
+/// codec the batch is valid but not ready: see [`ValidBatch::recompress`].
 ///
 /// Bytes behind the batch that are not a whole batch are dropped, as Kafka drops them.
 pub fn validate<'a>(
@@ -303,19 +349,16 @@ pub fn validate<'a>(
     }
     let codec = fields.codec().ok_or(InvalidBatch::UnknownCodec(fields.attributes))?;
     let record_count = check_counts(&fields)?;
-    if let Some(wanted) = rules.codec
-        && wanted != codec
-    {
-        return Err(InvalidBatch::WrongCodec { got: codec, wanted });
-    }
+    let wanted = rules.compression.filter(|wanted| wanted.codec() != codec);
 
-    let create_time_max = if needs_walk(rules) {
+    let (create_time_max, payload_bytes) = if needs_walk(rules) || wanted.is_some() {
         walk_records(&fields, codec, records, rules, now, scratch)?
     } else {
-        check_unwalked(&fields, rules, now)?
+        (check_unwalked(&fields, rules, now)?, 0)
     };
-    if exceeds(batch.len(), rules.segment_bytes) {
-        return Err(InvalidBatch::ExceedsSegment { bytes: batch.len(), max: rules.segment_bytes });
+    let recompress = wanted.map(|to| Recompress { from: codec, to, payload_bytes });
+    if recompress.is_none() {
+        check_segment(batch.len(), rules)?;
     }
     let (timestamp_max, log_append_time) = match rules.timestamp_type {
         TimestampType::CreateTime => (create_time_max, TimestampMs::NONE),
@@ -326,7 +369,7 @@ pub fn validate<'a>(
     if set_timestamps(&mut header, records, rules.timestamp_type, timestamp_max) {
         fields = BatchHeader::parse(&header);
     }
-    Ok(ValidBatch { header, fields, records, record_count, timestamp_max, log_append_time })
+    Ok(ValidBatch { header, fields, records, record_count, timestamp_max, log_append_time, recompress })
 }
 
 /// The one batch of the request, by its declared length.
@@ -390,6 +433,14 @@ fn check_header(
     Ok(())
 }
 
+/// The last check of all, of the batch as it will be stored.
+fn check_segment(bytes: usize, rules: &TopicRules) -> Result<(), InvalidBatch> {
+    match exceeds(bytes, rules.segment_bytes) {
+        true => Err(InvalidBatch::ExceedsSegment { bytes, max: rules.segment_bytes }),
+        false => Ok(()),
+    }
+}
+
 fn exceeds(bytes: usize, max: u32) -> bool {
     u32::try_from(bytes).map_or(true, |bytes| bytes > max)
 }
@@ -417,7 +468,7 @@ fn needs_walk(rules: &TopicRules) -> bool {
     rules.validation == Validation::Full || rules.compacted || minimum_matters
 }
 
-/// Walks every record. Returns the greatest timestamp, -1 if none has one.
+/// Walks every record. Returns the greatest timestamp, -1 if none has one, and the bytes of the records, decompressed.
 fn walk_records(
     fields: &BatchHeader,
     codec: Codec,
@@ -425,11 +476,11 @@ fn walk_records(
     rules: &TopicRules,
     now: TimestampMs,
     scratch: &mut Scratch,
-) -> Result<TimestampMs, InvalidBatch> {
+) -> Result<(TimestampMs, u64), InvalidBatch> {
     let mut timestamp_max = TimestampMs::NONE;
     let mut gap = None;
     let mut faults = Faults::default();
-    walk(codec, records, fields.record_count, scratch, |record: RecordMeta| {
+    let bytes = walk(codec, records, fields.record_count, scratch, |record: RecordMeta| {
         let timestamp = fields.timestamp_of(record.timestamp_delta);
         timestamp_max = timestamp_max.max(timestamp);
         if record.offset_delta != record.index {
@@ -448,7 +499,7 @@ fn walk_records(
     faults.into_result()?;
     match gap {
         Some((index, offset_delta)) => Err(InvalidBatch::OffsetDelta { index, offset_delta }),
-        None => Ok(timestamp_max),
+        None => Ok((timestamp_max, bytes)),
     }
 }
 
@@ -516,7 +567,9 @@ impl Faults {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::record_batch::{BatchBuilder, BatchView, CONTROL_BIT, LOG_APPEND_TIME_BIT};
+    use crate::protocol::record_batch::{
+        BatchBuilder, BatchView, CONTROL_BIT, DELETE_HORIZON_BIT, LOG_APPEND_TIME_BIT, TRANSACTIONAL_BIT,
+    };
     use crate::types::{ProducerEpoch, ProducerId, Sequence};
 
     const NOW: TimestampMs = TimestampMs::new(1_000_000_000);
@@ -623,14 +676,136 @@ mod tests {
         assert!(validate(&batch(Codec::Lz4), 3, &rules, NOW, &mut Scratch::new()).is_ok());
     }
 
+    /// What a batch is stored as: header and records, recompressed if the topic wants it.
+    fn store(bytes: &[u8], rules: &TopicRules) -> Result<Vec<u8>, InvalidBatch> {
+        let valid = check(bytes, rules)?;
+        let mut tools = RecompressionTools::new();
+        if valid.recompress.is_none() {
+            return Ok([&valid.header, valid.records].concat());
+        }
+        let mut recompression = valid.recompression(rules, &mut tools)?;
+        while !recompression.step()? {}
+        let valid = valid.recompressed(rules, tools.output())?;
+        assert_eq!(valid.fields, BatchHeader::parse(&valid.header));
+        Ok([&valid.header, valid.records].concat())
+    }
+
+    fn records_of(view: &BatchView<'_>) -> Vec<u8> {
+        let mut out = Vec::new();
+        view.decompressed(&mut Scratch::new(), &mut out, 1_000_000).unwrap().to_vec()
+    }
+
     #[test]
-    fn a_topic_with_a_codec_takes_no_other() {
-        let rules = TopicRules { codec: Some(Codec::Lz4), ..TopicRules::default() };
-        assert!(check(&batch(Codec::Lz4), &rules).is_ok());
-        assert_eq!(
-            check(&batch(Codec::None), &rules).unwrap_err().kafka_error(),
-            ErrorCode::UnsupportedCompressionType
-        );
+    fn every_codec_becomes_every_other_with_the_same_records_and_producer() {
+        for from in Codec::ALL {
+            for to in Codec::ALL {
+                for validation in [Validation::Full, Validation::Header] {
+                    let compression = Some(Compression::new(to));
+                    let rules = TopicRules { compression, validation, ..TopicRules::default() };
+                    let sent = edit(&batch(from), |fields| {
+                        fields.attributes |= TRANSACTIONAL_BIT | DELETE_HORIZON_BIT | 0x100;
+                    });
+                    let stored = store(&sent, &rules).unwrap();
+                    let (sent, view) = (BatchView::parse(&sent).unwrap(), BatchView::parse(&stored).unwrap());
+                    assert_eq!(view.bytes().len(), stored.len());
+                    assert!(view.crc_matches());
+                    assert_eq!(records_of(&view), records_of(&sent), "{from} to {to}");
+                    if from == to {
+                        assert_eq!(view.bytes(), sent.bytes(), "a batch of the topic's codec is not touched");
+                        continue;
+                    }
+                    let kept = BatchHeader {
+                        length: view.header.length,
+                        crc: view.header.crc,
+                        attributes: TRANSACTIONAL_BIT | to.id(),
+                        ..sent.header
+                    };
+                    assert_eq!(view.header, kept, "{from} to {to}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_level_alone_recompresses_nothing() {
+        let bytes = batch(Codec::Zstd);
+        let rules = TopicRules { compression: Some(Compression::zstd(19)), ..TopicRules::default() };
+        assert!(check(&bytes, &rules).unwrap().recompress.is_none());
+    }
+
+    #[test]
+    fn a_recompressed_batch_has_the_time_of_its_append() {
+        let compression = Some(Compression::new(Codec::Gzip));
+        let rules = TopicRules { compression, timestamp_type: TimestampType::LogAppendTime, ..TopicRules::default() };
+        let stored = store(&batch(Codec::None), &rules).unwrap();
+        let view = BatchView::parse(&stored).unwrap();
+        assert!(view.crc_matches());
+        assert_eq!(view.header.attributes, LOG_APPEND_TIME_BIT | Codec::Gzip.id());
+        assert_eq!(view.header.max_timestamp, NOW);
+        // A wrong greatest timestamp is corrected as in batches that stay as they came.
+        let wrong = edit(&batch(Codec::None), |fields| fields.max_timestamp = TimestampMs::new(7));
+        let stored = store(&wrong, &TopicRules { compression, ..TopicRules::default() }).unwrap();
+        assert_eq!(BatchView::parse(&stored).unwrap().header.max_timestamp, TimestampMs::new(NOW.value() - 98));
+    }
+
+    #[test]
+    fn sizes_are_checked_before_and_after_recompression() {
+        let packed = batch(Codec::Gzip);
+        let plain = batch(Codec::None);
+        let (small, large) = (u32::try_from(packed.len()).unwrap(), u32::try_from(plain.len()).unwrap());
+        assert!(small + 1000 < large);
+        let rules = |codec, max_message_bytes, segment_bytes| TopicRules {
+            compression: Some(Compression::new(codec)),
+            max_message_bytes,
+            segment_bytes,
+            ..TopicRules::default()
+        };
+        let code = |bytes: &[u8], rules: &TopicRules| store(bytes, rules).map_err(|refused| refused.kafka_error());
+        // It grows: the bound counts for what is stored.
+        assert!(code(&packed, &rules(Codec::None, large, large)).is_ok());
+        assert_eq!(code(&packed, &rules(Codec::None, large - 1, large)), Err(ErrorCode::MessageTooLarge));
+        assert_eq!(code(&packed, &rules(Codec::None, large, large - 1)), Err(ErrorCode::RecordListTooLarge));
+        // It shrinks: what was sent must be within the one bound, what is stored within the other.
+        assert_eq!(code(&plain, &rules(Codec::Gzip, large - 1, large)), Err(ErrorCode::MessageTooLarge));
+        assert!(code(&plain, &rules(Codec::Gzip, large, large - 1)).is_ok());
+        assert_eq!(code(&plain, &rules(Codec::Gzip, large, 100)), Err(ErrorCode::RecordListTooLarge));
+    }
+
+    #[test]
+    fn records_are_looked_into_before_they_are_recompressed() {
+        // What is not dense or does not add up would be stored as a batch of ours otherwise, whatever the validation.
+        for validation in [Validation::Full, Validation::Header] {
+            let compression = Some(Compression::new(Codec::Lz4));
+            let rules = TopicRules { compression, validation, ..TopicRules::default() };
+            for from in [Codec::None, Codec::Gzip] {
+                let bytes = edit(&batch(from), |fields| {
+                    fields.record_count = 4;
+                    fields.last_offset_delta = 3;
+                });
+                assert_eq!(store(&bytes, &rules).unwrap_err().kafka_error(), ErrorCode::InvalidRecord);
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_is_given_up_at_the_bound_of_the_topic() {
+        let mut builder = BatchBuilder::new(Codec::Zstd);
+        builder.append(NOW, None, Some(&vec![0; 20_000_000]), &[]);
+        let bomb = builder.build();
+        assert!(bomb.len() < 10_000);
+        let rules = TopicRules { compression: Some(Compression::new(Codec::None)), ..TopicRules::default() };
+        let valid = check(&bomb, &rules).unwrap();
+        let mut tools = RecompressionTools::new();
+        let mut recompression = valid.recompression(&rules, &mut tools).unwrap();
+        let refused = loop {
+            if let Err(refused) = recompression.step() {
+                break refused;
+            }
+        };
+        assert_eq!(InvalidBatch::from(refused).kafka_error(), ErrorCode::MessageTooLarge);
+        assert!(tools.held_bytes() < 4_000_000, "{}", tools.held_bytes());
+        tools.shed();
+        assert!(tools.held_bytes() < 2_000_000, "{}", tools.held_bytes());
     }
 
     #[test]

@@ -357,6 +357,20 @@ pub fn set_timestamps(
     true
 }
 
+/// Makes a header that of the same records in another codec: length, attributes and CRC.
+///
+/// As where Kafka builds such a batch anew, it keeps timestamp type and transaction, and clears what else the attributes
+/// said: the delete horizon, and bits that mean nothing.
+pub fn set_compressed(header: &mut [u8; BATCH_HEADER_BYTES], records: &[u8], codec: Codec) {
+    let parsed = BatchHeader::parse(header);
+    let length = i32::try_from(BATCH_HEADER_BYTES - LENGTH_OVERHEAD_BYTES + records.len());
+    let attributes = parsed.attributes & (LOG_APPEND_TIME_BIT | TRANSACTIONAL_BIT) | codec.id();
+    put(header, LENGTH_AT, length.expect("a batch is below BATCH_BYTES_MAX").to_be_bytes());
+    put(header, ATTRIBUTES_AT, attributes.to_be_bytes());
+    let crc = crc(header, records);
+    put(header, CRC_AT, crc.to_be_bytes());
+}
+
 fn field<const N: usize>(bytes: &[u8; BATCH_HEADER_BYTES], at: usize) -> [u8; N] {
     *bytes[at..].first_chunk().expect("every field lies inside the header")
 }

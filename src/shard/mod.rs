@@ -22,6 +22,7 @@ mod fetch;
 mod measure;
 mod offsets;
 mod produce;
+mod recompression;
 mod unfinished;
 
 use std::cell::{Cell, RefCell};
@@ -53,6 +54,7 @@ use self::measure::Measured;
 use self::message::Published;
 use self::partition::Partition;
 use self::purgatory::Purgatory;
+use self::recompression::Recompressors;
 use self::recovery::Recovered;
 use self::unfinished::Unfinished;
 
@@ -91,6 +93,7 @@ pub struct Shard<R: Runtime> {
     coordination: Coordination,
     unfinished: RefCell<Unfinished>,
     scratch: RefCell<Scratch>,
+    recompressors: Recompressors,
     read_failures: LogLimiter,
     stopping: Cell<bool>,
     measured: Cell<Measured>,
@@ -133,6 +136,7 @@ impl<R: Runtime> Shard<R> {
             coordination,
             unfinished: RefCell::default(),
             scratch: RefCell::new(Scratch::new()),
+            recompressors: Recompressors::default(),
             read_failures: LogLimiter::default(),
             stopping: Cell::new(false),
             measured: Cell::default(),

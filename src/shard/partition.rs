@@ -124,8 +124,7 @@ impl Partition {
             timestamp_before_max_ms: config.timestamp_before_max_ms,
             timestamp_after_max_ms: config.timestamp_after_max_ms,
             compacted: config.cleanup_policy.compact,
-            // `compression.type` can only be `producer` here: batches are stored as they come.
-            codec: None,
+            compression: config.compression,
             validation: match broker.validation {
                 config::Validation::Full => Validation::Full,
                 config::Validation::Header => Validation::Header,

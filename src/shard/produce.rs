@@ -7,8 +7,8 @@ use super::message::{ProduceOutcome, ProducePart, ProducePartition};
 use super::partition::Partition;
 use super::{Mark, Shard};
 use crate::partition::PartitionState;
-use crate::partition::producer_state::ProducerCheck;
-use crate::partition::validate::{InvalidBatch, ValidBatch, validate};
+use crate::partition::producer_state::{ProducerCheck, RetainedBatch};
+use crate::partition::validate::{InvalidBatch, TopicRules, ValidBatch, validate};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::record_batch::{BatchHeader, stamp};
 use crate::runtime::Runtime;
@@ -33,6 +33,19 @@ struct Appended {
     log_append_time: TimestampMs,
     log_start: Offset,
     position: LogPosition,
+}
+
+impl Appended {
+    /// What a batch that was appended before is answered with: what the original got then, at its level.
+    fn duplicate(partition: &Partition, original: &RetainedBatch, log_start: Offset) -> Appended {
+        Appended {
+            base_offset: original.base_offset(),
+            log_append_time: original.timestamp,
+            log_start,
+            // The original may not be at its level yet; everything of this partition is when the last append is.
+            position: partition.last_append(),
+        }
+    }
 }
 
 impl Applied {
@@ -117,6 +130,10 @@ impl<R: Runtime> Shard<R> {
         let rules = partition.rules(&self.config);
         let batch =
             validate(&wanted.records, part.version, &rules, now, &mut self.scratch.borrow_mut()).map_err(refused)?;
+        if batch.recompress.is_some() {
+            // In memory of its own: what waits here is small, and must stay so for those that need none of this.
+            return Box::pin(self.recompress_and_append(&partition, &rules, batch)).await;
+        }
         self.store.reserve(wanted.records.len()).await.map_err(storage_failure)?;
         // From here to the end there is no await: order in the log is order of offsets.
         if !partition.is_served() {
@@ -124,6 +141,34 @@ impl<R: Runtime> Shard<R> {
         }
         let durability = partition.durability();
         let appended = self.append(&partition, batch, durability)?;
+        Ok((appended, durability))
+    }
+
+    /// As the end of `append_one`, for a batch that gets another codec first.
+    async fn recompress_and_append(
+        &self,
+        partition: &Rc<Partition>,
+        rules: &TopicRules,
+        batch: ValidBatch<'_>,
+    ) -> Result<(Appended, Durability), ProduceOutcome> {
+        // A batch sent twice is not recompressed twice.
+        let checked = partition.state().check(&batch.fields);
+        if let Ok(ProducerCheck::Duplicate(original)) = checked {
+            let log_start = partition.state().offsets.log_start();
+            return Ok((Appended::duplicate(partition, &original, log_start), partition.durability()));
+        }
+        let payload_bytes = batch.recompress.as_ref().map_or(0, |recompress| recompress.payload_bytes);
+        let mut turn = self.recompressors.turn(payload_bytes).await;
+        self.recompress(&batch, rules, &mut turn).await.map_err(refused)?;
+        let batch = batch.recompressed(rules, turn.output()).map_err(refused)?;
+        self.metrics.produce_recompressed_batches.add(1);
+        self.store.reserve(batch.bytes()).await.map_err(storage_failure)?;
+        // From here to the end there is no await: order in the log is order of offsets.
+        if !partition.is_served() {
+            return Err(ProduceOutcome::failed(ErrorCode::UnknownTopicOrPartition, None));
+        }
+        let durability = partition.durability();
+        let appended = self.append(partition, batch, durability)?;
         Ok((appended, durability))
     }
 
@@ -159,13 +204,7 @@ impl<R: Runtime> Shard<R> {
             #[cfg(corelane_defect = "duplicate_appended_again")]
             Ok(ProducerCheck::Duplicate(_)) => {}
             Ok(ProducerCheck::Duplicate(original)) => {
-                // The original may not be at its level yet; everything of this partition is when the last append is.
-                return Ok(Appended {
-                    base_offset: original.base_offset(),
-                    log_append_time: original.timestamp,
-                    log_start,
-                    position: partition.last_append(),
-                });
+                return Ok(Appended::duplicate(partition, &original, log_start));
             }
             Err(error) => {
                 return Err(ProduceOutcome::failed(error.kafka_error(), Some(error.to_string())));

@@ -13,6 +13,7 @@ import uuid
 
 import broker_config_scenarios
 import brokers
+import compression_scenarios
 import group_config_scenarios
 import group_scenarios
 import scenarios
@@ -31,6 +32,12 @@ TARGET_SETTINGS = [
     "share.coordinator.state.topic.replication.factor=1",
     "transaction.state.log.min.isr=1",
     "transaction.state.log.replication.factor=1",
+]
+MODULES = (scenarios, compression_scenarios, group_scenarios, group_config_scenarios, broker_config_scenarios)
+SCENARIOS = [
+    scenario
+    for module in MODULES
+    for scenario in module.SCENARIOS
 ]
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^[A-Za-z0-9_-]{22}$")
 
@@ -342,8 +349,7 @@ def main():
         made = [kafka(), kafka() if options.target == "kafka" else brokers.Corelane(settings=TARGET_SETTINGS)]
         for broker in made:
             broker.start()
-        modules = (scenarios, group_scenarios, group_config_scenarios, broker_config_scenarios)
-        for scenario in (scenario for module in modules for scenario in module.SCENARIOS):
+        for scenario in SCENARIOS:
             if options.only not in scenario.__name__:
                 continue
             peers = [Peer(broker, name, options.texts) for broker, name in zip(made, ("kafka", "target"))]

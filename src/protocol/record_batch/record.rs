@@ -139,14 +139,14 @@ pub struct RecordMeta {
 /// Visits every record of a batch without reading keys, values and headers, decompressing as it goes.
 ///
 /// `visit` returns whether to go on. When it always does, the walk has also seen that exactly `record_count` records are
-/// there and nothing behind them.
+/// there and nothing behind them. Returns the bytes walked over, decompressed.
 pub fn walk(
     codec: Codec,
     payload: &[u8],
     record_count: i32,
     scratch: &mut Scratch,
     visit: impl FnMut(RecordMeta) -> bool,
-) -> Result<(), RecordsError> {
+) -> Result<u64, RecordsError> {
     match codec {
         Codec::None => walk_source(&mut SliceSource::new(payload), record_count, visit),
         _ => {
@@ -161,15 +161,15 @@ fn walk_source<S: Source>(
     source: &mut S,
     record_count: i32,
     mut visit: impl FnMut(RecordMeta) -> bool,
-) -> Result<(), RecordsError> {
+) -> Result<u64, RecordsError> {
     for index in 0..record_count {
         let meta = source.record(index).map_err(|fault| fault.at(index, source))?;
         if !visit(meta) {
-            return Ok(());
+            return Ok(source.position());
         }
     }
     match source.is_at_end() {
-        Ok(true) => Ok(()),
+        Ok(true) => Ok(source.position()),
         Ok(false) => Err(RecordsError::Trailing { record_count }),
         Err(fault) => Err(fault.at(record_count, source)),
     }
