@@ -88,6 +88,42 @@ def kcat_codecs(s):
         expect_equal(s.consume(topic), lines, f"messages by {codec}")
 
 
+def codecs_of_topics(s):
+    """compression.type: what the broker compressed is read by librdkafka and by Java, whatever the producer sent."""
+    servers = ["--bootstrap-server", s.broker.bootstrap]
+    levels = {"gzip": ["9"], "lz4": ["9", "12"], "zstd": ["3", "19", "-5"]}
+    for stored, name in enumerate(["uncompressed", *CODECS[1:]]):
+        for level in levels.get(name, [None]):
+            topic = f"stored-{name}-{level}"
+            configs = [f"compression.type={name}"] + ([f"compression.{name}.level={level}"] if level else [])
+            configs = [word for config in configs for word in ("--config", config)]
+            s.topics("--create", "--topic", topic, "--partitions", "1", *configs)
+            lines = []
+            for codec in CODECS:
+                sent = [f"{codec} message {i} " + "abcdefgh" * (i % 50) for i in range(300)]
+                s.produce(topic, sent, "-p", "0", "-z", codec, "-X", "linger.ms=20")
+                lines += sent
+            expect_equal(s.consume(topic), lines, f"messages of {topic} by kcat")
+            tail = ["--partition", "0", "--offset", "earliest", "--max-messages", str(len(lines)), "--timeout-ms", "30000"]
+            out, _ = s.tool("consumer.ConsoleConsumer", *servers, "--topic", topic, *tail)
+            expect_equal(out.splitlines(), lines, f"messages of {topic} by Java")
+            expect_equal({header["attributes"] & 7 for header in stored_batches(s, topic)}, {stored}, f"codecs of {topic}")
+
+
+def stored_batches(s, topic):
+    """Headers of the batches of partition 0."""
+    part = {"Partition": 0, "FetchOffset": 0, "PartitionMaxBytes": 1 << 20}
+    topics = [{"Topic": topic, "Partitions": [part]}]
+    body = {"ReplicaId": -1, "MaxBytes": 1 << 20, "SessionEpoch": -1, "Topics": topics}
+    connection = wire.Connection(s.broker.address)
+    try:
+        answer = connection.call("Fetch", 11, body)
+    finally:
+        connection.close()
+    headers = wire.batch_headers(answer["Responses"][0]["Partitions"][0]["Records"])
+    return [header for header in headers if "torn" not in header]
+
+
 def kcat_acks(s):
     for acks in ("0", "1", "all"):
         topic = f"acks-{acks}"
@@ -554,6 +590,7 @@ ONE_NODE = [
     kcat_offsets,
     kcat_offset_out_of_range,
     kcat_codecs,
+    codecs_of_topics,
     kcat_acks,
     kcat_idempotent,
     kcat_ten_thousand,

@@ -1,14 +1,21 @@
 //! Record batches, their codecs, and what a partition keeps of them.
 
-use corelane::limits::{DECOMPRESS_WINDOW_BYTES, LZ4_BLOCK_BYTES_MAX};
+use std::io::Read;
+
+use bytes::Bytes;
+use corelane::limits::{DECOMPRESS_WINDOW_BYTES, LZ4_BLOCK_BYTES_MAX, ZSTD_ENCODER_BYTES_MAX};
 use corelane::partition::PartitionState;
 use corelane::partition::lookup::{first_record_at_or_after, record_with_max_timestamp};
-use corelane::partition::validate::{TopicRules, Validation, validate};
-use corelane::protocol::compression::{Codec, Scratch, compress_into, decompress_into};
+use corelane::partition::validate::{InvalidBatch, TopicRules, Validation, validate};
+use corelane::protocol::compression::{
+    Codec, Compression, RecompressionTools, Scratch, compress_into, decompress_into,
+};
 use corelane::protocol::record_batch::{
     BATCH_HEADER_BYTES, BatchBuilder, BatchHeader, BatchView, Header, RecordsIter, TimestampType, batches, crc, stamp,
 };
 use corelane::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
+
+use kafka_protocol::records::{Compression as OracleCompression, RecordBatchDecoder, RecordSet};
 
 use crate::fuzz;
 use crate::random::{Random, mutate};
@@ -23,6 +30,11 @@ const NOW: TimestampMs = TimestampMs::new(1_700_000_000_000);
 #[test]
 fn produced_batches_are_validated_without_a_panic() {
     fuzz("produce", ROUNDS, produced_batch);
+}
+
+#[test]
+fn recompressed_batches_are_read_by_others() {
+    fuzz("recompress", ROUNDS / 2, recompressed_batch);
 }
 
 #[test]
@@ -59,12 +71,22 @@ fn produced_batch(random: &mut Random) {
         timestamp_after_max_ms: if random.one_in(2) { i64::MAX } else { 1000 },
         compacted: random.one_in(4),
         validation: if random.one_in(4) { Validation::Header } else { Validation::Full },
+        compression: random.one_in(2).then(|| compression(random)),
         ..TopicRules::default()
     };
     let version = i16::try_from(random.below(14)).unwrap();
     let mut scratch = Scratch::new();
     match validate(&bytes, version, &rules, NOW, &mut scratch) {
-        Ok(mut valid) => {
+        Ok(valid) => {
+            let mut tools = RecompressionTools::new();
+            let mut valid = match valid.recompress {
+                None => valid,
+                Some(_) => {
+                    let mut recompression = valid.recompression(&rules, &mut tools).expect("it was walked");
+                    while !recompression.step().expect("what was walked is small") {}
+                    valid.recompressed(&rules, tools.output()).expect("it is small")
+                }
+            };
             valid.stamp(Offset::new(5), LeaderEpoch::new(1));
             let stored = [&valid.header, valid.records].concat();
             let view = BatchView::parse(&stored).expect("a valid batch is a batch");
@@ -86,6 +108,100 @@ fn produced_batch(random: &mut Random) {
         }
     }
     assert_scratch_is_bounded(&scratch);
+}
+
+/// Any batch on a topic of any codec and level: it is read by the decoders that other clients have, each record as it was.
+fn recompressed_batch(random: &mut Random) {
+    let mut tools = RecompressionTools::new();
+    let mut scratch = Scratch::new();
+    // The tools serve one batch after the other, whatever became of the one before.
+    for _ in 0..3 {
+        let sent = good_batch(random);
+        let to = compression(random);
+        let log_append = random.one_in(4);
+        let rules = TopicRules {
+            max_message_bytes: if random.one_in(8) { u32::try_from(sent.len()).unwrap() } else { 1024 * 1024 },
+            timestamp_type: if log_append { TimestampType::LogAppendTime } else { TimestampType::CreateTime },
+            compression: Some(to),
+            ..TopicRules::default()
+        };
+        let valid = validate(&sent, 9, &rules, NOW, &mut scratch).expect("a good batch");
+        if valid.recompress.is_none() {
+            assert_eq!(valid.fields.codec(), Some(to.codec()));
+            continue;
+        }
+        let mut recompression = valid.recompression(&rules, &mut tools).expect("a good batch");
+        let refused = loop {
+            match recompression.step() {
+                Ok(false) => {}
+                Ok(true) => break None,
+                Err(refused) => break Some(InvalidBatch::from(refused)),
+            }
+        };
+        if let Some(refused) = refused {
+            assert_eq!(refused.kafka_error().code(), 10, "{refused}");
+            tools.shed();
+            continue;
+        }
+        let stored = valid.recompressed(&rules, tools.output()).expect("it is small");
+        assert!(stored.bytes() <= usize::try_from(rules.max_message_bytes).unwrap());
+        let stored = [&stored.header, stored.records].concat();
+        let (before, after) = (read_by_others(&sent), read_by_others(&stored));
+        assert_eq!(before.records.len(), after.records.len());
+        for (was, is) in before.records.iter().zip(&after.records) {
+            let content = |record: &kafka_protocol::records::Record| {
+                let record = record.clone();
+                (record.key, record.value, record.headers, record.offset, record.sequence, record.producer_id)
+            };
+            assert_eq!(content(is), content(was), "{to:?}");
+            assert_eq!((is.producer_epoch, is.transactional, is.control), (was.producer_epoch, false, false));
+            if !log_append {
+                assert_eq!(is.timestamp, was.timestamp, "{to:?}");
+            }
+        }
+        assert!(tools.held_bytes() < ZSTD_ENCODER_BYTES_MAX + 8 * 1024 * 1024);
+        tools.shed();
+    }
+}
+
+/// What a topic may be set to.
+fn compression(random: &mut Random) -> Compression {
+    let level =
+        |random: &mut Random, from: i32, to: i32| from + i32::try_from(random.below(32)).unwrap() % (to - from + 1);
+    match random.codec() {
+        Codec::Gzip => Compression::gzip(level(random, 1, 9)),
+        Codec::Lz4 => Compression::lz4(level(random, 1, 17)),
+        Codec::Zstd => Compression::zstd(level(random, -9, 22)),
+        codec => Compression::new(codec),
+    }
+}
+
+/// Reads a batch with the crate `kafka-protocol`, and what is compressed with decoders that are none of ours.
+fn read_by_others(batch: &[u8]) -> RecordSet {
+    let decompress = |packed: &mut Bytes, compression: OracleCompression| {
+        let mut out = Vec::new();
+        match compression {
+            OracleCompression::None => out.extend_from_slice(packed),
+            OracleCompression::Gzip => {
+                flate2::read::GzDecoder::new(&packed[..]).read_to_end(&mut out).expect("gzip");
+            }
+            OracleCompression::Snappy => {
+                let mut rest = &packed[16..];
+                while let Some((length, tail)) = rest.split_first_chunk() {
+                    let (chunk, tail) = tail.split_at(usize::try_from(u32::from_be_bytes(*length)).unwrap());
+                    out.extend(snap::raw::Decoder::new().decompress_vec(chunk).expect("snappy"));
+                    rest = tail;
+                }
+            }
+            OracleCompression::Lz4 => {
+                lz4_flex::frame::FrameDecoder::new(&packed[..]).read_to_end(&mut out).expect("lz4");
+            }
+            OracleCompression::Zstd => out = zstd::stream::decode_all(&packed[..]).expect("zstd"),
+        }
+        Ok(Bytes::from(out))
+    };
+    let mut bytes = Bytes::copy_from_slice(batch);
+    RecordBatchDecoder::decode_with_custom_compression(&mut bytes, Some(decompress)).expect("a batch that others read")
 }
 
 /// A batch as a disk may return it: views, iteration and lookups.
@@ -194,7 +310,8 @@ pub(crate) fn good_batch(random: &mut Random) -> Vec<u8> {
     for _ in 0..1 + random.below(20) {
         let key = random.one_in(2).then(|| random.compressible(40));
         let value = (!random.one_in(8)).then(|| random.compressible(2000));
-        let name = random.compressible(10);
+        // Names are UTF-8 by contract.
+        let name: Vec<u8> = random.compressible(10).iter().map(|byte| byte & 0x7f).collect();
         let header = Header { key: &name, value: random.one_in(2).then_some(&b"value"[..]) };
         let headers = [header; 3];
         let headers = &headers[..random.below(4)];

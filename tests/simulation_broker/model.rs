@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
-use corelane::protocol::record_batch::{BATCH_HEADER_BYTES, BatchHeader, TimestampType, batches};
+use corelane::protocol::compression::{Codec, Scratch};
+use corelane::protocol::record_batch::{BATCH_HEADER_BYTES, BatchHeader, BatchView, TimestampType, batches};
 use corelane::simulation::Crash;
 use corelane::types::{Durability, MonotonicUs, TopicId};
 
@@ -48,6 +49,8 @@ pub(crate) struct Seen {
 #[derive(Debug)]
 pub(crate) struct Partition {
     pub(crate) durability: Durability,
+    /// The codec that all its batches get; `None`: they stay as they came.
+    pub(crate) codec: Option<Codec>,
     seen: BTreeMap<i64, Seen>,
     pub(crate) written_end: i64,
     pub(crate) durable_end: i64,
@@ -81,7 +84,7 @@ pub(crate) struct Model {
     pub(crate) dead: BTreeSet<TopicId>,
     pub(crate) partitions: BTreeMap<Key, Partition>,
     pub(crate) sent: BTreeMap<u64, Sent>,
-    /// Batches by what no broker changes: the bytes after the header.
+    /// Batches by what no broker changes: the bytes after the header, decompressed.
     by_content: BTreeMap<(u32, usize), u64>,
     pub(crate) producer_ids: BTreeSet<i64>,
     /// Values of [`ALTERED`] that a topic may have: one, and those that were asked for and not answered.
@@ -93,6 +96,11 @@ pub(crate) struct Model {
 /// The level that a topic of this name promises: names tell, so that a topic whose creation was not answered is known too.
 pub(crate) fn durability_of(name: &str) -> Durability {
     if name.contains("written") { Durability::Written } else { Durability::Flushed }
+}
+
+/// The codec that batches get in a topic of this name.
+pub(crate) fn codec_of(name: &str) -> Option<Codec> {
+    name.contains("zstd").then_some(Codec::Zstd)
 }
 
 /// Whether retention may move the log start of a topic of this name.
@@ -112,6 +120,7 @@ impl Model {
         for index in 0..i32::try_from(partitions).unwrap() {
             self.partitions.entry((id, index)).or_insert_with(|| Partition {
                 durability: durability_of(name),
+                codec: codec_of(name),
                 seen: BTreeMap::new(),
                 written_end: 0,
                 durable_end: 0,
@@ -133,7 +142,7 @@ impl Model {
 
     /// A batch is about to be sent.
     pub(crate) fn on_send(&mut self, batch: u64, key: Key, bytes: Rc<Vec<u8>>, timestamps: Vec<i64>) {
-        let content = content_of(&bytes);
+        let content = content_of(&BatchView::parse(&bytes).unwrap());
         assert!(self.by_content.insert(content, batch).is_none(), "two batches look the same to the test");
         self.sent.insert(batch, Sent { key, bytes, timestamps, at: None });
     }
@@ -188,7 +197,7 @@ impl Model {
             assert!(header.leader_epoch.value() >= epoch, "{key:?}: the epoch falls at {base}");
             epoch = header.leader_epoch.value();
             next = Some(last + 1);
-            let seen = Seen { batch: self.identify(key, &header, batch.bytes()), last };
+            let seen = Seen { batch: self.identify(key, &batch), last };
             read.push((base, seen));
             if self.partitions.contains_key(&key) {
                 self.place(key, base, seen);
@@ -210,19 +219,25 @@ impl Model {
         last.map_or(-1, |batch| batch.header.leader_epoch.value())
     }
 
-    /// Which batch it is: one that was sent to this very partition, unchanged but for what the broker stamps.
-    fn identify(&self, key: Key, header: &BatchHeader, bytes: &[u8]) -> u64 {
+    /// Which batch it is: one that was sent to this very partition, unchanged but for what the broker stamps, and for the
+    /// codec where the topic wants its own.
+    fn identify(&self, key: Key, view: &BatchView<'_>) -> u64 {
+        let header = &view.header;
         let at = header.base_offset;
         let batch = self
             .by_content
-            .get(&content_of(bytes))
+            .get(&content_of(view))
             .unwrap_or_else(|| panic!("{key:?}: nobody sent what stands at {at}"));
         let sent = &self.sent[batch];
         assert_eq!(sent.key, key, "batch {batch} was sent to {:?} and stands in {key:?} at {at}", sent.key);
-        assert_eq!(sent.bytes[BATCH_HEADER_BYTES..], bytes[BATCH_HEADER_BYTES..], "batch {batch} at {at}");
         let was = BatchHeader::parse(sent.bytes.first_chunk().unwrap());
+        let codec = self.partitions.get(&key).and_then(|partition| partition.codec).or(was.codec());
+        assert_eq!(header.codec(), codec, "batch {batch} at {at}");
+        if codec == was.codec() {
+            assert_eq!(sent.bytes[BATCH_HEADER_BYTES..], *view.records(), "batch {batch} at {at}");
+        }
         let of = |header: &BatchHeader| {
-            (header.producer_id, header.producer_epoch, header.base_sequence, header.record_count, header.codec())
+            (header.producer_id, header.producer_epoch, header.base_sequence, header.record_count)
         };
         assert_eq!(of(header), of(&was), "batch {batch} at {at}");
         if header.timestamp_type() == TimestampType::CreateTime {
@@ -305,6 +320,8 @@ impl Partition {
     }
 }
 
-fn content_of(bytes: &[u8]) -> (u32, usize) {
-    (crc32c::crc32c(&bytes[BATCH_HEADER_BYTES..]), bytes.len())
+fn content_of(view: &BatchView<'_>) -> (u32, usize) {
+    let mut out = Vec::new();
+    let records = view.decompressed(&mut Scratch::new(), &mut out, usize::MAX).expect("a batch that was sent");
+    (crc32c::crc32c(records), records.len())
 }

@@ -16,7 +16,7 @@ use crate::calls::{TopicRow, metadata};
 use crate::connection::Connection;
 use crate::consumer::Consumer;
 use crate::machine::Process;
-use crate::model::{ALTERED, Key, Model, Topic, durability_of};
+use crate::model::{ALTERED, Key, Model, Topic, codec_of, durability_of};
 use crate::producer::Producer;
 
 pub(crate) const UNKNOWN_TOPIC: i16 = 3;
@@ -25,7 +25,10 @@ const ZSTD_SINCE: i16 = 7;
 const _: () = assert!(matches!(Codec::ALL[4], Codec::Zstd));
 
 /// Topics that are made in the first life and stay.
-pub(crate) const STABLE: [&str; 3] = ["stable-flushed", "stable-written", "stable-flushed-retained"];
+pub(crate) const STABLE: [&str; 4] =
+    ["stable-flushed", "stable-written", "stable-flushed-retained", "stable-flushed-zstd"];
+/// A value so long that other tasks run while its batch is recompressed. It is of zeroes: the segments here are small.
+const LONG_BYTES: usize = 70_000;
 /// Topics that come and go.
 pub(crate) const CHURNED: [&str; 3] = ["churn-flushed-a", "churn-written-b", "churn-flushed-c"];
 /// Topics that Metadata makes when they are asked for.
@@ -98,8 +101,10 @@ impl World {
         let random = &mut self.random;
         let codecs = if version < ZSTD_SINCE { &Codec::ALL[..4] } else { &Codec::ALL[..] };
         let codec = if self.compress { *random.pick(codecs) } else { Codec::None };
+        let recompressed = self.model.partitions.get(&key).is_some_and(|partition| partition.codec.is_some());
         let (count, size) = match self.equal_batches {
             true => (2, 200),
+            false if recompressed && random.chance(1, 4) => (1, LONG_BYTES),
             false => (random.range(1..6), *random.pick(&[0, 30, 300, 1500])),
         };
         let mut builder = BatchBuilder::new(codec);
@@ -113,7 +118,9 @@ impl World {
             let mut value = format!("batch {batch} record {record} ").into_bytes();
             let at = value.len();
             value.resize(at + size, 0);
-            random.bytes(&mut value[at..]);
+            if size < LONG_BYTES {
+                random.bytes(&mut value[at..]);
+            }
             let key = random.chance(1, 2).then_some(&b"key"[..]);
             builder.append(TimestampMs::new(now.value() - ago), key, Some(&value), &[]);
         }
@@ -194,6 +201,9 @@ pub(crate) fn configs_of(name: &str) -> BTreeMap<&'static str, &'static str> {
     let mut configs = BTreeMap::new();
     if durability_of(name) == Durability::Written {
         configs.insert("flush.messages", "1000");
+    }
+    if let Some(codec) = codec_of(name) {
+        configs.insert("compression.type", codec.name());
     }
     if crate::model::is_retained(name) {
         configs.insert(ALTERED, RETENTION_BYTES);
