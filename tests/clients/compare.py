@@ -39,6 +39,7 @@ SCENARIOS = [
     for module in MODULES
     for scenario in module.SCENARIOS
 ]
+ADDRESS_FORM = re.compile(r"(127\.0\.0\.1):\d+")
 UUID_FORM = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$|^[A-Za-z0-9_-]{22}$")
 
 
@@ -197,6 +198,8 @@ class Peer:
         if isinstance(value, bytes):
             return value.hex()
         if isinstance(value, str):
+            # Where a broker lies and listens is its own.
+            value = ADDRESS_FORM.sub(r"\1:<port>", value.replace(self.broker.directory, "<directory>"))
             # Ids that brokers make up count only for being there.
             return f"<{self.members[value]}>" if value in self.members else UUID_FORM.sub("<uuid>", value)
         return value
