@@ -133,7 +133,7 @@ class Churn(threading.Thread):
             def note(error, message):
                 if error is not None:
                     failures.append(f"partition {message.partition()}: {error}")
-                elif message.offset() >= 0:
+                elif message.offset() is not None:
                     log = self.ledger.log(life, message.partition())
                     wrong = log.on_acknowledged(message.offset(), sum_, message.timestamp()[1])
                     if wrong:

@@ -226,8 +226,8 @@ class Soak:
         churn.create_topic(stage, self.admin, "spare", 1, {"retention.ms": "-1"}, [[self.nodes[0]]])
         churn.create_topic(stage, self.admin, "filler", stages.SHARDS, {"flush.messages": FOREVER, "retention.ms": "-1"}, [[node] for node in self.nodes])
         filler = Filler(self)
-        refused = False
         with stage.outage():
+            disk.fill_up(stage.broker.log_path)
             disk.fill()
             refused = filler.write_until_refused()
             self.checks.expect(REFUSED, refused, lambda: f"not on every shard: {filler}")
@@ -262,7 +262,7 @@ class Soak:
                 try:
                     return act()
                 except Exception as failure:
-                    if time.monotonic() > deadline:
+                    if time.monotonic() > deadline or self.stage.ending.is_set():
                         failures.append(f"{what}: {failure}")
                         return None
                     time.sleep(0.5)
@@ -360,6 +360,8 @@ class Soak:
                 self.bounds.sample()
             except Exception as failure:
                 self.fatal = failure
+                # Whoever waits, waits in vain.
+                self.stage.ending.set()
                 return
 
     def report_progress(self):

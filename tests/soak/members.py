@@ -15,7 +15,7 @@ sys.path.append(ECOSYSTEM)
 
 import groups as ecosystem  # noqa: E402
 import judge as ecosystem_judge  # noqa: E402
-from confluent_kafka import Consumer  # noqa: E402
+from confluent_kafka import Consumer, KafkaException, TopicPartition  # noqa: E402
 
 from checks import Violated  # noqa: E402
 
@@ -55,6 +55,19 @@ class Judge(ecosystem_judge.Judge):
             end = self.handled_ends.get(partition, 0)
             if offset > end:
                 self.violations.append(f"partition {partition}: the broker tells {offset}, handled was up to {end}")
+
+
+class Traffic(ecosystem.Traffic):
+    """Its records are sent again after long outages, and then acknowledged without an offset."""
+
+    def _delivered(self, number):
+        def note(error, message):
+            if error:
+                self.failures.append(str(error))
+            else:
+                self.acknowledged.add(number)
+
+        return note
 
 
 class Group(ecosystem.Group):
@@ -100,7 +113,7 @@ class GroupPlay(threading.Thread):
         ecosystem.COMMANDS["confluent"] = [sys.executable, os.path.join(ecosystem.MEMBERS, "member_confluent.py")]
         self.group = Group(stage, protocol)
         create_topic(self.group.name, ecosystem.PARTITIONS)
-        self.traffic = ecosystem.Traffic(stage.bootstrap, self.group.name, RATE)
+        self.traffic = Traffic(stage.bootstrap, self.group.name, RATE)
         self.stopping = threading.Event()
         self.joins = self.leaves = self.deaths = 0
         self.failed = False
@@ -154,8 +167,10 @@ class GroupPlay(threading.Thread):
             self.close()
 
     def finish_traffic(self):
-        acknowledged, ends = self.traffic.stop()
+        acknowledged, _ = self.traffic.stop()
         group = self.group
+        consumer = Consumer({"bootstrap.servers": self.stage.bootstrap, "group.id": group.name, "log_level": 0})
+        ends = {partition: self.end_of(consumer, partition) for partition in range(ecosystem.PARTITIONS)}
         try:
             group.wait(lambda: acknowledged <= group.judge.values, "every acknowledged record is handled")
             self.checks.held(HANDLED)
@@ -164,11 +179,19 @@ class GroupPlay(threading.Thread):
             self.checks.violated(HANDLED, f"{group.name}: {len(missing)} are not, such as {missing[:5]}: {failure}")
         for member in list(group.running):
             group.leave(member)
-        consumer = Consumer({"bootstrap.servers": self.stage.bootstrap, "group.id": group.name, "log_level": 0})
         self.stage.wait_until(lambda: group.ask(consumer), "the broker tells the commits")
         consumer.close()
         group.judge.finish(acknowledged, ends)
         self.checks.expect(COMMITS, not group.judge.violations, lambda: f"{group.name}: {group.judge.violations[:5]}")
+
+    def end_of(self, consumer, partition):
+        def ask():
+            try:
+                return consumer.get_watermark_offsets(TopicPartition(self.group.name, partition), timeout=10)
+            except KafkaException:
+                return None
+
+        return self.stage.wait_until(ask, f"the end of {self.group.name}-{partition} is told")[1]
 
     def close(self):
         if not self.traffic.stopping.is_set():

@@ -89,8 +89,8 @@ class LoadProducer(threading.Thread):
             return
         self.checks.held(DELIVERED)
         self.acknowledged += 1
-        if message.offset() < 0:
-            # The broker knows that it has the record, and no longer where: librdkafka takes it for delivered.
+        if message.offset() is None:
+            # Sent again after many others were: the broker knows that it has the record, and no longer where.
             return
         log = self.ledger.log(self.life, message.partition())
         wrong = log.on_acknowledged(message.offset(), sum_, message.timestamp()[1])

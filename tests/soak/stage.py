@@ -90,6 +90,11 @@ class Disk:
                         os.posix_fallocate(ballast.fileno(), at, step)
                         at += step
 
+    def fill_up(self, path):
+        """Ends a file at the end of its last block, so that the next byte takes space."""
+        with open(path, "ab") as file:
+            file.write(b"\n" * (-file.seek(0, os.SEEK_END) % os.statvfs(path).f_bsize))
+
     def drain(self):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.ballast)
@@ -270,7 +275,14 @@ class Stage:
                 self.checks.violated(ENDS, f"ended with {status}:\n{self.broker.log_tail()}")
                 if self.unplanned_ends >= UNPLANNED_ENDS_MAX:
                     raise Violated("the broker ends by itself over and over")
-                self.start()
+                try:
+                    self.start()
+                except Violated as failure:
+                    self.checks.violated(STARTS, f"after it ended by itself: {failure}")
+                    if self.disk is None:
+                        raise
+                    self.disk.drain()
+                    self.start()
         finally:
             self._lock.release()
 
