@@ -1,4 +1,6 @@
-"""Peers that nobody should have: half-sent requests, garbage, connections that ask and never read."""
+"""Peers that nobody should have: half-sent requests, garbage, connections that ask and never read, requests that are to be
+waited on for weeks.
+"""
 
 import random
 import socket
@@ -6,6 +8,8 @@ import struct
 
 HALF_BYTES = 20 << 20
 SENT_BYTES = 1 << 20
+PARKED_BYTES = 2 << 20
+WEEKS_MS = (1 << 31) - 1
 
 
 def string(text):
@@ -17,11 +21,11 @@ def request(api_key, version, body, client="hostile"):
     return struct.pack(">i", len(head) + len(body)) + head + body
 
 
-def fetch(topic, partitions):
-    """Fetch version 4 of everything from the first offset on."""
-    rows = b"".join(struct.pack(">iqi", partition, 0, 1 << 20) for partition in range(partitions))
-    body = struct.pack(">iiiib", -1, 0, 1, 50 << 20, 0) + struct.pack(">i", 1) + string(topic)
-    return request(1, 4, body + struct.pack(">i", partitions) + rows)
+def fetch(topic, partitions, times=1, wait_ms=0, bytes_min=1):
+    """Fetch version 4 of everything from the first offset on. `times` is how often it names each partition."""
+    rows = b"".join(struct.pack(">iqi", partition, 0, 1 << 20) for partition in range(partitions)) * times
+    body = struct.pack(">iiiib", -1, wait_ms, bytes_min, 50 << 20, 0) + struct.pack(">i", 1) + string(topic)
+    return request(1, 4, body + struct.pack(">i", partitions * times) + rows)
 
 
 METADATA_OF_ALL = request(3, 1, struct.pack(">i", -1))
@@ -51,7 +55,7 @@ class Peers:
             pass
 
     def come(self, count):
-        kinds = [self.half_sent, self.garbage, self.great_length, self.never_reads, self.many_answers, self.slow_http, self.silent]
+        kinds = [self.half_sent, self.garbage, self.great_length, self.never_reads, self.many_answers, self.parked, self.slow_http, self.silent]
         for index in range(count):
             try:
                 kinds[index % len(kinds)](self.random.choice(self.ports))
@@ -77,6 +81,11 @@ class Peers:
     def many_answers(self, port):
         peer = self.connect(port)
         self.send(peer, (METADATA_OF_ALL + API_VERSIONS) * 500)
+
+    def parked(self, port):
+        """A fetch of 2 MB that waits for weeks, which is no reason to hold the memory that others' requests need."""
+        peer = self.connect(port)
+        self.send(peer, fetch(self.topic, self.partitions, times=PARKED_BYTES // 16 // self.partitions, wait_ms=WEEKS_MS, bytes_min=1 << 30))
 
     def slow_http(self, _):
         self.send(self.connect(self.http_port), b"GET /metrics HTTP/1.1\r\nHost: ")
