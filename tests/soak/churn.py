@@ -33,9 +33,11 @@ PASSING = {
 }
 
 
-def change(stage, act, what, done_already=()):
-    """Asks for a change until it is made. An error of `done_already` means that an earlier try was, whose answer was lost."""
-    last, tries = [None], [0]
+def change(stage, act, what, done_already=(), tries=0):
+    """Asks for a change until it is made. An error of `done_already` means that an earlier try was, whose answer was lost;
+    `tries` is how many there were before.
+    """
+    last, tries = [None], [tries]
 
     def ask():
         tries[0] += 1
@@ -61,9 +63,9 @@ def create_topic(stage, admin, name, partitions, config=None, assignment=None):
     change(stage, act, f"create {name}", [KafkaError.TOPIC_ALREADY_EXISTS])
 
 
-def delete_topic(stage, admin, name):
+def delete_topic(stage, admin, name, tries=0):
     act = lambda: admin.delete_topics([name], request_timeout=10)[name].result(15)
-    change(stage, act, f"delete {name}", [KafkaError.UNKNOWN_TOPIC_OR_PART])
+    change(stage, act, f"delete {name}", [KafkaError.UNKNOWN_TOPIC_OR_PART], tries)
 
 
 class Churn(threading.Thread):

@@ -4,7 +4,7 @@ What goes on all the while: producers with every codec, acks=all and acks=1, ide
 that are *written* and *flushed*, kept for ever, for a time, up to a size, and trimmed; a reader at the tail of all of them
 and one from the start; a classic and a KIP-848 group whose members join, leave and are killed; topics that come and go
 under the same names. What is done to the broker, in an order drawn from the seed: kill -9 under load and while it starts,
-SIGSTOP, a clean restart, hostile peers, and (as root, on a disk of its own) a disk without a free byte. After each, producers
+SIGSTOP, a clean restart, hostile peers, and (as root, on a disk of its own) a disk without a free byte and one that stalls. After each, producers
 must go on by themselves and memory, descriptors, threads and disk be within their bounds (bounds.py). The second half of the
 time is one life of the broker, so that a leak has time to show. At the end it is killed once more, everything is read and
 held against the ledger (records.py), then stopped in order, and read again.
@@ -39,7 +39,8 @@ HEALED = "after a full disk everything goes on by itself"
 REFUSED = "a full disk refuses produce with KAFKA_STORAGE_ERROR, not with silence"
 FREEING = "on a full disk reads, deletions and altered configurations work"
 RETAINED = "retention by size leaves at least that size"
-DISK_CHECKS = [HEALED, REFUSED, FREEING]
+STALLED = "what was asked again while the disk stalled happens once"
+DISK_CHECKS = [HEALED, REFUSED, FREEING, STALLED]
 
 FOREVER = str((1 << 63) - 1)
 RETENTION_MS = 30_000
@@ -49,7 +50,8 @@ RECORD_BESIDE_BYTES = 61 + 40
 PARTITIONS = 3
 # Each takes room for good from the shard that keeps everything.
 FILLS_MAX = 4
-FILLER_BYTES = 256 * 1024
+# Sizes of records that fill up what is left, so that in the end not even a commit of a group finds room.
+FILLER_BYTES = [256 * 1024, 16 * 1024, 256]
 PROGRESS_SECONDS = 10
 
 # Topic: (shard, configuration).
@@ -91,7 +93,7 @@ class Soak:
         self.filling = records.Filling(options.seed)
         self.bounds = bounds.Bounds(self.stage, self.checks)
         self.stage.on_start.append(self.bounds.on_start)
-        self.done = dict.fromkeys(["fills", "pauses", "hostile crowds"], 0)
+        self.done = dict.fromkeys(["fills", "stalls", "pauses", "hostile crowds"], 0)
         self.producers, self.groups = [], []
         self.churn = self.trimmer = self.from_start = None
         self.stopping = threading.Event()
@@ -111,7 +113,7 @@ class Soak:
         half, whole = self.began + self.options.seconds / 2, self.began + self.options.seconds
         phases = [self.kill, self.pause, self.restart, self.crowd]
         if self.stage.disk:
-            phases.append(self.fill)
+            phases += [self.fill, self.stall]
         turn = list(phases)
         self.random.shuffle(turn)
         while turn or time.monotonic() < half:
@@ -252,12 +254,31 @@ class Soak:
             with contextlib.suppress(Violated):
                 churn.delete_topic(stage, self.admin, "filler")
 
+    def stall(self):
+        """disk that stalls"""
+        stage = self.stage
+        churn.create_topic(stage, self.admin, "stalled", 1, {"retention.ms": "-1"}, [[self.nodes[0]]])
+        # Longer than any client or broker waits for an answer, so that what was asked is asked again.
+        end = time.monotonic() + self.random.uniform(11, 16)
+        with stage.outage(), stage.disk.frozen():
+            while time.monotonic() < end and not stage.ending.is_set():
+                with contextlib.suppress(churn.KafkaException, TimeoutError):
+                    self.admin.delete_topics(["stalled"], request_timeout=5, operation_timeout=5)["stalled"].result(5)
+        self.done["stalls"] += 1
+        try:
+            churn.delete_topic(stage, self.admin, "stalled", tries=1)
+            self.checks.held(STALLED)
+        except Violated as failure:
+            self.checks.violated(STALLED, str(failure))
+        # What it wrote down is read when it starts.
+        self.random.choice([stage.kill_and_start, stage.stop_and_start])()
+
     def use_full_disk(self):
         """What must work without space: reading, and what gives space back."""
         failures = []
+        deadline = time.monotonic() + stages.PATIENCE_SECONDS
 
         def attempt(what, act):
-            deadline = time.monotonic() + stages.PATIENCE_SECONDS
             while True:
                 try:
                     return act()
@@ -405,14 +426,14 @@ class Filler:
         self.stage = soak.stage
         config = {"acks": "1", "message.send.max.retries": 0, "message.timeout.ms": 30_000, "linger.ms": 0, "log_level": 0}
         self.producer = Producer({"bootstrap.servers": self.stage.bootstrap, "queue.buffering.max.kbytes": 65_536, **config})
-        self.data = soak.random.randbytes(FILLER_BYTES)
+        self.data = soak.random.randbytes(FILLER_BYTES[0])
         self.last = {}  # partition: the last answer, None for taken
 
     def __str__(self):
         return ", ".join(f"shard {p}: {e or 'taken'}" for p, e in sorted(self.last.items())) or "no answers"
 
-    def ask(self):
-        """Sends some records to each partition and waits for all answers."""
+    def ask(self, length):
+        """Sends some records of a length to each partition and waits for all answers."""
         from confluent_kafka import KafkaException
 
         self.last = {}
@@ -422,24 +443,28 @@ class Filler:
 
         for index in range(8 * stages.SHARDS):
             try:
-                self.producer.produce("filler", self.data, partition=index % stages.SHARDS, on_delivery=note)
+                self.producer.produce("filler", self.data[:length], partition=index % stages.SHARDS, on_delivery=note)
             except (BufferError, KafkaException):
                 break
         self.producer.flush(60)
 
     def write_until_refused(self):
+        """Whether every shard refuses every size in the end, with the right word."""
+        return all(self._write_until_refused(length) for length in FILLER_BYTES)
+
+    def _write_until_refused(self, length):
         from confluent_kafka import KafkaError
 
         deadline = time.monotonic() + 2 * stages.PATIENCE_SECONDS
         while time.monotonic() < deadline and not self.stage.ending.is_set():
-            self.ask()
+            self.ask(length)
             codes = {p: e.code() for p, e in self.last.items() if e}
             if len(codes) == stages.SHARDS and set(codes.values()) == {KafkaError.KAFKA_STORAGE_ERROR}:
                 return True
         return False
 
     def is_taken_again(self):
-        self.ask()
+        self.ask(FILLER_BYTES[0])
         return len(self.last) == stages.SHARDS and not any(self.last.values())
 
 

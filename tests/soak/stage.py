@@ -99,6 +99,15 @@ class Disk:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self.ballast)
 
+    @contextlib.contextmanager
+    def frozen(self):
+        """Whoever writes to it waits."""
+        run("fsfreeze", "--freeze", self.path)
+        try:
+            yield
+        finally:
+            run("fsfreeze", "--unfreeze", self.path)
+
     def free_bytes(self):
         told = os.statvfs(self.path)
         return told.f_bavail * told.f_frsize
