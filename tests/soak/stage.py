@@ -113,6 +113,8 @@ class Disk:
         return told.f_bavail * told.f_frsize
 
     def unmount(self):
+        # Whoever was interrupted while it froze the disk may have left it so.
+        subprocess.run(["fsfreeze", "--unfreeze", self.path], capture_output=True)
         for _ in range(50):
             if not os.path.ismount(self.path):
                 return
