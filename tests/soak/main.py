@@ -324,9 +324,10 @@ class Soak:
 
     def finish(self):
         print(f"{self.elapsed():6.1f} s: the end: everything is read", flush=True)
-        for producer in self.producers:
-            producer.stopping.set()
-        for actor in [*self.producers, self.trimmer, self.churn, self.from_start, *self.groups]:
+        actors = [*self.producers, self.trimmer, self.churn, self.from_start, *self.groups]
+        for actor in actors:
+            actor.stopping.set()
+        for actor in actors:
             actor.finish()
         self.tail.finish()
         self.stage.kill_and_start()

@@ -162,7 +162,7 @@ class Reader:
         patience = self.stage.serving_time
         last = patience()
         while place.next < end:
-            for message in self.consumer.consume(500, timeout=0.5):
+            for message in self.consumer.consume(min(500, end - place.next), timeout=0.5):
                 if message.error():
                     if self.on_error(message.error(), [place]):
                         self.assign([place])
