@@ -205,6 +205,8 @@ pub struct ShardMetrics {
     pub store_read_only: Gauge,
     /// 1 while records are refused for want of space.
     pub store_full: Gauge,
+    /// Reads of what is stored that failed: the disk gave an error, or other bytes than were written.
+    pub damaged_reads: Counter,
     /// Partitions the shard owns.
     pub partitions: Gauge,
     requests: [OnceLock<Box<Histogram>>; API_KEYS_MAX],
@@ -245,6 +247,7 @@ impl ShardMetrics {
             segments_free: Gauge::default(),
             store_read_only: Gauge::default(),
             store_full: Gauge::default(),
+            damaged_reads: Counter::default(),
             partitions: Gauge::default(),
             requests: [const { OnceLock::new() }; API_KEYS_MAX],
         })
@@ -343,6 +346,7 @@ const METRICS: &[Metric] = &[
     gauge("corelane_segments_free", "Segment files ready for reuse.", |m| m.segments_free.value()),
     gauge("corelane_store_read_only", "1 after a failed write or flush.", |m| m.store_read_only.value()),
     gauge("corelane_store_full", "1 while records are refused for want of space.", |m| m.store_full.value()),
+    counter("corelane_damaged_reads_total", "Reads that met a disk error or other bytes than were written.", |m| m.damaged_reads.value()),
     gauge("corelane_groups", "Groups that the shard coordinates.", |m| m.groups.value()),
     counter("corelane_group_commits_total", "Offsets committed, one for each partition of a commit.", |m| m.group_commits.value()),
     counter("corelane_group_rebalances_total", "Assignments made: generations and target assignments.", |m| m.group_rebalances.value()),

@@ -519,7 +519,8 @@ impl Process {
     }
 
     /// The word for /health: "ok"; "full" with the shards that refuse records for want of space, which still serve what
-    /// they have and delete it; or why the broker cannot do its work.
+    /// they have and delete it; "degraded" with the shards where reads met damage, which serve everything else, and which a
+    /// restart does not mend; or why the broker cannot do its work.
     fn health(&self) -> Result<String, String> {
         let ready = self.progress.lock().expect("a panic stops the process").shards_ready;
         if ready < self.shard_count {
@@ -534,8 +535,15 @@ impl Process {
         if !read_only.is_empty() {
             return Err(format!("read-only shards: {read_only}"));
         }
-        let full = shards_where(|metrics| metrics.store_full.value() != 0);
-        Ok(if full.is_empty() { "ok".to_owned() } else { format!("full shards: {full}") })
+        let words: Vec<String> = [
+            ("full shards", shards_where(|metrics| metrics.store_full.value() != 0)),
+            ("degraded: damaged reads on shards", shards_where(|metrics| metrics.damaged_reads.value() != 0)),
+        ]
+        .into_iter()
+        .filter(|(_, shards)| !shards.is_empty())
+        .map(|(word, shards)| format!("{word}: {shards}"))
+        .collect();
+        Ok(if words.is_empty() { "ok".to_owned() } else { words.join("; ") })
     }
 }
 

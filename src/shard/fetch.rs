@@ -142,8 +142,11 @@ impl<R: Runtime> Shard<R> {
 }
 
 impl<R: Runtime> Shard<R> {
-    /// Tells of a failed read, at most once a second: a consumer asks again and again.
+    /// Counts a read that failed and tells of it, at most once a second: a consumer asks again and again.
     pub(super) fn log_read_failure(&self, partition: &Partition, error: &ReadError) {
+        if matches!(error, ReadError::Damaged { .. } | ReadError::Io { .. }) {
+            self.metrics.damaged_reads.add(1);
+        }
         if let Some(kept_back) = self.read_failures.allow(self.runtime.now()) {
             let (topic, index) = (partition.topic, partition.index);
             tracing::error!(

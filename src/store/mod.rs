@@ -377,6 +377,8 @@ pub enum ReadError {
         segment: crate::types::SegmentNumber,
         /// How it shows.
         cause: String,
+        /// Where the log goes on behind what is damaged, as far as that is known; above what was asked for.
+        next_offset: Offset,
     },
     /// The system refused.
     #[error("reading segment {segment} failed: {cause}")]

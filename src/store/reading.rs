@@ -140,7 +140,12 @@ impl<R: Runtime> Store<R> {
             if turn.0.is_none() {
                 turn.0 = Some(self.core.cold.turn().await);
             }
-            let batches = self.read_cold(log, located, want).await?;
+            let batches = match self.read_cold(log, located, want).await {
+                Ok(batches) => batches,
+                // What is whole comes first; the next read begins with what is not.
+                Err(_) if !slices.is_empty() => break,
+                Err(error) => return Err(error),
+            };
             if batches.needed_bytes > 0 {
                 return Ok(Read { slices, next_offset: want.from, needed_bytes: batches.needed_bytes });
             }
@@ -306,8 +311,8 @@ impl From<ColdError> for ReadError {
     fn from(error: ColdError) -> ReadError {
         match error {
             ColdError::Io { segment, cause } => ReadError::Io { segment, cause: cause.to_string() },
-            ColdError::Damaged { segment, position, what } => {
-                ReadError::Damaged { segment, cause: format!("at byte {position}: {what}") }
+            ColdError::Damaged { segment, position, what, next_offset } => {
+                ReadError::Damaged { segment, cause: format!("at byte {position}: {what}"), next_offset }
             }
         }
     }

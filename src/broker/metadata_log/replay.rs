@@ -14,7 +14,7 @@ use crate::limits::{METADATA_READ_BYTES, PRODUCER_ID_BLOCK};
 use crate::protocol::record_batch::{RecordsIter, batches};
 use crate::runtime::Runtime;
 use crate::shard::partition::Partition;
-use crate::store::Store;
+use crate::store::{ReadError, Store};
 use crate::types::{Offset, TopicId};
 
 /// What the log says.
@@ -47,7 +47,14 @@ pub(super) async fn replay<R: Runtime>(
     };
     while reader.next < end {
         let before = reader.next;
-        let read = store.read(partition.log, reader.next, end, METADATA_READ_BYTES, true).await?;
+        let read = match store.read(partition.log, reader.next, end, METADATA_READ_BYTES, true).await {
+            Ok(read) => read,
+            Err(ReadError::Damaged { segment, cause, next_offset }) => {
+                reader.step_to(next_offset.min(end), &format!("segment {segment}, {cause}"))?;
+                continue;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let bytes: Vec<u8> = read.slices.iter().flat_map(|slice| slice.as_slice()).copied().collect();
         reader.take_in(&bytes)?;
         reader.step_to(read.next_offset, "nothing is left of them")?;

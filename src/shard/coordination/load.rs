@@ -24,6 +24,9 @@ use crate::types::Offset;
 enum LoadError {
     #[error(transparent)]
     Read(#[from] ReadError),
+    /// It is not read without what is damaged: a commit would be answered that a later one has replaced.
+    #[error("offset {offset}: {cause}: restore it, or start with --accept-loss to go on without it")]
+    Damaged { offset: Offset, cause: ReadError },
     #[error("the batch at offset {0} cannot be read")]
     Batch(Offset),
     #[error("offset {offset}: {cause}")]
@@ -96,7 +99,24 @@ impl<R: Runtime> Shard<R> {
         let mut loading = Loading { coordinator, topics: BTreeSet::new(), records: 0 };
         let (mut scratch, mut plain, mut bytes) = (Scratch::new(), Vec::new(), Vec::new());
         while next < end {
-            let read = self.store.read(partition.log, next, end, GROUP_LOAD_READ_BYTES, true).await?;
+            let read = match self.store.read(partition.log, next, end, GROUP_LOAD_READ_BYTES, true).await {
+                Ok(read) => read,
+                Err(error @ ReadError::Damaged { next_offset, .. }) => {
+                    self.log_read_failure(partition, &error);
+                    if !self.store.accepts_loss() {
+                        return Err(LoadError::Damaged { offset: next, cause: error });
+                    }
+                    let last = next_offset.value() - 1;
+                    tracing::warn!(
+                        "shard {}: group coordinator {} loads without the offsets {next} to {last}: {error}",
+                        self.id,
+                        seat.index
+                    );
+                    next = next_offset;
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
             bytes.clear();
             for slice in &read.slices {
                 bytes.extend_from_slice(slice.as_slice());
