@@ -123,15 +123,18 @@ impl<R: Runtime> Shard<R> {
         check_leader_epoch(&partition, wanted.current_leader_epoch)?;
         self.log_end_visible(&partition).await?;
         let state = partition.state();
-        let end = state.epochs.end_offset_for(LeaderEpoch::new(wanted.leader_epoch), state.offsets.log_end());
+        // What a store that failed has not made visible stays unseen.
+        let is_failed = self.store.failure().is_some();
+        let log_end = if is_failed { state.offsets.high_watermark() } else { state.offsets.log_end() };
+        let end = state.epochs.end_offset_for(LeaderEpoch::new(wanted.leader_epoch), log_end);
         let (leader_epoch, end_offset) = (end.epoch.value(), end.end_offset.value());
         Ok(EpochEndOutcome { error: ErrorCode::None, leader_epoch, end_offset })
     }
 
-    /// Waits until all that was appended so far may be seen.
+    /// Waits until all that was appended so far may be seen, or never will be: when the store failed, what may be seen is
+    /// all that there is, and it is served as Fetch serves it.
     ///
-    /// Errors: KAFKA_STORAGE_ERROR when the store failed, OFFSET_NOT_AVAILABLE when a flush takes longer than it ever should;
-    /// clients ask again.
+    /// Errors: OFFSET_NOT_AVAILABLE when a flush takes longer than it ever should; clients ask again.
     pub(super) async fn log_end_visible(&self, partition: &Partition) -> Result<(), ErrorCode> {
         let pending = {
             let state = partition.state();
@@ -143,13 +146,10 @@ impl<R: Runtime> Shard<R> {
             return Ok(());
         }
         let deadline = self.runtime.now().plus_ms(LOG_END_WAIT_MS);
-        self.levels.wait(partition.durability(), partition.last_append(), deadline).await.map_err(
-            |error| match error {
-                super::levels::WaitError::Storage(_) => ErrorCode::KafkaStorageError,
-                super::levels::WaitError::TimedOut => ErrorCode::OffsetNotAvailable,
-            },
-        )?;
-        check_served(partition)
+        match self.levels.wait(partition.durability(), partition.last_append(), deadline).await {
+            Ok(()) | Err(super::levels::WaitError::Storage(_)) => check_served(partition),
+            Err(super::levels::WaitError::TimedOut) => Err(ErrorCode::OffsetNotAvailable),
+        }
     }
 }
 

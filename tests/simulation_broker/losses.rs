@@ -14,12 +14,12 @@ use corelane::protocol::messages::produce::{PartitionProduceData, ProduceRequest
 use corelane::protocol::record_batch::{BatchBuilder, batches};
 use corelane::protocol::wire::Records;
 use corelane::runtime::Runtime;
-use corelane::simulation::disk::Disk;
+use corelane::simulation::disk::{Disk, Operation};
 use corelane::simulation::{SimulatedRuntime, Simulation};
 use corelane::types::TimestampMs;
 
 use crate::audit::settled;
-use crate::calls::{LATEST, list_offset, metadata};
+use crate::calls::{EARLIEST, LATEST, epoch_end, list_offset, metadata};
 use crate::connection::Connection;
 use crate::fetching::{Fetch, Got, Wanted};
 use crate::group_calls::{LOADING, NOT_AVAILABLE, NOT_COORDINATOR};
@@ -85,16 +85,22 @@ async fn create(process: &Process, connection: &Connection, name: &str) {
 }
 
 async fn produce(connection: &Connection, value: &[u8]) -> i64 {
+    let (error, base_offset) = produce_at(connection, value, -1).await;
+    assert_eq!(error, 0);
+    base_offset
+}
+
+/// Error and base offset.
+async fn produce_at(connection: &Connection, value: &[u8], acks: i16) -> (i16, i64) {
     let bytes = BatchBuilder::new(Codec::None).append(TimestampMs::new(1), None, Some(value), &[]).build();
     let partition_data = vec![PartitionProduceData { index: 0, records: Records::Bytes(&bytes) }];
     let topic_data =
         vec![TopicProduceData { name: Cow::Borrowed(TOPIC), partition_data, ..TopicProduceData::default() }];
-    let request = ProduceRequest { acks: -1, timeout_ms: 30_000, topic_data, transactional_id: None };
+    let request = ProduceRequest { acks, timeout_ms: 30_000, topic_data, transactional_id: None };
     let answer = connection.ask(&request, 9).await.unwrap();
     let response = ProduceResponse::decode(&mut answer.reader(), 9).unwrap();
     let row = &response.responses[0].partition_responses[0];
-    assert_eq!(row.error_code, 0, "{:?}", row.error_message);
-    row.base_offset
+    (row.error_code, row.base_offset)
 }
 
 async fn fetch(connection: &Connection, offset: i64) -> Got {
@@ -364,4 +370,40 @@ fn a_damaged_record_is_an_error_and_its_neighbours_are_not() {
         assert_eq!((behind.error, &offsets(&behind)[..5]), (0, &[5, 6, 7, 8, 9][..]));
     })
     .unwrap();
+}
+
+/// When a flush failed, ListOffsets of the end and OffsetForLeaderEpoch were storage errors although Fetch went on: a
+/// consumer without a committed offset could not begin to read what is there.
+#[test]
+fn a_read_only_shard_tells_where_its_partitions_end() {
+    let mut simulation = Simulation::new(1);
+    let ended = simulation.run(|runtime: SimulatedRuntime| async move {
+        let process = Process::start(&runtime, &plan(false), 1).await.unwrap();
+        let connection = process.connect(0);
+        create(&process, &connection, TOPIC).await;
+        for number in 0..3 {
+            assert_eq!(produce(&connection, b"record").await, number);
+        }
+        let epoch = metadata(&connection, Some(&[TOPIC]), false, 12).await.unwrap()[0].partitions[0].1;
+        runtime.disk().fail(Operation::Flush, "segment", 0);
+        // It is written, and no flush makes it visible any more.
+        assert_eq!(produce_at(&connection, b"unseen", 1).await, (0, 3));
+        while process.nodes[0].shard.store.failure().is_none() {
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        let shard = &process.nodes[0].shard;
+        let offsets = shard.partition(metadata(&connection, Some(&[TOPIC]), false, 12).await.unwrap()[0].id, 0);
+        let offsets = offsets.unwrap().state().offsets;
+        assert_eq!((offsets.log_end().value(), offsets.high_watermark().value()), (4, 3));
+        for timestamp in [LATEST, EARLIEST, 0] {
+            let found = list_offset(&connection, TOPIC, 0, timestamp).await.unwrap();
+            let expected = if timestamp == LATEST { 3 } else { 0 };
+            assert_eq!((found.error_code, found.offset), (0, expected), "at {timestamp}");
+        }
+        let end = epoch_end(&connection, TOPIC, 0, epoch).await.unwrap();
+        assert_eq!(end, (0, epoch, 3));
+        assert_eq!(consume(&connection).await, (vec![0, 1, 2], 3));
+        assert_eq!(produce_at(&connection, b"refused", -1).await.0, STORAGE_ERROR);
+    });
+    ended.finished();
 }
