@@ -138,6 +138,12 @@ pub const RECORD_ERRORS_MAX: usize = 128;
 /// of its duplicates. A producer costs about 160 bytes here and in the checkpoint.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 4096;
 
+/// Producers remembered per shard, over all partitions, by the time of their last batch. At 159 bytes each they are a third of
+/// [`CHECKPOINT_BYTES_MAX`]: beyond that no checkpoint could be written and nothing be freed. To find the oldest of them
+/// holds the core for some ten milliseconds, once for each eighth of them that comes.
+pub const PRODUCERS_PER_SHARD_MAX: usize = 1_000_000;
+const _: () = assert!(159 * PRODUCERS_PER_SHARD_MAX as u64 <= CHECKPOINT_BYTES_MAX / 3);
+
 /// Batches remembered per producer, to recognise duplicates. Kafka's `ProducerStateEntry.NUM_BATCHES_TO_RETAIN`: clients
 /// keep at most so many requests in flight.
 pub const PRODUCER_BATCHES_RETAINED: usize = 5;
@@ -228,6 +234,14 @@ pub const CHECKPOINT_FILE_BYTES_MIN: u64 = 64 * 1024;
 
 /// Wait before a checkpoint for which there was no space is tried again, in milliseconds.
 pub const CHECKPOINT_RETRY_MS: u64 = 500;
+
+/// Of a sealed segment the unused rest is given back to the filesystem where it is at least one part in so many: a crash
+/// leaves 32 MiB of 64 on average, and nothing is appended there any more.
+pub const GIVE_BACK_DIVISOR: u32 = 16;
+
+/// Free segment files that were not needed for so long are removed, in milliseconds: three rounds of retention, which frees
+/// them, at its default interval. Until then they are the next segments, which is faster than making new ones.
+pub const FREE_FILES_KEPT_MS: u64 = 15 * 60 * 1000;
 
 /// Room in a 4 KiB unit of the log below which the next entry starts at the next unit, in bytes: rewriting a nearly
 /// full unit for so little costs a write, leaving it costs at most this much space.

@@ -121,8 +121,13 @@ pub trait File: Clone + 'static {
     /// take it; they read as zeroes then. The file keeps its size. No write may be in flight there.
     fn give_back(&self, position: u64, bytes: u64) -> impl Future<Output = io::Result<()>> + 'static;
 
+    /// Space that it has, in bytes.
+    fn allocated_bytes(&self) -> u64;
+
     /// Whether some of its bytes have no space, so that a write there may find none.
-    fn is_sparse(&self) -> bool;
+    fn is_sparse(&self) -> bool {
+        self.allocated_bytes() < self.bytes()
+    }
 
     /// fdatasync: every write that completed before the call is durable when it ends with success.
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static;

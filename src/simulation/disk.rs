@@ -345,6 +345,12 @@ impl Disk {
         self.state.borrow().names.keys().cloned().collect()
     }
 
+    /// Space that all files have together, in bytes.
+    pub fn used_bytes(&self) -> u64 {
+        let state = self.state.borrow();
+        state.names.values().map(|file| state.files[file].image.allocated_bytes()).sum()
+    }
+
     /// The newest content of a file, as a process would read it.
     pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state.borrow();
@@ -464,11 +470,9 @@ impl Disk {
         state.begin(Kind::GiveBack { file, position, bytes })
     }
 
-    /// Whether some bytes of a file have no space.
-    pub(super) fn is_sparse(&self, file: FileId) -> bool {
-        let state = self.state.borrow();
-        let image = &state.files[&file].image;
-        image.allocated_bytes() < image.bytes()
+    /// Space that a file has, in bytes.
+    pub(super) fn allocated_bytes(&self, file: FileId) -> u64 {
+        self.state.borrow().files[&file].image.allocated_bytes()
     }
 
     pub(super) fn begin_create(&self, path: &Path, bytes: u64) -> Begun {

@@ -221,8 +221,8 @@ impl File for SimulatedFile {
         async move { runtime.perform(|disk| disk.begin_give_back(file, position, bytes)).await.map(|_| ()) }
     }
 
-    fn is_sparse(&self) -> bool {
-        self.runtime.life.disk.is_sparse(self.file)
+    fn allocated_bytes(&self) -> u64 {
+        self.runtime.life.disk.allocated_bytes(self.file)
     }
 
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static {

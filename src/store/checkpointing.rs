@@ -56,6 +56,7 @@ impl<R: Runtime> Core<R> {
                 return;
             }
             state.free_retired();
+            state.let_go_of_free_files(self.runtime.now());
             let appended = state.writer.appended();
             state.checkpoint_wanted |= appended != covered;
             covered = appended;

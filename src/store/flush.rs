@@ -10,11 +10,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use crate::limits::{
-    FILES_RESERVED, FLUSH_BYTES_AHEAD_MAX, IO_ALIGNMENT, PART_WRITE_PATIENCE_US, PREPARE_RETRY_MS, WRITES_IN_FLIGHT_MAX,
+    FILES_RESERVED, FLUSH_BYTES_AHEAD_MAX, GIVE_BACK_DIVISOR, IO_ALIGNMENT, PART_WRITE_PATIENCE_US, PREPARE_RETRY_MS,
+    WRITES_IN_FLIGHT_MAX,
 };
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::disk_reads::SegmentHold;
-use crate::store::format::{UNIT_BYTES, segment_file_name};
+use crate::store::format::{Footer, UNIT_BYTES, segment_file_name};
 use crate::store::log::{Core, State};
 use crate::store::segment_writer::Write;
 use crate::store::segments::SegmentFile;
@@ -35,6 +36,8 @@ struct FooterWrite<R: Runtime> {
     number: SegmentNumber,
     position: u64,
     buffer: Rc<R::Buffer>,
+    /// What lies between the data and the footer, when it is worth giving back.
+    rest: Option<Range<u32>>,
 }
 
 /// A large part of a block that has a moment to become a full one.
@@ -63,6 +66,8 @@ enum Source<F> {
     Recycled(SegmentFile<F>),
     /// A new one.
     Created { id: FileId, bytes: u32 },
+    /// None: this one is to be removed.
+    Removed(SegmentFile<F>),
 }
 
 /// A write of the log, and the file that it goes to.
@@ -176,10 +181,14 @@ impl<R: Runtime> Core<R> {
         loop {
             let step = self.bells.footer.until(|| self.state.borrow_mut().next_footer(&self)).await;
             let Step::Do(write) = step else { return };
-            let FooterWrite { file, hold, number, position, buffer } = write;
+            let FooterWrite { file, hold, number, position, buffer, rest } = write;
             if let Err(cause) = file.write_at(buffer, position).await {
                 self.fail("write of a footer", &cause);
                 return;
+            }
+            // Before any checkpoint calls the segment sealed: a start after that looks at it no more.
+            if let Some(rest) = rest {
+                self.give_back(&file, rest).await;
             }
             drop(hold);
             let mut state = self.state.borrow_mut();
@@ -189,6 +198,14 @@ impl<R: Runtime> Core<R> {
             drop(state);
             self.bells.progress.ring();
         }
+    }
+
+    /// Gives the space of a part of a segment back that nothing will ever be written to.
+    pub(super) async fn give_back(&self, file: &R::File, rest: Range<u32>) {
+        if let Err(cause) = file.give_back(u64::from(rest.start), u64::from(rest.end - rest.start)).await {
+            tracing::warn!(shard = %self.options.shard, %cause, "cannot give space back: going on with it");
+        }
+        self.on_more_space();
     }
 
     /// Waits until the footers of `segments` are durable: a checkpoint that calls a segment sealed promises that. A
@@ -284,6 +301,10 @@ impl<R: Runtime> Core<R> {
             let made = match source {
                 Source::Recycled(file) => Ok(file),
                 Source::Created { id, bytes } => self.create_file(id, bytes).await,
+                Source::Removed(file) => {
+                    self.remove_file(file.id).await;
+                    continue;
+                }
             };
             match made {
                 Ok(file) => {
@@ -304,6 +325,16 @@ impl<R: Runtime> Core<R> {
                 }
             }
         }
+    }
+
+    /// Removes a file that no checkpoint and no read needs. It may come back with a power cut, to be removed again.
+    async fn remove_file(&self, id: FileId) {
+        let path = self.options.directory.join(segment_file_name(id));
+        if let Err(cause) = self.runtime.remove(&path).await {
+            tracing::warn!(shard = %self.options.shard, %cause, "cannot remove {}", path.display());
+        }
+        self.on_more_space();
+        self.bells.room.ring();
     }
 
     /// Creates a segment file whose name is durable.
@@ -336,6 +367,12 @@ impl<R: Runtime> Core<R> {
             })
             .await
     }
+}
+
+/// What lies between the data of a sealed segment and its footer, when it is worth giving back: mostly what a crash left.
+pub(super) fn unused(footer: &Footer, segment_bytes: u32) -> Option<Range<u32>> {
+    let rest = footer.trailer.data_end.next_multiple_of(UNIT_BYTES)..footer.position;
+    (rest.end.saturating_sub(rest.start) >= segment_bytes / GIVE_BACK_DIVISOR).then_some(rest)
 }
 
 impl<R: Runtime> State<R> {
@@ -398,16 +435,26 @@ impl<R: Runtime> State<R> {
         }
         let footer = self.footers.front()?;
         let number = footer.trailer.number;
-        let file = self.segments.live.get(&number)?.file.as_ref()?;
+        let segment = self.segments.live.get(&number)?;
+        let file = segment.file.as_ref()?;
         let end = footer.position + u32::try_from(footer.bytes.len()).expect("a footer fits its segment");
-        if self.preparation.touches(file.id, footer.position, end) {
+        let rest = unused(footer, segment.header.bytes);
+        let start = rest.as_ref().map_or(footer.position, |rest| rest.start);
+        if self.preparation.touches(file.id, start, end) {
             return None;
         }
         let file = file.file.clone();
         let mut buffer = core.runtime.allocate(footer.bytes.len());
         buffer.as_mut_slice().copy_from_slice(&footer.bytes);
         let position = u64::from(footer.position);
-        Some(Step::Do(FooterWrite { file, hold: self.holds.hold(number), number, position, buffer: Rc::new(buffer) }))
+        Some(Step::Do(FooterWrite {
+            file,
+            hold: self.holds.hold(number),
+            number,
+            position,
+            buffer: Rc::new(buffer),
+            rest,
+        }))
     }
 
     fn next_flush(&self) -> Option<Step<Flush<R::File>>> {
@@ -439,6 +486,10 @@ impl<R: Runtime> State<R> {
         let waiting = self.segments.without_file();
         if waiting.is_none() && self.stopping {
             return None;
+        }
+        // First of all: what comes next may want its space.
+        if let Some(file) = self.segments.unwanted.pop() {
+            return Some(Step::Do(Source::Removed(file)));
         }
         let StoreOptions { segment_bytes, segments_before_growth, .. } = core.options;
         let free = &self.segments.free;

@@ -225,6 +225,11 @@ impl Index {
         logs
     }
 
+    /// Number of the segment that is being filled.
+    pub fn open_number(&self) -> SegmentNumber {
+        self.open_number
+    }
+
     /// The open segment's index, for the size of its footer.
     pub fn open(&self) -> &OpenSegmentIndex {
         &self.open

@@ -16,12 +16,13 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::limits::{SCAN_ENTRIES_PER_YIELD, SCAN_SEGMENT_NUMBERS_AHEAD};
-use crate::runtime::{Buffer, File, Runtime};
+use crate::runtime::{Buffer, File, Runtime, is_out_of_space};
 use crate::store::checkpoint::{
     CheckpointError, CheckpointFiles, CheckpointHead, CheckpointPartition, CheckpointWriter,
 };
 use crate::store::cold::ColdCache;
 use crate::store::disk_reads::SegmentHolds;
+use crate::store::flush::unused;
 use crate::store::format::{
     Control, Entry, EntryKind, Footer, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, Trailer, UNIT_BYTES,
     parse_segment_file_name, segment_file_name, usize_of,
@@ -186,12 +187,24 @@ pub(super) async fn recover<R: Runtime>(
     recovery.judge_damage(&records)?;
     recovery.end_logs(end)?;
 
+    // A life that appended nothing leaves no segment behind: its file is the next one's, or a crash loop would take another
+    // each time. What a checkpoint names it keeps until the next one.
+    let (mut end, mut links, mut unused) = (end, links, Vec::new());
+    while let Some(last) =
+        links.pop_if(|link| link.end == SEGMENT_HEADER_BYTES && link.header.number >= head.next_segment)
+    {
+        unused.push(last.file);
+        let before = links.last().map(|link| LogPosition { segment: link.header.number, byte: link.end });
+        end = before.unwrap_or_default();
+    }
+
     let stale = cfg!(corelane_defect = "stale_incarnation_accepted");
     let clean = (is_clean_end || stale) && recovery.damage.is_none() && !links.is_empty();
-    let mut segments = Segments::new();
+    let mut segments = Segments::new(recovery.options.segment_bytes);
     segments.next_number = recovery.next_number;
     segments.next_file = FileId::new(next_file).max(head.next_file);
-    segments.free = chain.free.into_iter().chain(chain.suspects).chain(cut).collect();
+    let of_no_use = unused.into_iter().chain(chain.free).chain(chain.suspects).chain(cut);
+    of_no_use.for_each(|file| segments.release(file));
     recovery.flush(&links).await?;
     for link in links {
         let sealed_end = Some(link.end);
@@ -725,10 +738,10 @@ impl<R: Runtime> Recovery<'_, R> {
         let number = segments.next_number;
         segments.next_number = number.next();
         match segments.live.get(&end.segment).map(|live| live.header) {
-            Some(header) => self.seal(&header, end.byte, number)?,
-            None => self.index.set_open(number).map_err(|_| self.damaged_at(number))?,
+            Some(header) if self.index.open_number() == header.number => self.seal(&header, end.byte, number)?,
+            _ => self.index.set_open(number).map_err(|_| self.damaged_at(number))?,
         }
-        let bytes = self.options.segment_bytes;
+        let mut bytes = self.options.segment_bytes;
         let directory = self.options.directory.clone();
         let file = match segments.free.iter().position(|file| file.bytes == bytes) {
             Some(index) => segments.free.remove(index).expect("the position was just found"),
@@ -736,8 +749,17 @@ impl<R: Runtime> Recovery<'_, R> {
                 let id = segments.next_file;
                 segments.next_file = FileId::new(id.value() + 1);
                 let path = directory.join(segment_file_name(id));
-                let file = self.runtime.create(&path, u64::from(bytes)).await.map_err(failed("create", &path))?;
-                SegmentFile { id, bytes, prepared: 0, file }
+                let mut created = self.runtime.create(&path, u64::from(bytes)).await;
+                if created.as_ref().is_err_and(is_out_of_space) {
+                    self.give_back_rest(&segments, end.segment).await;
+                }
+                // A small one does as well: the next is of the usual size again.
+                let block_bytes = u32::try_from(self.options.block_bytes).expect("a block is smaller than a segment");
+                while created.as_ref().is_err_and(is_out_of_space) && bytes / 2 >= 2 * block_bytes {
+                    bytes = bytes / 2 / block_bytes * block_bytes;
+                    created = self.runtime.create(&path, u64::from(bytes)).await;
+                }
+                SegmentFile { id, bytes, prepared: 0, file: created.map_err(failed("create", &path))? }
             }
         };
         // Also for a file that an earlier life created and whose name it did not live to make durable.
@@ -766,6 +788,15 @@ impl<R: Runtime> Recovery<'_, R> {
         Ok(self.finish(start, &content[..filled], segments, checkpoints))
     }
 
+    /// Makes room for the next segment: by what the one that ended did not use.
+    async fn give_back_rest(&self, segments: &Segments<R::File>, number: SegmentNumber) {
+        let footer = self.footers.iter().find(|footer| footer.trailer.number == number);
+        let Some((footer, live)) = footer.zip(segments.live.get(&number)) else { return };
+        let Some((rest, file)) = unused(footer, live.header.bytes).zip(live.file.as_ref()) else { return };
+        // What there is then still no room for says so itself.
+        let _ = file.file.give_back(u64::from(rest.start), u64::from(rest.end - rest.start)).await;
+    }
+
     /// The store, whose log ends durably at `end`; `content` is what the block there holds so far.
     fn finish(
         self,
@@ -775,6 +806,13 @@ impl<R: Runtime> Recovery<'_, R> {
         checkpoints: CheckpointFiles<R>,
     ) -> Core<R> {
         let Recovery { runtime, options, index, partitions, footers, next_log, incarnation, .. } = self;
+        // Those first whose segment has not given its unused space back: also a short life gets to them.
+        let is_sparse = |footer: &Footer| {
+            let file = segments.live.get(&footer.trailer.number).and_then(|live| live.file.as_ref());
+            file.is_some_and(|file| file.file.is_sparse())
+        };
+        let (later, first): (Vec<Footer>, Vec<Footer>) = footers.into_iter().partition(is_sparse);
+        let footers = first.into_iter().chain(later).collect();
         let mut writer = SegmentWriter::new(options.block_bytes, end);
         let mut tail = Tail::new(options.block_bytes);
         let block = writer.continue_segment(content, runtime.allocate(options.block_bytes));

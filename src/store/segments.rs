@@ -2,11 +2,12 @@
 //!
 //! A file has a name for ever (its id); a segment is one life of a file, under a number that never comes back. Invariant:
 //! a file is in exactly one place: live, retired (dead, but the newest durable checkpoint may name it or a read holds
-//! it), free, ready, or with the task that prepares it.
+//! it), free, unwanted, ready, or with the task that prepares or removes it.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::limits::SEGMENT_BYTES_MAX;
+use crate::runtime::File;
 use crate::store::disk_reads::SegmentHolds;
 use crate::store::format::SegmentHeader;
 use crate::types::{FileId, SegmentNumber};
@@ -46,12 +47,16 @@ pub(super) struct RetiredSegment<F> {
 
 /// All files of the store.
 pub(super) struct Segments<F> {
+    /// The smallest that is used again.
+    segment_bytes: u32,
     /// By number: the order of the log.
     pub(super) live: BTreeMap<SegmentNumber, LiveSegment<F>>,
     /// Dead, not yet to be reused.
     pub(super) retired: Vec<RetiredSegment<F>>,
     /// May be reused at once.
     pub(super) free: VecDeque<SegmentFile<F>>,
+    /// To be removed: more free ones than are soon needed, and those that gave space back, where a write might find none.
+    pub(super) unwanted: Vec<SegmentFile<F>>,
     /// Next in line.
     pub(super) ready: Option<SegmentFile<F>>,
     /// The file with the task that prepares it, in bytes.
@@ -64,13 +69,15 @@ pub(super) struct Segments<F> {
     pub(super) out_of_space: bool,
 }
 
-impl<F: Clone> Segments<F> {
-    /// No files at all.
-    pub(super) fn new() -> Segments<F> {
+impl<F: File> Segments<F> {
+    /// No files at all; those of less than `segment_bytes` bytes are not used again.
+    pub(super) fn new(segment_bytes: u32) -> Segments<F> {
         Segments {
+            segment_bytes,
             live: BTreeMap::new(),
             retired: Vec::new(),
             free: VecDeque::new(),
+            unwanted: Vec::new(),
             ready: None,
             preparing_bytes: 0,
             next_file: FileId::new(1),
@@ -84,11 +91,28 @@ impl<F: Clone> Segments<F> {
         Some(self.live.get(&number)?.file.as_ref()?.file.clone())
     }
 
-    /// Bytes that cannot be given to a new segment: live and retired ones.
+    /// Bytes that cannot be given to a new segment: live and retired ones, without what they gave back.
     pub(super) fn used_bytes(&self) -> u64 {
-        let live: u64 = self.live.values().map(|segment| u64::from(segment.header.bytes)).sum();
-        let retired: u64 = self.retired.iter().map(|segment| u64::from(segment.file.bytes)).sum();
+        let space = |file: &SegmentFile<F>| file.file.allocated_bytes().min(u64::from(file.bytes));
+        let of_live = |segment: &LiveSegment<F>| segment.file.as_ref().map_or(u64::from(segment.header.bytes), space);
+        let live: u64 = self.live.values().map(of_live).sum();
+        let retired: u64 = self.retired.iter().map(|segment| space(&segment.file)).sum();
         live + retired
+    }
+
+    /// A file is of no more use as it is: the next segment's, if it is as large as one and has all of its space.
+    pub(super) fn release(&mut self, file: SegmentFile<F>) {
+        let is_unwanted = file.file.is_sparse() || file.bytes < self.segment_bytes;
+        if is_unwanted { self.unwanted.push(file) } else { self.free.push_back(file) }
+    }
+
+    /// Lets go of so many free files. Those that were never full go first: the others are written faster.
+    pub(super) fn let_go(&mut self, count: usize) {
+        for _ in 0..count {
+            let free = self.free.iter().enumerate();
+            let Some((index, _)) = free.max_by_key(|(_, file)| file.bytes - file.prepared) else { return };
+            self.unwanted.extend(self.free.remove(index));
+        }
     }
 
     /// Bytes of all files.
@@ -133,13 +157,13 @@ impl<F: Clone> Segments<F> {
 
     /// Frees the retired segments that `checkpoint_sequence`, now durable, no longer names and that no read holds.
     pub(super) fn free_retired(&mut self, checkpoint_sequence: u64, holds: &SegmentHolds) -> usize {
-        let before = self.free.len();
+        let before = self.retired.len();
         let (free, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut self.retired).into_iter().partition(|segment| {
             segment.checkpoint_sequence <= checkpoint_sequence
                 && (cfg!(corelane_defect = "hold_ignored") || !holds.is_held(segment.number))
         });
         self.retired = kept;
-        self.free.extend(free.into_iter().map(|segment| segment.file));
-        self.free.len() - before
+        free.into_iter().for_each(|segment| self.release(segment.file));
+        before - self.retired.len()
     }
 }

@@ -11,10 +11,11 @@
 //!
 //! Invariant: a segment is opened only where a file for it is there or can be expected.
 
-use crate::limits::{FILES_RESERVED, SEGMENTS_RESERVED};
+use crate::limits::{FILES_RESERVED, FREE_FILES_KEPT_MS, SEGMENTS_RESERVED};
 use crate::runtime::Runtime;
 use crate::store::log::{Core, State};
 use crate::store::{Purpose, StorageError, StoreOptions};
+use crate::types::MonotonicUs;
 
 /// What the store knows of its room.
 #[derive(Debug, Default)]
@@ -25,6 +26,9 @@ pub(super) struct Space {
     is_full: bool,
     /// The last checkpoint found no space.
     is_checkpoint_waiting: bool,
+    /// Fewest free files since `free_since`: so many were not needed.
+    free_files_min: usize,
+    free_since: MonotonicUs,
 }
 
 /// Whether another segment may be opened.
@@ -118,6 +122,16 @@ impl<R: Runtime> State<R> {
     pub(super) fn may_create(&self, options: &StoreOptions, bytes: u32) -> bool {
         let limit_bytes = self.space.limit_bytes(options, Purpose::FreesSpace);
         self.segments.disk_bytes() + u64::from(bytes) <= limit_bytes
+    }
+
+    /// Once in a while lets go of the free files that nobody needed since, beside the reserve.
+    pub(super) fn let_go_of_free_files(&mut self, now: MonotonicUs) {
+        let free_files = self.segments.free.len();
+        self.space.free_files_min = self.space.free_files_min.min(free_files);
+        if now.since_us(self.space.free_since) >= FREE_FILES_KEPT_MS * 1000 {
+            self.segments.let_go(self.space.free_files_min.saturating_sub(FILES_RESERVED));
+            (self.space.free_files_min, self.space.free_since) = (self.segments.free.len(), now);
+        }
     }
 
     /// What somebody is told for whom there is no room.

@@ -37,7 +37,8 @@ struct Inner {
     file: DmaFile,
     path: PathBuf,
     bytes: Cell<u64>,
-    is_sparse: Cell<bool>,
+    /// Space that it has, at most its size.
+    allocated_bytes: Cell<u64>,
     spares: Rc<Spares>,
 }
 
@@ -68,8 +69,7 @@ impl GlommioFile {
         opened.inner.lock().await?;
         let bytes = opened.inner.file.file_size().await.map_err(io::Error::from)?;
         opened.inner.bytes.set(bytes);
-        let stat = opened.inner.file.stat().await.map_err(io::Error::from)?;
-        opened.inner.is_sparse.set(stat.allocated_file_size < bytes);
+        opened.inner.measure_space().await?;
         Ok(opened)
     }
 }
@@ -97,7 +97,7 @@ impl File for GlommioFile {
             let bytes = bytes.max(inner.bytes.get());
             inner.reserve(bytes).await.map_err(|error| inner.error("reserve space for", error))?;
             inner.bytes.set(bytes);
-            inner.is_sparse.set(false);
+            inner.allocated_bytes.set(bytes);
             Ok(())
         }
     }
@@ -107,8 +107,8 @@ impl File for GlommioFile {
         async move { inner.give_back(position, bytes).await }
     }
 
-    fn is_sparse(&self) -> bool {
-        self.inner.is_sparse.get()
+    fn allocated_bytes(&self) -> u64 {
+        self.inner.allocated_bytes.get()
     }
 
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static {
@@ -133,7 +133,7 @@ impl Inner {
             file,
             path: path.to_path_buf(),
             bytes: Cell::new(bytes),
-            is_sparse: Cell::new(false),
+            allocated_bytes: Cell::new(bytes),
             spares: Rc::clone(spares),
         })
     }
@@ -165,12 +165,17 @@ impl Inner {
 
     async fn give_back(&self, position: u64, bytes: u64) -> io::Result<()> {
         assert!(position.is_multiple_of(to_u64(IO_ALIGNMENT)) && bytes.is_multiple_of(to_u64(IO_ALIGNMENT)));
-        // Before it happens: who asks meanwhile does not take the space for granted.
-        self.is_sparse.set(true);
         match self.file.deallocate(position, bytes).await {
             Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(()),
-            other => other.map_err(|error| self.error("give back space of", error)),
+            Err(error) => Err(self.error("give back space of", error)),
+            Ok(()) => self.measure_space().await,
         }
+    }
+
+    async fn measure_space(&self) -> io::Result<()> {
+        let stat = self.file.stat().await.map_err(io::Error::from)?;
+        self.allocated_bytes.set(stat.allocated_file_size.min(self.bytes.get()));
+        Ok(())
     }
 
     async fn write_at(&self, buffer: &GlommioBuffer, position: u64) -> io::Result<()> {
@@ -191,7 +196,9 @@ impl Inner {
             return Err(io::Error::new(io::ErrorKind::WriteZero, text));
         }
         let end = position + to_u64(written);
-        self.bytes.set(self.bytes.get().max(end));
+        let grown = end.saturating_sub(self.bytes.get());
+        self.bytes.set(self.bytes.get() + grown);
+        self.allocated_bytes.set(self.allocated_bytes.get() + grown);
         Ok(())
     }
 
