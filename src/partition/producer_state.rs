@@ -278,6 +278,11 @@ impl ProducerStates {
         before - self.producers.len()
     }
 
+    /// Forgets producers whose last batch is of `timestamp` or earlier.
+    pub fn forget_until(&mut self, timestamp: TimestampMs) {
+        self.producers.retain(|_, state| state.last_timestamp > timestamp);
+    }
+
     /// Before a new producer: at the bound, forgets the eighth that wrote longest ago, so that the search for them is
     /// rare.
     fn make_room(&mut self) {

@@ -92,6 +92,8 @@ pub struct Shard<R: Runtime> {
     purgatory: Rc<Purgatory>,
     coordination: Coordination,
     unfinished: RefCell<Unfinished>,
+    /// Idempotent producers of all partitions.
+    producers: Cell<usize>,
     scratch: RefCell<Scratch>,
     recompressors: Recompressors,
     read_failures: LogLimiter,
@@ -121,6 +123,7 @@ impl<R: Runtime> Shard<R> {
             .map(|partition| ((partition.topic, partition.index.value()), Rc::clone(partition)))
             .collect();
         let coordination = Coordination::new(&config);
+        let producers = by_log.values().map(|partition: &Rc<Partition>| partition.state().producers.len()).sum();
         let shard = Rc::new(Shard {
             id,
             runtime,
@@ -135,6 +138,7 @@ impl<R: Runtime> Shard<R> {
             purgatory: Rc::default(),
             coordination,
             unfinished: RefCell::default(),
+            producers: Cell::new(producers),
             scratch: RefCell::new(Scratch::new()),
             recompressors: Recompressors::default(),
             read_failures: LogLimiter::default(),
@@ -176,6 +180,7 @@ impl<R: Runtime> Shard<R> {
         self.purgatory.on_tick(now);
         self.measure_on_tick(now);
         self.finish_image_on_tick(now);
+        retention::forget_producers_on_tick(self);
     }
 
     /// The metadata as this shard knows it.

@@ -234,7 +234,9 @@ impl<R: Runtime> Shard<R> {
     ) -> Result<LogPosition, StorageError> {
         let position = self.store.append_for(purpose, partition.log, entry, durability)?;
         partition.on_append(position);
+        let producers = state.producers.len();
         state.append(entry.header);
+        self.producers.set(self.producers.get() + state.producers.len() - producers);
         let log_end = state.offsets.log_end();
         #[cfg(corelane_defect = "high_watermark_at_append")]
         state.offsets.advance_high_watermark(log_end);

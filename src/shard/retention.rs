@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::Shard;
 use super::partition::Partition;
 use crate::config::broker::PRODUCER_ID_EXPIRATION_MS;
+use crate::limits::PRODUCERS_PER_SHARD_MAX;
 use crate::runtime::Runtime;
 use crate::store::StorageError;
 use crate::types::{LogPosition, NodeId, Offset, TimestampMs};
@@ -46,6 +47,34 @@ pub fn start_producer_expiry<R: Runtime>(shard: &Rc<Shard<R>>) {
             }
         }
     });
+}
+
+/// Has the producers that wrote longest ago forgotten when there are more than a checkpoint should hold: an eighth, so that
+/// the search for them is rare. One that comes back has lost nothing but the detection of its duplicates.
+pub(super) fn forget_producers_on_tick<R: Runtime>(shard: &Rc<Shard<R>>) {
+    if shard.producers.get() <= PRODUCERS_PER_SHARD_MAX {
+        return;
+    }
+    forget_producers(shard, PRODUCERS_PER_SHARD_MAX - PRODUCERS_PER_SHARD_MAX / 8);
+}
+
+/// Leaves at most `count` producers: those that wrote last.
+fn forget_producers<R: Runtime>(shard: &Shard<R>, count: usize) {
+    let partitions = shard.all_partitions();
+    let mut timestamps: Vec<i64> = Vec::new();
+    for partition in &partitions {
+        timestamps.extend(partition.state().producers.iter().map(|(_, producer)| producer.last_timestamp().value()));
+    }
+    let before = timestamps.len();
+    if before > count {
+        let (_, &mut bound, _) = timestamps.select_nth_unstable(before - count - 1);
+        for partition in &partitions {
+            partition.state_mut().producers.forget_until(TimestampMs::new(bound));
+        }
+    }
+    // Also what deletions and expirations left uncounted.
+    shard.producers.set(partitions.iter().map(|partition| partition.state().producers.len()).sum());
+    tracing::info!("shard {}: {before} producers, of which the newest {} stay known", shard.id, shard.producers.get());
 }
 
 /// Looks at every partition once.
@@ -105,5 +134,54 @@ impl<R: Runtime> Shard<R> {
         let position = self.store.set_log_start(partition.log, log_start)?;
         partition.state_mut().advance_log_start(log_start);
         Ok(position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::rc::Rc;
+
+    use super::*;
+    use crate::config::topic::{Dynamic, TopicConfig};
+    use crate::protocol::compression::Codec;
+    use crate::protocol::record_batch::BatchBuilder;
+    use crate::shard::unfinished::tests::start;
+    use crate::simulation::Simulation;
+    use crate::store::Purpose;
+    use crate::types::{LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId};
+
+    #[test]
+    fn of_too_many_producers_of_a_shard_those_that_wrote_last_stay() {
+        // 4,096 producers on each of 800 partitions made a checkpoint that was too large to be read again: the store was
+        // read-only then.
+        Simulation::new(1)
+            .run(|runtime| async move {
+                let shard = start(&runtime).await;
+                let config = Rc::new(TopicConfig::resolve(&shard.config, Dynamic::NONE));
+                let mut partitions = Vec::new();
+                for topic in 1..4 {
+                    let topic = TopicId::new([topic; 16]);
+                    let served = shard.serve_internal(topic, "t", LeaderEpoch::new(0), Rc::clone(&config));
+                    partitions.push(served.unwrap());
+                }
+                for id in 0..30 {
+                    let mut builder = BatchBuilder::new(Codec::None);
+                    builder.producer(ProducerId::new(id), ProducerEpoch::new(0), Sequence::new(0));
+                    builder.append(TimestampMs::new(1000 + id), None, Some(b"v"), &[]);
+                    let partition = &partitions[usize::try_from(id).unwrap() % 3];
+                    shard.append_internal(Purpose::Client, partition, &builder.build()).await.unwrap();
+                }
+                assert_eq!(shard.producers.get(), 30);
+                forget_producers(&shard, 8);
+                assert_eq!(shard.producers.get(), 8);
+                let states = partitions.iter().map(|partition| partition.state());
+                let known: Vec<Vec<i64>> =
+                    states.map(|state| state.producers.iter().map(|(id, _)| id.value()).collect()).collect();
+                let mut known = known.concat();
+                known.sort();
+                assert_eq!(known, [22, 23, 24, 25, 26, 27, 28, 29]);
+                shard.stop();
+            })
+            .finished();
     }
 }

@@ -69,7 +69,7 @@ impl<R: Runtime> Shard<R> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::path::PathBuf;
     use std::sync::Arc;
     use std::time::Duration;
@@ -88,7 +88,8 @@ mod tests {
     use crate::store::{Purpose, StorageError, Store, StoreOptions};
     use crate::types::{NodeId, ShardId};
 
-    async fn start(runtime: &SimulatedRuntime) -> Rc<Shard<SimulatedRuntime>> {
+    /// A shard of small segments over the machine's disk.
+    pub(in crate::shard) async fn start(runtime: &SimulatedRuntime) -> Rc<Shard<SimulatedRuntime>> {
         let id = ShardId::new(0);
         let options = StoreOptions {
             segment_bytes: 64 * 1024,
