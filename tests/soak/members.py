@@ -5,7 +5,6 @@ time, so records may be handled again, but no commit goes back and nothing is co
 
 import os
 import random
-import signal
 import sys
 import threading
 
@@ -76,6 +75,18 @@ class Group(ecosystem.Group):
     def __init__(self, stage, protocol):
         super().__init__(stage, "confluent", protocol)
         self.judge = Judge(ecosystem.PARTITIONS)
+        self.started = []  # every process, also one that did not leave when it was told to
+
+    def start(self, member):
+        super().start(member)
+        self.started.append(self.running[member])
+
+    def close(self):
+        for process in self.started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+        super().close()
 
     def wait(self, condition, what, seconds=60):
         def check():
@@ -198,6 +209,4 @@ class GroupPlay(threading.Thread):
             self.traffic.stopping.set()
             self.traffic.producer.purge()
             self.traffic.thread.join()
-        for process in self.group.running.values():
-            process.send_signal(signal.SIGCONT)
         self.group.close()
