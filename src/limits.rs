@@ -101,7 +101,7 @@ pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
 pub const ZSTD_ENCODER_WINDOW_LOG_MAX: u32 = 21;
 const _: () = assert!(ZSTD_ENCODER_WINDOW_LOG_MAX <= ZSTD_WINDOW_LOG_MAX);
 
-/// Most memory that a zstd encoder then takes, at its highest level, in bytes. Measured: 37 MiB.
+/// Most memory that a zstd encoder then takes, at its highest levels, in bytes. Measured: 36 MiB.
 pub const ZSTD_ENCODER_BYTES_MAX: usize = 40 * 1024 * 1024;
 
 /// Memory of a zstd encoder that is kept for the next batch, in bytes: what the default level needs.
@@ -120,7 +120,7 @@ pub const RECOMPRESS_TURN_STEPS_MAX: u32 = 16;
 pub const RECOMPRESSED_BYTES_KEPT: usize = 1024 * 1024 + 12;
 
 /// Batches that decompress to at most so many bytes are recompressed beside larger ones instead of after them: one takes two
-/// milliseconds of the core with gzip, so they do not wait long for each other. Producers of Kafka's default `batch.size` stay
+/// or three milliseconds of the core with gzip, so they do not wait long for each other. Producers of Kafka's default `batch.size` stay
 /// within.
 pub const RECOMPRESS_SMALL_BYTES_MAX: u64 = 64 * 1024;
 
