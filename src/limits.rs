@@ -119,9 +119,9 @@ pub const RECOMPRESS_TURN_STEPS_MAX: u32 = 16;
 /// Memory of recompressed records that is kept for the next batch, in bytes: Kafka's default for `max.message.bytes`.
 pub const RECOMPRESSED_BYTES_KEPT: usize = 1024 * 1024 + 12;
 
-/// Batches that decompress to at most so many bytes are recompressed beside larger ones instead of after them: one takes two
-/// or three milliseconds of the core with gzip, so they do not wait long for each other. Producers of Kafka's default `batch.size` stay
-/// within.
+/// Batches that decompress to at most so many bytes are recompressed beside larger ones instead of after them: with gzip one
+/// takes two or three milliseconds of the core, so they do not wait long for each other. Producers of Kafka's default
+/// `batch.size` stay within.
 pub const RECOMPRESS_SMALL_BYTES_MAX: u64 = 64 * 1024;
 
 /// Largest block that an LZ4 frame may declare, in bytes: the format's own limit.
