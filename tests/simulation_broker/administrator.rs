@@ -164,7 +164,7 @@ async fn auto_create(process: &Process, world: &Shared) {
         }
         assert_eq!(rows[0].error, UNKNOWN_TOPIC);
         process.runtime.sleep(Duration::from_millis(5)).await;
-        if process.is_read_only() {
+        if process.is_read_only() || world.borrow().is_short_of_space {
             return;
         }
     }

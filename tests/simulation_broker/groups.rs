@@ -271,7 +271,7 @@ fn run(seed: u64, theme: Theme) -> u64 {
     }
     groups.borrow_mut().faulty = false;
     (groups.borrow_mut().stopping, groups.borrow_mut().settling) = (false, false);
-    let course = Course { shards, duration: Duration::from_millis(100), crash: None, fault: None };
+    let course = Course { shards, duration: Duration::from_millis(100), crash: None, fault: None, bytes_left: None };
     let shared = Rc::clone(&groups);
     let ended = simulation.run(|runtime| live(runtime, plan, shared, course));
     assert_eq!(ended, Ended::Finished(Outcome::Stopped));

@@ -64,6 +64,8 @@ enum Theme {
     Crashes,
     /// Writes, flushes and creations fail now and then.
     Faults,
+    /// The stores fill: their budgets are small or the device has no room. It comes back, and then all works without a restart.
+    Space,
 }
 
 /// How a life goes.
@@ -75,6 +77,8 @@ struct Course {
     /// What comes then: a crash, or a stop in good order.
     crash: Option<Crash>,
     fault: Option<Fault>,
+    /// So many bytes are left on the device once the clients begin.
+    bytes_left: Option<u64>,
 }
 
 /// An operation that fails.
@@ -98,7 +102,12 @@ enum Outcome {
 /// Runs one seed and gives the trace.
 fn run(seed: u64, theme: Theme) -> u64 {
     let mut random = Random::new(seed).split();
-    let plan = Plan::draw(&mut random);
+    let mut plan = Plan::draw(&mut random);
+    if theme == Theme::Space {
+        // What clients write fills a few of them.
+        (plan.block_bytes, plan.segment_bytes) = (8192, 8 * 8192);
+    }
+    let plan = plan;
     let world = Rc::new(RefCell::new(World::new(random.split())));
     let mut simulation = Simulation::new(seed);
     let lives = random.range(2..7);
@@ -112,6 +121,7 @@ fn run(seed: u64, theme: Theme) -> u64 {
             let mut world = world.borrow_mut();
             world.stopping = false;
             world.faulty = course.fault.is_some();
+            world.is_short_of_space = false;
             world.pause_us_max = *random.pick(&[100, 3000, 100_000]);
         }
         let slow_us = *random.pick(&[0, 0, 0, 5_000, 200_000]);
@@ -122,7 +132,7 @@ fn run(seed: u64, theme: Theme) -> u64 {
         let (shared, plan_now) = (Rc::clone(&world), plan.clone());
         let ended = simulation.run(|runtime| live(runtime, plan_now, shared, course));
         simulation.disk().clear_traps();
-        simulation.disk().change(|options| options.flush_delay_us = 0);
+        simulation.disk().change(|options| (options.flush_delay_us, options.capacity_bytes) = (0, u64::MAX));
         world.borrow_mut().on_end(match ended {
             Ended::Finished(Outcome::Stopped) => None,
             Ended::Finished(Outcome::Failed) => Some(Crash::Process),
@@ -141,8 +151,9 @@ fn run(seed: u64, theme: Theme) -> u64 {
     }
     // The last life checks what the last crash left.
     world.borrow_mut().faulty = false;
+    world.borrow_mut().is_short_of_space = false;
     world.borrow_mut().stopping = false;
-    let course = Course { shards, duration: Duration::from_millis(5), crash: None, fault: None };
+    let course = Course { shards, duration: Duration::from_millis(5), crash: None, fault: None, bytes_left: None };
     let shared = Rc::clone(&world);
     let ended = simulation.run(|runtime| live(runtime, plan, shared, course));
     assert_eq!(ended, Ended::Finished(Outcome::Stopped));
@@ -178,6 +189,7 @@ fn draw_course(random: &mut Random, theme: Theme, shards: u16) -> Course {
         duration: Duration::from_micros(random.below(duration_us_max)),
         crash,
         fault: (theme == Theme::Faults && random.chance(1, 2)).then_some(fault),
+        bytes_left: (theme == Theme::Space).then(|| *random.pick(&[0, 0, 100_000, 1_000_000])),
     }
 }
 
@@ -226,6 +238,9 @@ async fn live(runtime: SimulatedRuntime, plan: Plan, world: Shared, course: Cour
     if let Some(fault) = course.fault.filter(|fault| !fault.at_start) {
         arm(fault);
     }
+    if let Some(bytes_left) = course.bytes_left {
+        fill_and_heal(&process, &world, course, bytes_left).await;
+    }
     start_clients(&process, &world);
     runtime.sleep(course.duration).await;
     if let Some(crash) = course.crash {
@@ -246,6 +261,30 @@ async fn live(runtime: SimulatedRuntime, plan: Plan, world: Shared, course: Cour
             Outcome::Failed
         }
     }
+}
+
+/// Clients work on a device that has no room left, or little; what does not fit is refused. Then the room comes back, and what
+/// follows is held against the model as if nothing had been.
+async fn fill_and_heal(process: &Rc<Process>, world: &Shared, course: Course, bytes_left: u64) {
+    let runtime = process.runtime.clone();
+    // The reserve is there, as in every broker that has run for a moment.
+    runtime.sleep(Duration::from_secs(2)).await;
+    let capacity_bytes = runtime.disk().used_bytes() + bytes_left;
+    runtime.disk().change(|options| options.capacity_bytes = capacity_bytes);
+    (world.borrow_mut().faulty, world.borrow_mut().is_short_of_space) = (true, true);
+    start_clients(process, world);
+    runtime.sleep(4 * course.duration).await;
+    world.borrow_mut().stopping = true;
+    let leaving = Rc::clone(world);
+    within(&runtime, PATIENCE, "the work of the clients", move || leaving.borrow().busy == 0).await;
+    assert!(!process.is_read_only(), "no room is no failure");
+    let full = process.nodes.iter().filter(|node| node.shard.store.is_full()).count();
+    runtime.note("full shards", [u64::try_from(full).unwrap(), 0, 0]);
+    runtime.disk().change(|options| options.capacity_bytes = u64::MAX);
+    // The longest of all retries, and a checkpoint.
+    runtime.sleep(Duration::from_secs(15)).await;
+    let mut world = world.borrow_mut();
+    (world.faulty, world.is_short_of_space, world.stopping) = (false, false, false);
 }
 
 fn start_clients(process: &Rc<Process>, world: &Shared) {
@@ -300,6 +339,13 @@ fn what_clients_were_told_holds_over_crashes() {
 fn what_clients_were_told_holds_over_failing_disks_and_crashes() {
     Seeds::from_environment(20).each(|seed| {
         run(seed, Theme::Faults);
+    });
+}
+
+#[test]
+fn what_clients_were_told_holds_over_full_devices_and_crashes() {
+    Seeds::from_environment(20).each(|seed| {
+        run(seed, Theme::Space);
     });
 }
 

@@ -50,6 +50,8 @@ pub(crate) struct World {
     pub(crate) stopping: bool,
     /// The disk may fail in this life.
     pub(crate) faulty: bool,
+    /// The device has no room.
+    pub(crate) is_short_of_space: bool,
     /// Clients at work.
     pub(crate) busy: u32,
     /// Longest pause of a client between two acts, in microseconds.
@@ -70,6 +72,7 @@ impl World {
             consumers,
             stopping: false,
             faulty: false,
+            is_short_of_space: false,
             busy: 0,
             pause_us_max: 1,
             equal_batches: random.chance(1, 3),

@@ -32,12 +32,17 @@ enum Theme {
     Crashes,
     /// Writes, flushes and creations fail now and then.
     Faults,
+    /// The device has little room, at times none, also while the store is opened; and it comes back.
+    Space,
 }
 
 /// Runs one seed and gives the trace.
 fn run(seed: u64, theme: Theme) -> u64 {
     let mut random = Random::new(seed).split();
-    let plan = Plan::draw(&mut random);
+    let mut plan = Plan::draw(&mut random);
+    if theme == Theme::Space {
+        plan.be_short_of_space(&mut random);
+    }
     let model = Rc::new(RefCell::new(Model::default()));
     let mut simulation = Simulation::new(seed);
     let lives = random.range(3..9);
@@ -47,13 +52,20 @@ fn run(seed: u64, theme: Theme) -> u64 {
         let ending = if random.chance(1, 5) { Ending::Close(acts) } else { Ending::Crash(acts, crash) };
         arm_crash(&mut simulation, &mut random, crash);
         let faulty = theme == Theme::Faults && random.chance(1, 2);
+        if theme == Theme::Space {
+            let segments = *random.pick(&[0, 8, 12, 20]);
+            let capacity_bytes = segments * u64::from(plan.segment_bytes);
+            simulation.disk().change(|options| options.capacity_bytes = capacity_bytes);
+        }
         if faulty {
             arm_fault(&simulation, &mut random);
         }
         let (plan_now, model_now, random_now) = (plan.clone(), Rc::clone(&model), random.split());
         let ended = simulation.run(|runtime| live(runtime, plan_now, model_now, random_now, ending, faulty));
         simulation.disk().clear_traps();
-        simulation.disk().change(|options| options.capacity_bytes = u64::MAX);
+        if theme != Theme::Space || random.chance(1, 2) {
+            simulation.disk().change(|options| options.capacity_bytes = u64::MAX);
+        }
         model.borrow_mut().on_end(match ended {
             Ended::Crashed(crash) => Some(crash),
             Ended::Finished(()) => None,
@@ -65,6 +77,7 @@ fn run(seed: u64, theme: Theme) -> u64 {
         }
         compare_recoveries(&simulation, &plan, random.next());
     }
+    simulation.disk().change(|options| options.capacity_bytes = u64::MAX);
     // The last opening checks what the last crash left.
     let closing = live_to_the_end(&mut simulation, &plan, &model, &mut random);
     assert_eq!(closing, Ended::Finished(()));
@@ -121,6 +134,7 @@ fn arm_fault(simulation: &Simulation, random: &mut Random) {
 /// Recovers copies of the disk: twice in a row, and without checkpoint. All must find the same.
 fn compare_recoveries(simulation: &Simulation, plan: &Plan, seed: u64) {
     let disk = simulation.disk().fork();
+    disk.change(|options| options.capacity_bytes = u64::MAX);
     let mut twice = Simulation::with_disk(seed, disk);
     let first = recovered(&mut twice, plan, false).unwrap_or_else(|error| panic!("a copy does not open: {error}"));
     twice.cut_power();
@@ -129,7 +143,9 @@ fn compare_recoveries(simulation: &Simulation, plan: &Plan, seed: u64) {
     if !every_segment_exists(&simulation.disk()) || was_any_freed(simulation, plan, seed) {
         return; // Some were or are being reused: not every entry exists any more.
     }
-    let mut rebuilt = Simulation::with_disk(seed, simulation.disk().fork());
+    let disk = simulation.disk().fork();
+    disk.change(|options| options.capacity_bytes = u64::MAX);
+    let mut rebuilt = Simulation::with_disk(seed, disk);
     let all = recovered(&mut rebuilt, plan, true).unwrap_or_else(|error| panic!("a copy cannot be rebuilt: {error}"));
     assert_eq!(first, all, "the scan of all entries finds something else than the checkpoint");
 }
@@ -173,6 +189,13 @@ fn what_was_acknowledged_survives_crashes() {
 fn what_was_acknowledged_survives_failing_disks_and_crashes() {
     Seeds::from_environment(60).each(|seed| {
         run(seed, Theme::Faults);
+    });
+}
+
+#[test]
+fn what_was_acknowledged_survives_full_devices_and_crashes() {
+    Seeds::from_environment(60).each(|seed| {
+        run(seed, Theme::Space);
     });
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 
-use corelane::runtime::Runtime;
+use corelane::runtime::{Runtime, is_out_of_space};
 use corelane::simulation::random::Random;
 use corelane::simulation::{Crash, SimulatedRuntime};
 use corelane::store::checkpoint::CheckpointError;
@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) delete_percent: u64,
     /// Longest pause of a task between two acts, in microseconds.
     pub(crate) pause_us_max: u64,
+    /// The device has little room, or none.
+    pub(crate) is_short_of_space: bool,
 }
 
 impl Plan {
@@ -72,7 +74,19 @@ impl Plan {
             segments_before_growth: *random.pick(&[1, 2, 4, 64]),
             delete_percent: *random.pick(&[0, 10, 60]),
             pause_us_max: *random.pick(&[1, 100, 3000]),
+            is_short_of_space: false,
         }
+    }
+
+    /// The same for a device without room. The reserve is some files of a segment each, so that segments are of a size which
+    /// a few dozen deletions and creations, a unit each, do not fill.
+    pub(crate) fn be_short_of_space(&mut self, random: &mut Random) {
+        self.segment_bytes = u32::try_from(self.block_bytes).unwrap() * if self.block_bytes == 8192 { 32 } else { 16 };
+        self.budget_bytes = u64::from(self.segment_bytes) * random.pick(&[4, 12, 64]);
+        self.checkpoint_interval_ms = self.checkpoint_interval_ms.min(100);
+        self.records_bytes = self.records_bytes.map(|bytes| bytes.max(1427));
+        self.pause_us_max = self.pause_us_max.min(100);
+        self.is_short_of_space = true;
     }
 
     /// How a store of this plan is opened.
@@ -192,6 +206,8 @@ pub(crate) async fn live(
         Err(
             OpenError::Io { .. } | OpenError::Unreadable { .. } | OpenError::Checkpoint(CheckpointError::Io { .. }),
         ) if faulty => return,
+        // The room went before the reserve was made; where it was, `store::tests::space` starts again and again.
+        Err(OpenError::Io { cause, .. }) if plan.is_short_of_space && is_out_of_space(&cause) => return,
         Err(error) => panic!("the store does not open: {error}"),
     };
     let lost = model.borrow_mut().recover(&found);
@@ -261,6 +277,9 @@ impl Life {
         while self.tasks.get() > 0 {
             self.runtime.sleep(Duration::from_micros(300)).await;
         }
+        if self.plan.is_short_of_space {
+            self.heal().await;
+        }
         match self.store.close().await {
             Ok(()) => {
                 let progress = self.store.progress();
@@ -269,6 +288,29 @@ impl Life {
             }
             Err(error) => assert!(faulty, "closing failed on a healthy disk: {error}"),
         }
+    }
+
+    /// Deletes all that there is, which must need no room but the reserve, and finds room for records then: however full the
+    /// device is, since everything but a few files was taken by what is deleted. No restart is needed.
+    async fn heal(&self) {
+        let logs: Vec<LogId> = self.model.borrow().logs.keys().copied().collect();
+        for log in logs {
+            let end = self.store.delete(log);
+            let end = end.unwrap_or_else(|error| panic!("{log} is not deleted: {error}: {:?}", self.store.stats()));
+            self.model.borrow_mut().change(end, Change::Delete { log });
+            self.reached(end, Durability::Flushed).await;
+        }
+        let files = self.runtime.disk().used_bytes();
+        let few = 6 * u64::from(self.plan.segment_bytes) + 1_000_000;
+        for _ in 0..600 {
+            match self.store.try_reserve(1000) {
+                Some(Ok(())) => return,
+                Some(Err(StorageError::Full { .. })) if files < few => return,
+                Some(Err(StorageError::Full { .. })) | None => self.runtime.sleep(Duration::from_millis(100)).await,
+                Some(Err(error)) => panic!("{error}"),
+            }
+        }
+        panic!("there is no room though all was deleted: {files} bytes, {:?}", self.store.stats());
     }
 
     /// A store that failed says so to everyone and acknowledges nothing more.
