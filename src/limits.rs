@@ -312,6 +312,10 @@ pub const FETCH_SESSION_EVICTION_MS: u64 = 120_000;
 /// Bounds what a fetch that went away leaves behind.
 pub const REMOTE_WATCH_MS_MAX: u64 = 1000;
 
+/// How long a request that changes metadata is waited for when it does not say, or says 0 as old clients do that do not want
+/// to wait for what Kafka's nodes learn later, in milliseconds. Kafka's default of `request.timeout.ms`.
+pub const CONTROL_WAIT_MS: u64 = 30_000;
+
 /// How long ListOffsets and its kin wait for a flush in flight, in milliseconds, before the client is told to ask again.
 pub const LOG_END_WAIT_MS: u64 = 10_000;
 

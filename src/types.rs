@@ -150,6 +150,9 @@ impl TimestampMs {
 }
 
 impl MonotonicUs {
+    /// A deadline that never comes.
+    pub const NEVER: MonotonicUs = MonotonicUs(u64::MAX);
+
     /// The moment `us` microseconds later.
     pub fn plus_us(self, us: u64) -> MonotonicUs {
         MonotonicUs(self.0 + us)

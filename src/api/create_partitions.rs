@@ -25,7 +25,7 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::CreatePartitions { version: request.version, body: request.body.clone() };
-    request.ask_controller(broker, control, |error| failed(&message, error)).await
+    request.ask_controller(broker, control, message.timeout_ms, |error| failed(&message, error)).await
 }
 
 /// The answer when the records could not be appended: the same error for every topic.

@@ -24,7 +24,7 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::DeleteTopics { version: request.version, body: request.body.clone() };
-    request.ask_controller(broker, control, |error| failed(&message, error)).await
+    request.ask_controller(broker, control, message.timeout_ms, |error| failed(&message, error)).await
 }
 
 /// The answer when the records could not be appended or published in time: the same error for every topic.

@@ -7,8 +7,8 @@
 use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::Request;
 use super::reply::Reply;
+use super::{NO_TIMEOUT, Request};
 use crate::broker::Broker;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::incremental_alter_configs::{
@@ -24,7 +24,7 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::IncrementalAlterConfigs { version: request.version, body: request.body.clone() };
-    request.ask_controller(broker, control, |error| failed(&message, error)).await
+    request.ask_controller(broker, control, NO_TIMEOUT, |error| failed(&message, error)).await
 }
 
 /// The answer when the records could not be appended: the same error for every resource.

@@ -45,20 +45,28 @@ mod operations;
 mod produce;
 mod sync_group;
 
+use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use self::reply::{LocalFuture, Reply, Response, Service};
 use crate::broker::{Broker, ShuttingDown};
+use crate::limits::CONTROL_WAIT_MS;
 use crate::protocol::api_key::ApiKey;
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::frame::{RequestHeader, response_frame, response_frame_around};
 use crate::protocol::wire::{Message, Reader};
 use crate::runtime::Runtime;
 use crate::shard::message::{ControlReply, ControlRequest};
+
+/// Of a request that has no time-out.
+const NO_TIMEOUT: i32 = 0;
 
 /// The other end of a connection.
 #[derive(Debug)]
@@ -110,17 +118,27 @@ impl Request {
 
 impl Request {
     /// Asks the controller, whose answer is the body of the response; or answers with what `failed` makes of the error when the
-    /// controller's records could not be kept.
+    /// controller's records could not be kept, or are not yet after `timeout_ms` (0 or less: [`CONTROL_WAIT_MS`]). Then the
+    /// change is made all the same, as soon as the disk lets it.
     async fn ask_controller<R: Runtime, M: Message>(
         &self,
         broker: &Broker<R>,
         control: ControlRequest,
+        timeout_ms: i32,
         failed: impl FnOnce(ErrorCode) -> M,
     ) -> Reply<R::Buffer> {
-        match broker.control(control).await {
-            Ok(ControlReply::Body(body)) => Reply::Now(self.respond_with(&body)),
-            Ok(_) => Reply::Now(self.respond(&failed(ErrorCode::KafkaStorageError))),
-            Err(ShuttingDown) => Reply::Close,
+        let timeout_ms = u64::try_from(timeout_ms).ok().filter(|ms| *ms > 0).unwrap_or(CONTROL_WAIT_MS);
+        let mut timeout = pin!(broker.shard.runtime.sleep(Duration::from_millis(timeout_ms)));
+        let mut controlled = pin!(broker.control(control));
+        let outcome = poll_fn(|context| match controlled.as_mut().poll(context) {
+            Poll::Ready(outcome) => Poll::Ready(Some(outcome)),
+            Poll::Pending => timeout.as_mut().poll(context).map(|()| None),
+        });
+        match outcome.await {
+            Some(Ok(ControlReply::Body(body))) => Reply::Now(self.respond_with(&body)),
+            Some(Ok(_)) => Reply::Now(self.respond(&failed(ErrorCode::KafkaStorageError))),
+            Some(Err(ShuttingDown)) => Reply::Close,
+            None => Reply::Now(self.respond(&failed(ErrorCode::RequestTimedOut))),
         }
     }
 }

@@ -4,7 +4,8 @@
 //! `broker::controller` (pure), appended as one batch (so it is there whole or not at all), flushed, applied to the image,
 //! and published to every shard before whoever asked is answered. Replaying the log gives the same image.
 //!
-//! Invariants: changes are made one after the other by one task; nothing is published before it is durable.
+//! Invariants: changes are made one after the other by one task; nothing is published before it is durable; nothing that was
+//! appended is given up, unless the store is read-only until a restart, which then finds it or not.
 
 mod replay;
 
@@ -19,7 +20,6 @@ use super::{Lanes, ShuttingDown, inbox};
 use crate::cluster::image::{ApplyError, BROKER_RESOURCE, MetadataImage};
 use crate::cluster::records::{Record, RecordError};
 use crate::config::topic::{Dynamic, TopicConfig};
-use crate::limits::LOG_END_WAIT_MS;
 use crate::protocol::compression::Codec;
 use crate::protocol::messages::alter_configs::AlterConfigsRequest;
 use crate::protocol::messages::create_partitions::CreatePartitionsRequest;
@@ -30,7 +30,6 @@ use crate::protocol::record_batch::BatchBuilder;
 use crate::protocol::wire::{self, Reader, Writer};
 use crate::runtime::Runtime;
 use crate::shard::Shard;
-use crate::shard::levels::WaitError;
 use crate::shard::mesh::{Lane, ReplySender, reply_slot};
 use crate::shard::message::{ControlReply, ControlRequest, Message, Published};
 use crate::shard::partition::Partition;
@@ -49,9 +48,6 @@ pub enum MetadataError {
     /// The log cannot be appended to.
     #[error(transparent)]
     Storage(#[from] StorageError),
-    /// A change did not become durable.
-    #[error(transparent)]
-    Wait(#[from] WaitError),
     /// The log cannot be read.
     #[error("metadata log: {0}")]
     Read(#[from] ReadError),
@@ -238,8 +234,7 @@ impl<R: Runtime> MetadataLog<R> {
         let base_offset = self.partition.state().offsets.log_end();
         self.write(Purpose::FreesSpace, records).await?;
         let position = self.shard.move_log_start(&self.partition, base_offset)?;
-        let deadline = self.shard.runtime.now().plus_ms(LOG_END_WAIT_MS);
-        self.shard.wait(Durability::Flushed, position, deadline).await?;
+        self.shard.wait_for_good(Durability::Flushed, position).await?;
         tracing::warn!("the metadata log begins anew at offset {base_offset} with what is left of it");
         Ok(())
     }
@@ -251,7 +246,8 @@ impl<R: Runtime> MetadataLog<R> {
         Ok(())
     }
 
-    /// Appends records as one batch and waits until they are durable.
+    /// Appends records as one batch and waits until they are durable, however long a disk stands still: what is in the log is
+    /// part of it from then on. Who asked is answered by the API when its time is over.
     async fn write(&self, purpose: Purpose, records: &[Record]) -> Result<(), MetadataError> {
         let now = self.shard.runtime.wall_clock();
         let mut builder = BatchBuilder::new(Codec::None);
@@ -259,11 +255,10 @@ impl<R: Runtime> MetadataLog<R> {
             builder.append(now, None, Some(&record.encode()), &[]);
         }
         let position = self.shard.append_internal(purpose, &self.partition, &builder.build()).await?;
-        let deadline = self.shard.runtime.now().plus_ms(LOG_END_WAIT_MS);
         #[cfg(not(corelane_defect = "image_before_durable"))]
-        self.shard.wait(Durability::Flushed, position, deadline).await?;
+        self.shard.wait_for_good(Durability::Flushed, position).await?;
         #[cfg(corelane_defect = "image_before_durable")]
-        let _ = (position, deadline);
+        let _ = position;
         Ok(())
     }
 

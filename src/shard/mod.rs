@@ -300,6 +300,17 @@ impl<R: Runtime> Shard<R> {
         self.levels.wait(durability, position, deadline).await
     }
 
+    /// Waits until `position` is at its level, as long as that takes.
+    ///
+    /// Errors: the store failed.
+    pub async fn wait_for_good(&self, durability: Durability, position: LogPosition) -> Result<(), StorageError> {
+        match self.levels.wait(durability, position, MonotonicUs::NEVER).await {
+            Ok(()) => Ok(()),
+            Err(WaitError::Storage(error)) => Err(error),
+            Err(WaitError::TimedOut) => unreachable!("never comes"),
+        }
+    }
+
     fn partition_or_new(&self, topic: TopicId, index: PartitionIndex) -> Result<Rc<Partition>, StorageError> {
         let key = (topic, index.value());
         if let Some(known) = self.partitions.borrow().get(&key) {

@@ -36,6 +36,7 @@ mod machine;
 mod model;
 mod producer;
 mod quiet;
+mod stalled_disk;
 mod world;
 
 use std::cell::RefCell;
