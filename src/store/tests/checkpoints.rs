@@ -12,11 +12,18 @@ fn a_checkpoint_that_cannot_be_created_makes_the_store_read_only_unless_space_is
     simulation
         .run(|runtime| async move {
             let (store, _) = open(&runtime, options()).await;
-            disk.fail(Operation::Create, "checkpoint", 0);
-            assert!(matches!(store.checkpoint().await, Err(StorageError::Full { .. })));
+            // A checkpoint that is larger than its file, for which there is no room.
+            for partition in 0..1000 {
+                store.reserve(200).await.unwrap();
+                store.create(TopicId::new([1; 16]), PartitionIndex::new(partition)).unwrap();
+            }
+            disk.change(|options| options.capacity_bytes = 0);
+            let full = store.checkpoint().await;
+            assert!(matches!(full, Err(StorageError::Full { .. })), "{full:?}");
             assert!(store.failure().is_none());
-            // The name is taken: an error that is not about space, as it comes from a directory that is gone.
-            disk.plant(&options().directory.join("checkpoint-0"), &[0; 4096]);
+            disk.change(|options| options.capacity_bytes = u64::MAX);
+            // An error that is not about space.
+            disk.fail(Operation::Write, "checkpoint", 0);
             let failed = store.checkpoint().await;
             assert!(matches!(failed, Err(StorageError::ReadOnly { operation: "checkpoint", .. })), "{failed:?}");
             assert!(store.create(TopicId::new([1; 16]), PartitionIndex::new(0)).is_err());

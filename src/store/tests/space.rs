@@ -28,7 +28,8 @@ async fn fill(store: &Store<SimulatedRuntime>, purpose: Purpose, log: LogId, mut
 /// Waits until a batch of a client is taken again, which takes no more than a few tries to make a file.
 async fn until_room(store: &Store<SimulatedRuntime>, runtime: &SimulatedRuntime) {
     for _ in 0..100 {
-        if store.try_reserve(3000).is_some_and(|room| room.is_ok()) {
+        // What freed space may have opened a segment in which a record fits before the store is no longer full.
+        if store.try_reserve(3000).is_some_and(|room| room.is_ok()) && !store.is_full() {
             return;
         }
         runtime.sleep(Duration::from_millis(20)).await;

@@ -145,11 +145,17 @@ fn batches(shard: &TestShard, index: i32) -> i64 {
 
 #[test]
 fn a_coordinator_loads_serves_and_keeps_what_it_answered_over_a_power_cut() {
+    let seen_loading = Rc::new(Cell::new(0));
     for seed in 0..20 {
         let mut simulation = Simulation::new(seed);
+        let seen = Rc::clone(&seen_loading);
         let first = simulation.run(|runtime| async move {
             let shard = start(&runtime).await;
-            assert_eq!(fetched(&shard, "g").await, Err(ErrorCode::CoordinatorLoadInProgress));
+            // An empty log may be loaded before anybody asks.
+            let early = fetched(&shard, "g").await;
+            let was_loading = early == Err(ErrorCode::CoordinatorLoadInProgress);
+            assert!(was_loading || early == Ok(Vec::new()), "{early:?}");
+            seen.set(seen.get() + u32::from(was_loading));
             until_loaded(&shard).await;
             for offset in [5, 7] {
                 let answer = shard.begin_group_call(&commit("g", offset)).await;
@@ -171,10 +177,14 @@ fn a_coordinator_loads_serves_and_keeps_what_it_answered_over_a_power_cut() {
                 until_loaded(&shard).await;
                 assert_eq!(fetched(&shard, "g").await, Ok(vec![7]));
                 assert_eq!(fetched(&shard, "other").await, Ok(vec![]));
-                assert_eq!(shard.metrics.group_loads.value(), 2);
+                // The other one's log has nothing.
+                while shard.metrics.group_loads.value() < 2 {
+                    shard.runtime.sleep(Duration::from_millis(1)).await;
+                }
             })
             .finished();
     }
+    assert!(seen_loading.get() > 10, "{} of 20 were asked while they loaded", seen_loading.get());
 }
 
 #[test]
