@@ -294,8 +294,24 @@ impl Life {
     /// device is, since everything but a few files was taken by what is deleted. No restart is needed.
     async fn heal(&self) {
         let logs: Vec<LogId> = self.model.borrow().logs.keys().copied().collect();
+        // Where the room went before the reserve was made, there is none.
+        let has_reserve = self.store.stats().segments_free >= 2;
+        // Clients take what they can: no deletion finds room beside them in the open segment.
+        let mut random = Random::new(1);
+        for records_bytes in [self.plan.block_bytes / 2, 700, 39] {
+            for _ in 0..3000 {
+                let Some(log) = logs.first() else { break };
+                if self.store.reserve(61 + records_bytes).await.is_err() {
+                    break;
+                }
+                self.append(&mut random, *log, records_bytes, Durability::Written);
+            }
+        }
         for log in logs {
             let end = self.store.delete(log);
+            if matches!(end, Err(StorageError::Full { is_device_full: true, .. })) && !has_reserve {
+                return;
+            }
             let end = end.unwrap_or_else(|error| panic!("{log} is not deleted: {error}: {:?}", self.store.stats()));
             self.model.borrow_mut().change(end, Change::Delete { log });
             self.reached(end, Durability::Flushed).await;
