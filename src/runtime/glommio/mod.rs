@@ -280,14 +280,15 @@ mod tests {
     fn a_spawned_task_is_not_polled_before_spawn_returns() {
         on_executor(|runtime| async move {
             let borrowed = Rc::new(RefCell::new(0));
-            let (now, seen) = (runtime.sleep(Duration::ZERO), Rc::clone(&borrowed));
-            let mut state = borrowed.borrow_mut();
-            runtime.spawn(async move {
-                now.await;
-                *seen.borrow_mut() += 1;
-            });
-            *state += 1;
-            drop(state);
+            {
+                let (now, seen) = (runtime.sleep(Duration::ZERO), Rc::clone(&borrowed));
+                let mut state = borrowed.borrow_mut();
+                runtime.spawn(async move {
+                    now.await;
+                    *seen.borrow_mut() += 1;
+                });
+                *state += 1;
+            }
             while *borrowed.borrow() < 2 {
                 runtime.yield_now().await;
             }
