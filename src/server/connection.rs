@@ -163,10 +163,14 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         self.poll_answers(context);
         loop {
             self.apply(context, &mut turn);
-            match self.poll_send(context) {
-                Ok(Step::Moved) if self.may_apply() && self.has_frame() => continue,
-                Ok(_) => {}
-                Err(error) => return Poll::Ready(Ending::Io(error)),
+            let was_full = !self.may_apply();
+            if let Err(error) = self.poll_send(context) {
+                return Poll::Ready(Ending::Io(error));
+            }
+            if was_full && self.may_apply() {
+                // Only `apply` asks for the next request's memory. What it was not allowed to look at it must see before
+                // this task sleeps: nothing else may ever wake it.
+                continue;
             }
             if let Some(ending) = self.take_ending() {
                 return Poll::Ready(ending);
@@ -337,13 +341,11 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         }
     }
 
-    /// Sends the answers that are ready, up to the first that is not. `Moved` when at least one went out whole.
-    fn poll_send(&mut self, context: &mut Context<'_>) -> io::Result<Step> {
-        let mut step = Step::Blocked;
+    /// Sends the answers that are ready, up to the first that is not.
+    fn poll_send(&mut self, context: &mut Context<'_>) -> io::Result<()> {
         loop {
             while matches!(self.answers.front(), Some(Answer::Ready(outgoing)) if outgoing.is_sent()) {
                 self.answers.pop_front();
-                step = Step::Moved;
             }
             let mut pieces: Vec<IoSlice<'_>> = Vec::new();
             for answer in &self.answers {
@@ -355,13 +357,13 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             }
             if pieces.is_empty() {
                 self.is_send_blocked = false;
-                return Ok(step);
+                return Ok(());
             }
             let sent = match self.socket.poll_write(context, &pieces) {
                 Poll::Ready(sent) => sent?,
                 Poll::Pending => {
                     self.is_send_blocked = true;
-                    return Ok(step);
+                    return Ok(());
                 }
             };
             if sent == 0 {
@@ -574,6 +576,8 @@ mod tests {
         applied: AtomicU64,
         /// Lets requests of kind `HELD` be applied.
         gate: AtomicBool,
+        /// Lets requests of kinds `AWAITED` and `BESIDE` be answered.
+        answers: AtomicBool,
     }
 
     const NOW: u8 = 0;
@@ -585,6 +589,8 @@ mod tests {
     const HELD: u8 = 6;
     const PIECES: u8 = 7;
     const NEVER: u8 = 8;
+    const AWAITED: u8 = 9;
+    const BESIDE: u8 = 10;
 
     /// Bytes of the answer to a request of kind `LARGE`.
     const LARGE_BYTES: usize = 1 << 20;
@@ -602,7 +608,8 @@ mod tests {
 
         fn handle(self: Rc<Self>, _: Rc<()>, frame: Bytes) -> LocalFuture<Reply<GlommioBuffer>> {
             Box::pin(async move {
-                self.shared.begun.fetch_add(1, Ordering::SeqCst);
+                let shared = Arc::clone(&self.shared);
+                shared.begun.fetch_add(1, Ordering::SeqCst);
                 let runtime = self.runtime.clone();
                 let reply = match frame[0] {
                     LATER => Reply::Later(Box::pin(async move {
@@ -614,6 +621,21 @@ mod tests {
                     LARGE => Reply::Now(respond(&vec![frame[1]; LARGE_BYTES])),
                     NEVER => Reply::Later(Box::pin(std::future::pending())),
                     LATER_NONE => Reply::Later(Box::pin(async move { None })),
+                    // An answer of as many MiB as the second byte says.
+                    AWAITED => Reply::Later(Box::pin(async move {
+                        while !self.shared.answers.load(Ordering::SeqCst) {
+                            runtime.sleep(Duration::from_millis(1)).await;
+                        }
+                        Some(respond(&vec![frame[0]; usize::from(frame[1]) * LARGE_BYTES + 1]))
+                    })),
+                    // It wakes nobody: it is found to be ready when an `AWAITED` before it is.
+                    BESIDE => {
+                        let beside = Arc::clone(&shared);
+                        Reply::Later(Box::pin(poll_fn(move |_| match beside.answers.load(Ordering::SeqCst) {
+                            true => Poll::Ready(Some(respond(&frame))),
+                            false => Poll::Pending,
+                        })))
+                    }
                     HELD => {
                         while !self.shared.gate.load(Ordering::SeqCst) {
                             runtime.sleep(Duration::from_millis(1)).await;
@@ -630,7 +652,7 @@ mod tests {
                     }
                     _ => Reply::Now(respond(&frame)),
                 };
-                self.shared.applied.fetch_add(1, Ordering::SeqCst);
+                shared.applied.fetch_add(1, Ordering::SeqCst);
                 reply
             })
         }
@@ -697,6 +719,7 @@ mod tests {
         fn drop(&mut self) {
             if self.thread.is_some() {
                 self.shared.gate.store(true, Ordering::SeqCst);
+                self.shared.answers.store(true, Ordering::SeqCst);
                 self.stop();
             }
         }
@@ -907,6 +930,76 @@ mod tests {
         for socket in &sockets {
             assert_eq!(receive(socket), frame);
         }
+    }
+
+    /// A producer with dozens of requests in flight was never read again, with megabytes in the socket and nothing to do:
+    /// the answers to as many requests as may be in flight left at once, with a part of the next request here. It had not
+    /// asked for memory while they were waited for, and did not receive, as if it had and waited.
+    #[test]
+    fn a_part_of_a_request_behind_as_many_as_may_be_in_flight_is_received_further() {
+        let rig = rig(|_| ());
+        for rest in [5000, 1 << 20] {
+            rig.shared.answers.store(false, Ordering::SeqCst);
+            let begun = rig.shared.begun.load(Ordering::SeqCst);
+            let socket = rig.connect();
+            let mut bytes = Vec::new();
+            for index in 0..REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX {
+                let kind = if index == 0 { AWAITED } else { BESIDE };
+                bytes.extend_from_slice(&[0, 0, 0, 2, kind, 0]);
+            }
+            bytes.extend_from_slice(&i32::try_from(rest).unwrap().to_be_bytes());
+            let last = vec![NOW; rest];
+            bytes.extend_from_slice(&last[..1000]);
+            (&socket).write_all(&bytes).unwrap();
+            rig.wait_until("all are applied, and a part of the next is here", |rig| {
+                rig.shared.begun.load(Ordering::SeqCst) - begun == 64
+                    && rig.metrics.request_bytes_in_flight.value() == 1004
+            });
+            rig.shared.answers.store(true, Ordering::SeqCst);
+            assert_eq!(receive(&socket), [AWAITED]);
+            for _ in 1..REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX {
+                assert_eq!(receive(&socket), [BESIDE, 0]);
+            }
+            (&socket).write_all(&last[1000..]).unwrap();
+            assert_eq!(receive(&socket), last);
+        }
+    }
+
+    /// A connection whose large request waits for memory that another has, and whose peer does not take its answer. Returns
+    /// both, the one that waits first.
+    fn waiting_behind_an_answer(rig: &Rig) -> (TcpStream, TcpStream) {
+        let holder = rig.connect();
+        let mut held = vec![0; 2 << 20];
+        held[0] = HELD;
+        send(&holder, &held);
+        rig.wait_until("it has all memory", |rig| rig.shared.begun.load(Ordering::SeqCst) == 1);
+        let waiting = rig.connect();
+        send(&waiting, &[AWAITED, 32]);
+        (&waiting).write_all(&(1i32 << 20).to_be_bytes()).unwrap();
+        (&waiting).write_all(&[NOW; 1000]).unwrap();
+        rig.wait_until("a part of its request is here", |rig| {
+            rig.metrics.request_bytes_in_flight.value() == (2 << 20) + 1004
+        });
+        rig.shared.answers.store(true, Ordering::SeqCst);
+        // More than the kernel keeps for a socket, so the rest of it waits for the peer.
+        rig.wait_until("its answer is on its way", |rig| rig.metrics.network_bytes_out.value() > 0);
+        (waiting, holder)
+    }
+
+    /// The memory became free while the peer did not take its answers, and nothing told of it again when it had.
+    #[test]
+    fn memory_that_came_while_the_peer_took_no_answers_is_found_when_it_has() {
+        let rig = rig(|config| {
+            config.request_bytes_in_flight_max = 8 << 20;
+            config.sweep_pressed_interval_ms = 1_000_000;
+        });
+        let (waiting, holder) = waiting_behind_an_answer(&rig);
+        rig.shared.gate.store(true, Ordering::SeqCst);
+        assert_eq!(receive(&holder).len(), 2 << 20);
+        assert_eq!(receive(&waiting).len(), 32 * LARGE_BYTES + 1);
+        waiting.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        (&waiting).write_all(&vec![NOW; (1 << 20) - 1000]).unwrap();
+        assert_eq!(receive(&waiting), vec![NOW; 1 << 20]);
     }
 
     #[test]
