@@ -180,6 +180,10 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
                 Step::Blocked => break,
             }
         }
+        if self.claim.is_waiting() && !self.may_apply() {
+            // Whoever comes behind could go on. It asks again when it may.
+            self.claim = self.server.requests.of(self.class).claim();
+        }
         let is_waiting = self.handling.is_some() || self.answers.iter().any(|a| matches!(a, Answer::Waiting(..)));
         let arriving = self.received.bytes_here().saturating_sub(self.granted_bytes());
         if self.arriving.bytes() != arriving {
@@ -595,6 +599,9 @@ mod tests {
     /// Bytes of the answer to a request of kind `LARGE`.
     const LARGE_BYTES: usize = 1 << 20;
 
+    /// What answers to requests of kind `AWAITED` are made of.
+    static RECORDS: [u8; 32 * LARGE_BYTES] = [0; 32 * LARGE_BYTES];
+
     fn respond(frame: &[u8]) -> Response<GlommioBuffer> {
         let mut bytes = i32::try_from(frame.len()).unwrap().to_be_bytes().to_vec();
         bytes.extend_from_slice(frame);
@@ -626,7 +633,12 @@ mod tests {
                         while !self.shared.answers.load(Ordering::SeqCst) {
                             runtime.sleep(Duration::from_millis(1)).await;
                         }
-                        Some(respond(&vec![frame[0]; usize::from(frame[1]) * LARGE_BYTES + 1]))
+                        // As records are: bytes of a piece, which the answer does not own.
+                        let piece = &RECORDS[..usize::from(frame[1]) * LARGE_BYTES];
+                        let mut response = respond(&frame[..1]);
+                        response.bytes[..4].copy_from_slice(&i32::try_from(piece.len() + 1).unwrap().to_be_bytes());
+                        response.pieces = vec![Piece { at: 5, slice: Slice::Bytes(Bytes::from_static(piece)) }];
+                        Some(response)
                     })),
                     // It wakes nobody: it is found to be ready when an `AWAITED` before it is.
                     BESIDE => {
@@ -1000,6 +1012,24 @@ mod tests {
         waiting.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
         (&waiting).write_all(&vec![NOW; (1 << 20) - 1000]).unwrap();
         assert_eq!(receive(&waiting), vec![NOW; 1 << 20]);
+    }
+
+    /// Memory was free, and whoever came for it stood behind a connection that could not take it.
+    #[test]
+    fn who_takes_no_answers_keeps_nobody_from_memory_that_is_free() {
+        let rig = rig(|config| {
+            config.request_bytes_in_flight_max = 8 << 20;
+            config.sweep_pressed_interval_ms = 1_000_000;
+        });
+        let (waiting, holder) = waiting_behind_an_answer(&rig);
+        rig.shared.gate.store(true, Ordering::SeqCst);
+        assert_eq!(receive(&holder).len(), 2 << 20);
+        let other = rig.connect();
+        other.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+        let large = vec![NOW; 1 << 20];
+        send(&other, &large);
+        assert_eq!(receive(&other), large);
+        drop(waiting);
     }
 
     #[test]
