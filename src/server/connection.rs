@@ -195,9 +195,11 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         Poll::Pending
     }
 
-    /// Of which class the request is that holds memory while it is the peer's turn to send more of it.
+    /// Of which class the request is that holds memory while it is the peer's turn: to send more of it, or to take the
+    /// answers before it, without which no more of it is received.
     fn arriving_class(&self) -> Option<Class> {
-        if self.claim.is_waiting() || !self.may_apply() || self.has_frame() {
+        let wants_more = self.may_apply() && !self.claim.is_waiting() && !self.has_frame();
+        if !wants_more && !self.is_send_blocked {
             return None;
         }
         if self.grant.is_some() {
@@ -1030,6 +1032,41 @@ mod tests {
         send(&other, &large);
         assert_eq!(receive(&other), large);
         drop(waiting);
+    }
+
+    /// Parts of requests were let go when they were too many, but not those whose peer took no answers: they were not waited
+    /// for, since nothing was received there, and stayed as long as they liked.
+    #[test]
+    fn parts_of_requests_behind_answers_that_nobody_takes_are_let_go_too() {
+        let rig = rig(|config| config.request_bytes_in_flight_max = 8 << 20);
+        let half_request = |socket: &TcpStream| {
+            (&*socket).write_all(&60_000i32.to_be_bytes()).unwrap();
+            (&*socket).write_all(&[0; 50_000]).unwrap();
+        };
+        let is_here = |rig: &Rig, count: u64| rig.metrics.request_bytes_in_flight.value() == count * 50_004;
+        // Below the bound of one MiB, so nobody minds.
+        let unread: Vec<TcpStream> = (0..15)
+            .map(|_| {
+                let socket = rig.connect();
+                send(&socket, &[AWAITED, 32]);
+                half_request(&socket);
+                socket
+            })
+            .collect();
+        rig.wait_until("their parts are here", |rig| is_here(rig, 15));
+        rig.shared.answers.store(true, Ordering::SeqCst);
+        rig.wait_until("their answers wait for them", |rig| rig.metrics.network_bytes_out.value() > 15 * 100_000);
+        let silent: Vec<TcpStream> = (0..15)
+            .map(|_| {
+                let socket = rig.connect();
+                half_request(&socket);
+                socket
+            })
+            .collect();
+        rig.wait_until("not only those that wait for no answer are let go", |rig| {
+            rig.metrics.connections_accepted.value() == 30 && rig.metrics.connections.value() < 15
+        });
+        drop((unread, silent));
     }
 
     #[test]

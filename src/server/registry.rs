@@ -19,7 +19,7 @@ pub(super) enum Order {
     Idle,
     /// It holds memory that others wait for, and its request does not arrive.
     Stalled,
-    /// Its answers hold memory that others wait for, and the peer does not take them.
+    /// Its answers, or requests behind them, hold memory that others wait for, and the peer does not take them.
     Unread,
     /// It never asked anything, and there are nearly as many connections as there may be.
     Unused,
@@ -44,7 +44,7 @@ pub(super) struct Watch {
     active_ms: Cell<u64>,
     /// True while a request was applied and its answer is being waited for: such a connection is not idle.
     is_waiting: Cell<bool>,
-    /// Which request holds memory while it is the peer's turn to send more of it.
+    /// Which request holds memory while it is the peer's turn.
     arriving: Cell<Option<Class>>,
     /// True while the peer does not take what is sent.
     is_send_blocked: Cell<bool>,
@@ -144,7 +144,7 @@ impl Watch {
         let silent = count(&self.silent_sweeps, (is_pressed || is_unread) && moved == 0);
         let stalled = count(&self.stalled_sweeps, is_pressed && moved < STALL_BYTES_MIN);
         if is_pressed && (silent >= SILENT_SWEEPS_MAX || stalled >= STALL_SWEEPS_MAX) {
-            return Some(Order::Stalled);
+            return Some(if self.is_send_blocked.get() { Order::Unread } else { Order::Stalled });
         }
         if pressure.answers && self.is_hung_up.get() {
             return Some(Order::HungUp);
@@ -158,7 +158,7 @@ impl Watch {
 pub(super) struct Doing {
     /// A request was applied and its answer is being waited for.
     pub(super) is_waiting: bool,
-    /// A request holds memory and it is the peer's turn to send more of it.
+    /// A request holds memory and it is the peer's turn, to send more of it or to take what is before it.
     pub(super) arriving: Option<Class>,
     /// The peer does not take what is sent.
     pub(super) is_send_blocked: bool,
