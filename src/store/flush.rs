@@ -534,7 +534,14 @@ impl<R: Runtime> State<R> {
         let Some(file) = file else { return };
         let waiting: Option<SegmentNumber> = self.segments.without_file();
         match waiting.and_then(|number| self.segments.live.get_mut(&number)) {
-            Some(live) if live.header.bytes == file.bytes => live.file = Some(file),
+            Some(live) if live.header.bytes == file.bytes => {
+                // The file may have been freed by a checkpoint that came after the segment was opened.
+                if live.header.checkpoint_sequence < self.checkpoint_sequence {
+                    live.header.checkpoint_sequence = self.checkpoint_sequence;
+                    self.writer.replace_header(live.header.number, &live.header.encode());
+                }
+                live.file = Some(file);
+            }
             _ if self.segments.ready.is_none() => self.segments.ready = Some(file),
             _ => self.segments.free.push_back(file),
         }

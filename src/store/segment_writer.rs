@@ -59,6 +59,8 @@ struct OpenSegment<B> {
     /// Of each entry that goes over the end of a block, or starts there after padding: where the entry before it ends and
     /// where it ends itself; while it is not submitted.
     crossing: VecDeque<(u32, u32)>,
+    /// What to write in place of the header block with which it was opened.
+    header: Option<Box<[u8]>>,
     /// Nothing more is appended.
     sealed: bool,
 }
@@ -150,11 +152,22 @@ impl<B: Buffer> SegmentWriter<B> {
             first_block: 0,
             blocks: VecDeque::from([Rc::clone(&block)]),
             crossing: VecDeque::new(),
+            header: None,
             sealed: false,
         });
         self.appended = LogPosition { segment: number, byte: UNIT };
         self.unwritten_bytes += u64::from(UNIT);
         NewBlock { segment: number, start: 0, block }
+    }
+
+    /// Replaces the header block of a segment of which nothing was submitted: what it says of the file is known only when the
+    /// file is there. Blocks do not change what they hold, so it goes into the copy that is then written.
+    pub(super) fn replace_header(&mut self, number: SegmentNumber, header: &[u8]) {
+        assert!(header.len() == IO_ALIGNMENT);
+        let segment = self.segments.iter_mut().find(|segment| segment.number == number);
+        let segment = segment.expect("a segment is kept until all of it was submitted");
+        assert!(segment.submitted == 0);
+        segment.header = Some(header.into());
     }
 
     /// Goes on in a segment that an earlier life closed cleanly at the log's end. `content` is what its last block holds
@@ -174,6 +187,7 @@ impl<B: Buffer> SegmentWriter<B> {
             first_block,
             blocks: VecDeque::from([Rc::clone(&block)]),
             crossing: VecDeque::new(),
+            header: None,
             sealed: false,
         });
         NewBlock { segment: self.appended.segment, start, block }
@@ -270,7 +284,8 @@ impl<B: Buffer> SegmentWriter<B> {
         if !full && !partial && !segment.sealed {
             return None;
         }
-        let buffer = if full && start == block_start {
+        let header = segment.header.as_ref().filter(|_| start == 0);
+        let buffer = if full && start == block_start && header.is_none() {
             block.full_memory()
         } else {
             let from = usize::try_from(start - block_start).expect("u32 fits usize");
@@ -279,6 +294,9 @@ impl<B: Buffer> SegmentWriter<B> {
             let target = copy.as_mut_slice();
             target[..to - from].copy_from_slice(&block.as_slice()[from..to]);
             target[to - from..].fill(0);
+            if let Some(header) = header {
+                target[..header.len()].copy_from_slice(header);
+            }
             Rc::new(copy)
         };
         assert!(!self.in_flight.iter().any(|write| {

@@ -37,7 +37,7 @@ async fn until_room(store: &Store<SimulatedRuntime>, runtime: &SimulatedRuntime)
     panic!("there is no room again: {:?}", store.stats());
 }
 
-fn segment_files(runtime: &SimulatedRuntime) -> u64 {
+pub(super) fn segment_files(runtime: &SimulatedRuntime) -> u64 {
     let paths = runtime.disk().paths();
     paths.iter().filter(|path| path.to_string_lossy().contains("segment")).count().try_into().unwrap()
 }
