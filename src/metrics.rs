@@ -207,6 +207,8 @@ pub struct ShardMetrics {
     pub store_full: Gauge,
     /// Reads of what is stored that failed: the disk gave an error, or other bytes than were written.
     pub damaged_reads: Counter,
+    /// Segments read whole for one partition since the start, because their footer is damaged.
+    pub segments_scanned: Gauge,
     /// Partitions the shard owns.
     pub partitions: Gauge,
     requests: [OnceLock<Box<Histogram>>; API_KEYS_MAX],
@@ -248,6 +250,7 @@ impl ShardMetrics {
             store_read_only: Gauge::default(),
             store_full: Gauge::default(),
             damaged_reads: Counter::default(),
+            segments_scanned: Gauge::default(),
             partitions: Gauge::default(),
             requests: [const { OnceLock::new() }; API_KEYS_MAX],
         })
@@ -347,6 +350,7 @@ const METRICS: &[Metric] = &[
     gauge("corelane_store_read_only", "1 after a failed write or flush.", |m| m.store_read_only.value()),
     gauge("corelane_store_full", "1 while records are refused for want of space.", |m| m.store_full.value()),
     counter("corelane_damaged_reads_total", "Reads that met a disk error or other bytes than were written.", |m| m.damaged_reads.value()),
+    gauge("corelane_segments_scanned", "Segments read whole for one partition since the start, because their footer is damaged.", |m| m.segments_scanned.value()),
     gauge("corelane_groups", "Groups that the shard coordinates.", |m| m.groups.value()),
     counter("corelane_group_commits_total", "Offsets committed, one for each partition of a commit.", |m| m.group_commits.value()),
     counter("corelane_group_rebalances_total", "Assignments made: generations and target assignments.", |m| m.group_rebalances.value()),

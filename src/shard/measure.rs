@@ -59,6 +59,7 @@ impl<R: Runtime> Shard<R> {
         measured.is_less = is_less;
         metrics.segments.set(stats.segments_live);
         metrics.segments_free.set(stats.segments_free);
+        metrics.segments_scanned.set(stats.segments_scanned);
         metrics.checkpoints.set(stats.checkpoints);
         metrics.partitions.set(u64::try_from(self.partition_count()).expect("a count fits 64 bits"));
         metrics.groups.set(u64::try_from(self.coordination.group_count()).expect("a count fits 64 bits"));

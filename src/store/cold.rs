@@ -20,6 +20,7 @@ use bytes::{Bytes, BytesMut};
 use crate::limits::{
     COLD_BYTES_AHEAD_MAX, COLD_EXTENTS_DIVISOR, COLD_READ_DEPTH, COLD_READER_BYTES, COLD_READERS_MAX, COLD_READERS_MIN,
     COLD_SPARSE_WINDOWS_MAX, COLD_WINDOW_BYTES, COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT, FETCH_COPY_BYTES_MAX,
+    SCAN_ENTRIES_PER_YIELD,
 };
 use crate::portions::{Portion, Portions};
 use crate::runtime::block::{Block, Slice};
@@ -27,12 +28,15 @@ use crate::runtime::{File, Runtime};
 use crate::store::ReadWithin;
 use crate::store::disk_reads::{DiskReads, Pending, ReadFailure, ReadResult, SegmentHold};
 use crate::store::format::{
-    Entry, EntryHeader, EntryKind, Extent, FormatError, ROW_BYTES, Trailer, UNIT_BYTES, next_unit, usize_of,
+    Entry, EntryHeader, EntryKind, Extent, FormatError, ROW_BYTES, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES,
+    next_unit, usize_of,
 };
 use crate::store::index::{Place, PlaceExtents, extents_from};
 use crate::store::lru::Lru;
+use crate::store::open_segment::OpenSegmentIndex;
+use crate::store::scan::{Scanner, indexed_entry};
 use crate::store::tail::taken;
-use crate::types::{LogId, Offset, SegmentNumber};
+use crate::types::{Incarnation, LogId, Offset, SegmentNumber};
 
 /// Why a cold read failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -108,6 +112,8 @@ pub struct ColdStats {
     pub sparse_reads: u64,
     /// Bytes read from disk.
     pub bytes_read: u64,
+    /// Segments read whole for one log, because their footer is damaged.
+    pub segments_scanned: u64,
 }
 
 type WindowKey = (SegmentNumber, u32);
@@ -117,12 +123,18 @@ type ExtentsKey = (SegmentNumber, ExtentsOf);
 enum ExtentsOf {
     Trailer,
     Row(u32),
+    /// The footer as a whole, when it is damaged.
+    Footer,
 }
 
 #[derive(Clone)]
 enum CachedExtents {
     Trailer(Trailer),
     Row(Rc<[Extent]>),
+    /// Neither the footer nor the entries tell them.
+    Gone(ColdError),
+    /// That the footer is damaged was said.
+    Told,
 }
 
 type SharedRead<B> = Rc<Pending<ReadResult<B>>>;
@@ -140,6 +152,7 @@ struct State<B> {
 
 /// The cold cache of one core. Cheap to clone.
 pub struct ColdCache<R: Runtime> {
+    runtime: R,
     reads: DiskReads<R>,
     state: Rc<RefCell<State<R::Buffer>>>,
     bytes_max: u64,
@@ -150,6 +163,7 @@ pub struct ColdCache<R: Runtime> {
 impl<R: Runtime> Clone for ColdCache<R> {
     fn clone(&self) -> Self {
         ColdCache {
+            runtime: self.runtime.clone(),
             reads: self.reads.clone(),
             state: Rc::clone(&self.state),
             bytes_max: self.bytes_max,
@@ -173,7 +187,8 @@ impl<R: Runtime> ColdCache<R> {
         };
         let readers = usize::try_from(bytes_max / COLD_READER_BYTES).unwrap_or(COLD_READERS_MAX);
         ColdCache {
-            reads: DiskReads::new(runtime),
+            reads: DiskReads::new(runtime.clone()),
+            runtime,
             state: Rc::new(RefCell::new(state)),
             bytes_max,
             turns: Portions::new(readers.clamp(COLD_READERS_MIN, COLD_READERS_MAX)),
@@ -269,7 +284,7 @@ impl<R: Runtime> ColdCache<R> {
     /// All extents of a log in one segment, by offset: known already, kept, or read from the footer. Of a place whose
     /// extents are known they are those that the index was asked for.
     ///
-    /// Errors: `Io`; `Damaged` when the footer does not hold them.
+    /// Errors: `Io`; `Damaged` when neither the footer nor the entries tell them.
     pub async fn extents(
         &self,
         file: &R::File,
@@ -278,14 +293,46 @@ impl<R: Runtime> ColdCache<R> {
         log: LogId,
         place: &Place,
     ) -> Result<Rc<[Extent]>, ColdError> {
-        let row = match &place.extents {
+        let (row, entries_bytes) = match &place.extents {
             PlaceExtents::Known(extents) => return Ok(Rc::from(extents.as_slice())),
-            PlaceExtents::Footer { row } => *row,
+            PlaceExtents::Footer { row, bytes } => (*row, *bytes),
         };
         let key = (place.segment, ExtentsOf::Row(row));
-        if let Some(CachedExtents::Row(extents)) = self.state.borrow_mut().extents.get(key) {
-            return Ok(Rc::clone(extents));
+        match self.state.borrow_mut().extents.get(key) {
+            Some(CachedExtents::Row(extents)) => return Ok(Rc::clone(extents)),
+            Some(CachedExtents::Gone(damage)) => return Err(damage.clone()),
+            _ => {}
         }
+        let found = match self.read_extents(file, segment_bytes, hold, log, place, row).await {
+            Err(damage @ ColdError::Damaged { .. }) => {
+                self.on_damaged_footer(&damage);
+                match self.scan_extents(file, segment_bytes, hold, log, place).await? {
+                    Some((extents, bytes)) if bytes == entries_bytes => Ok(extents),
+                    _ => Err(damage),
+                }
+            }
+            found => Ok(found?),
+        };
+        let extents = found.as_ref().map_or(0, |extents| extents.len());
+        let weight = size_of::<(ExtentsKey, CachedExtents)>() + extents * size_of::<Extent>();
+        let cached = found.clone().map_or_else(CachedExtents::Gone, CachedExtents::Row);
+        let weight = u64::try_from(weight).expect("64 bits hold a usize");
+        self.state.borrow_mut().extents.insert(key, cached, weight);
+        found
+    }
+
+    /// Reads the extents from the footer.
+    ///
+    /// Errors: as [`ColdCache::extents`].
+    async fn read_extents(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+        log: LogId,
+        place: &Place,
+        row: u32,
+    ) -> Result<Rc<[Extent]>, ColdError> {
         let trailer = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
         let (segment, next_offset) = (place.segment, place.end_offset);
         let damaged =
@@ -305,10 +352,63 @@ impl<R: Runtime> ColdCache<R> {
         let (position, length) = range.ok_or_else(|| damaged(row_position, "extents beyond the footer"))?;
         let bytes = self.read_bytes(file, hold, position, length).await?;
         let extents = found.decode_extents(&bytes, trailer.data_end);
-        let extents: Rc<[Extent]> = extents.map_err(|error| damaged(position, &error.to_string()))?.into();
-        let weight = u64::from(length) + u64::try_from(size_of::<ExtentsKey>()).expect("small");
-        self.state.borrow_mut().extents.insert(key, CachedExtents::Row(Rc::clone(&extents)), weight);
-        Ok(extents)
+        Ok(extents.map_err(|error| damaged(position, &error.to_string()))?.into())
+    }
+
+    /// A footer may be damaged where the data is whole: recovery writes one anew that was, and a crash may tear that. What
+    /// it said is then found in the entries: the extents of `log`, and the bytes of its entries. They end where the first
+    /// entry of the segment, of whatever log, is damaged; `None` when none were found that fit the place.
+    ///
+    /// Errors: `Io`.
+    async fn scan_extents(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+        log: LogId,
+        place: &Place,
+    ) -> Result<Option<(Rc<[Extent]>, u32)>, ColdError> {
+        let segment = place.segment;
+        self.state.borrow_mut().stats.segments_scanned += 1;
+        let file_bytes = u32::try_from(file.bytes()).unwrap_or(u32::MAX);
+        let mut scanner = Scanner::new(file.clone(), segment_bytes.min(file_bytes));
+        let mut found = OpenSegmentIndex::new();
+        let mut next_offset = place.base_offset;
+        let (mut end, mut incarnation) = (SEGMENT_HEADER_BYTES, Incarnation::new(0));
+        let mut entries: u32 = 0;
+        loop {
+            let next = scanner.next(end, segment, incarnation).await;
+            let next = next.map_err(|cause| ColdError::Io { segment: hold.segment(), cause: Rc::new(cause) })?;
+            let Some(scanned) = next else { break };
+            (end, incarnation) = (scanned.end, scanned.entry.header.incarnation);
+            if scanned.entry.header.log == log
+                && let Some(indexed) = indexed_entry(scanned.position, &scanned.entry)
+            {
+                if indexed.base_offset < next_offset || indexed.last_offset >= place.end_offset {
+                    return Ok(None);
+                }
+                next_offset = indexed.last_offset.advance(1);
+                found.add(log, &indexed);
+            }
+            entries += 1;
+            if entries.is_multiple_of(SCAN_ENTRIES_PER_YIELD) {
+                self.runtime.yield_now().await;
+            }
+        }
+        let run = found.run(log).filter(|run| run.base_offset() == place.base_offset);
+        Ok(run.map(|run| (Rc::from(run.extents.as_slice()), run.bytes)))
+    }
+
+    /// Tells it once for a segment, unless the cache is so full that it forgets that it did.
+    fn on_damaged_footer(&self, damage: &ColdError) {
+        let ColdError::Damaged { segment, .. } = damage else { return };
+        let mut state = self.state.borrow_mut();
+        let key = (*segment, ExtentsOf::Footer);
+        if state.extents.get(key).is_none() {
+            tracing::warn!("{damage}: its entries are read instead, which takes longer");
+            let weight = u64::try_from(size_of::<(ExtentsKey, CachedExtents)>()).expect("small");
+            state.extents.insert(key, CachedExtents::Told, weight);
+        }
     }
 
     async fn trailer(

@@ -71,6 +71,8 @@ pub enum PlaceExtents {
     Footer {
         /// Index of the row in the directory.
         row: u32,
+        /// Bytes of all entries that the log has in the segment, headers included.
+        bytes: u32,
     },
 }
 
@@ -543,7 +545,7 @@ impl Index {
                 let first = format::usize_of(row.extent_first);
                 PlaceExtents::Known(want.of(&sealed.extents[first..first + format::usize_of(row.extent_count)]))
             }
-            None => PlaceExtents::Footer { row: row.directory_row },
+            None => PlaceExtents::Footer { row: row.directory_row, bytes: row.bytes },
         };
         Place { segment: segment.number, base_offset: row.base_offset, end_offset, extents }
     }
@@ -705,7 +707,7 @@ mod tests {
         assert!(matches!(before.extents, PlaceExtents::Known(extents) if extents[0].position == 4096));
         index.footer_written(segment(1));
         let after = index.locate(LOG, Offset::ZERO, 1).unwrap();
-        assert_eq!(after.extents, PlaceExtents::Footer { row: 0 });
+        assert_eq!(after.extents, PlaceExtents::Footer { row: 0, bytes: 100 });
         assert_eq!((after.segment, after.end_offset), (segment(1), Offset::new(10)));
     }
 

@@ -357,6 +357,7 @@ impl<R: Runtime> Store<R> {
             written_bytes: state.writer.submitted_bytes(),
             segments_live: u64::try_from(state.segments.live.len()).expect("a count fits 64 bits"),
             segments_free: u64::try_from(state.segments.free.len()).expect("a count fits 64 bits"),
+            segments_scanned: self.core.cold.stats().segments_scanned,
             memory_bytes: self.core.runtime.buffer_bytes()
                 + self.core.cold.extents_bytes()
                 + state.index.memory_bytes(),

@@ -409,6 +409,8 @@ pub struct StoreStats {
     pub tail_reads: u64,
     /// Reads that went to disk or to windows of it.
     pub cold_reads: u64,
+    /// Segments read whole for one log, because their footer is damaged.
+    pub segments_scanned: u64,
     /// Segments with live data, the open one included.
     pub segments_live: u64,
     /// Files ready for reuse.

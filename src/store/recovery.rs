@@ -27,12 +27,12 @@ use crate::store::format::{
     Control, Entry, EntryKind, Footer, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, Trailer, UNIT_BYTES,
     parse_segment_file_name, segment_file_name, usize_of,
 };
-use crate::store::index::{Index, IndexedEntry};
+use crate::store::index::Index;
 use crate::store::log::{Core, State, cold_bytes_max};
 use crate::store::notify::Bells;
 use crate::store::pace::Pace;
 use crate::store::preparation::Preparation;
-use crate::store::scan::Scanner;
+use crate::store::scan::{Scanner, indexed_entry};
 use crate::store::segment_writer::SegmentWriter;
 use crate::store::segments::{LiveSegment, SegmentFile, Segments};
 use crate::store::space::Space;
@@ -890,25 +890,4 @@ fn path_back<F>(later: &BTreeMap<SegmentNumber, Link<F>>, base: SegmentNumber, c
         }
     }
     Vec::new()
-}
-
-/// What the index wants to know of an entry with batches; `None` when it has none or its offsets do not ascend.
-fn indexed_entry(position: u32, entry: &Entry<'_>) -> Option<IndexedEntry> {
-    let mut indexed: Option<IndexedEntry> = None;
-    for batch in entry.batches() {
-        let (base_offset, last_offset) = (batch.base_offset(), batch.last_offset());
-        let follows = indexed.is_none_or(|indexed| indexed.last_offset < base_offset);
-        // The offset after the last must be one, too.
-        let is_last_of_all = last_offset == Offset::new(i64::MAX);
-        if last_offset < base_offset || base_offset < Offset::ZERO || is_last_of_all || !follows {
-            return None;
-        }
-        let bytes = u32::try_from(entry.header.entry_bytes()).ok()?;
-        let timestamp_max = batch.timestamp_max();
-        let first = IndexedEntry { position, bytes, base_offset, last_offset, timestamp_max };
-        let so_far = indexed.get_or_insert(first);
-        so_far.last_offset = last_offset;
-        so_far.timestamp_max = so_far.timestamp_max.max(timestamp_max);
-    }
-    indexed
 }

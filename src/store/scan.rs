@@ -13,8 +13,8 @@ use crate::store::format::{
     ENTRY_HEADER_BYTES, ENTRY_KIND_AT, ENTRY_KIND_MAX, ENTRY_PREVIOUS_END_AT, ENTRY_SEGMENT_AT, Entry, EntryHeader,
     SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit, usize_of,
 };
-use crate::store::index::u32_of;
-use crate::types::{Incarnation, SegmentNumber};
+use crate::store::index::{IndexedEntry, u32_of};
+use crate::types::{Incarnation, Offset, SegmentNumber};
 
 /// Reads entries at ascending positions.
 pub(super) struct Scanner<F> {
@@ -170,6 +170,27 @@ impl<F: File> Scanner<F> {
             self.bytes.extend_from_slice(&read.as_slice()[..bytes]);
         }
     }
+}
+
+/// What the index wants to know of an entry with batches; `None` when it has none or its offsets do not ascend.
+pub(super) fn indexed_entry(position: u32, entry: &Entry<'_>) -> Option<IndexedEntry> {
+    let mut indexed: Option<IndexedEntry> = None;
+    for batch in entry.batches() {
+        let (base_offset, last_offset) = (batch.base_offset(), batch.last_offset());
+        let follows = indexed.is_none_or(|indexed| indexed.last_offset < base_offset);
+        // The offset after the last must be one, too.
+        let is_last_of_all = last_offset == Offset::new(i64::MAX);
+        if last_offset < base_offset || base_offset < Offset::ZERO || is_last_of_all || !follows {
+            return None;
+        }
+        let bytes = u32::try_from(entry.header.entry_bytes()).ok()?;
+        let timestamp_max = batch.timestamp_max();
+        let first = IndexedEntry { position, bytes, base_offset, last_offset, timestamp_max };
+        let so_far = indexed.get_or_insert(first);
+        so_far.last_offset = last_offset;
+        so_far.timestamp_max = so_far.timestamp_max.max(timestamp_max);
+    }
+    indexed
 }
 
 const ZEROES: [u8; IO_ALIGNMENT] = [0; IO_ALIGNMENT];

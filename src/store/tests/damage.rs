@@ -6,7 +6,7 @@ use crate::simulation::random::Random;
 use crate::simulation::seeds::Seeds;
 use crate::simulation::{Crash, Simulation};
 use crate::store::format::{
-    Entry, EntryKind, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, entry_position, next_unit,
+    Entry, EntryKind, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Trailer, entry_position, next_unit,
 };
 use crate::types::{Incarnation, SegmentNumber};
 
@@ -188,6 +188,77 @@ fn check_ends(partitions: &[PartitionRecord], kept: &BTreeMap<LogId, Offset>) {
         assert_eq!(partition.log_end, end, "log {}", partition.log);
     }
     assert!(kept.keys().all(|log| partitions.iter().any(|partition| partition.log == *log)));
+}
+
+/// Reads a log from its start: the bytes up to its end, or up to the first damage.
+async fn read_all(store: &Store<SimulatedRuntime>, log: LogId) -> (Vec<u8>, Option<ReadError>) {
+    let end = store.partition(log).unwrap().log_end;
+    let (mut next, mut all) = (Offset::ZERO, Vec::new());
+    while next < end {
+        match store.read(log, next, end, 20_000, true).await {
+            Ok(read) => {
+                assert!(read.next_offset > next);
+                next = read.next_offset;
+                all.extend_from_slice(&joined(&read.slices));
+            }
+            Err(error) => return (all, Some(error)),
+        }
+    }
+    (all, None)
+}
+
+/// A start believes the directory of a footer that it wrote anew and a crash tore, or that has rotted since; reads of what it
+/// no longer told were errors, though all batches were whole.
+#[test]
+fn batches_of_a_segment_with_a_damaged_footer_are_found_by_its_entries() {
+    Seeds::from_environment(10).each(|seed| {
+        let simulation = fill_with_checkpoint(seed, Some(200));
+        let options = || StoreOptions { checkpoint_interval_ms: 1_000_000_000, ..options() };
+        let read_them = |simulation: &mut Simulation| {
+            let read = simulation.run(move |runtime| async move {
+                let (store, _) = open(&runtime, options()).await;
+                let mut all = BTreeMap::new();
+                let logs: Vec<LogId> = store.partitions().iter().map(|partition| partition.log).collect();
+                // The second time it is known.
+                for log in logs.iter().chain(&logs) {
+                    all.insert(*log, read_all(&store, *log).await);
+                }
+                (all, store.core.cold.stats().segments_scanned)
+            });
+            read.finished()
+        };
+        let (whole, segments_scanned) = read_them(&mut Simulation::with_disk(seed, simulation.disk().fork()));
+        assert!(whole.values().all(|(bytes, error)| !bytes.is_empty() && error.is_none()));
+        assert_eq!(segments_scanned, 0);
+
+        let disk = simulation.disk();
+        let (segments, entries) = entries_of(&disk);
+        let mut random = Random::new(seed + 4_000_000);
+        // The last one is open: it has no footer.
+        let (header, path) = segments[random.index(segments.len() - 1)].clone();
+        let content = disk.content(&path).unwrap();
+        let trailer = Trailer::decode(&content, header.bytes).unwrap();
+        let extents_bytes = 24 * u64::from(trailer.extents);
+        let extents = u64::from(trailer.extents_position);
+        disk.flip_bit(&path, extents + random.below(extents_bytes), u8::try_from(random.below(8)).unwrap());
+        let (found, segments_scanned) = read_them(&mut Simulation::with_disk(seed, disk.fork()));
+        assert!(found.iter().all(|(log, (_, error))| error.is_none() && whole[log].0.len() == found[log].0.len()));
+        assert!(found.iter().all(|(log, (bytes, _))| *bytes == whole[log].0));
+        assert_eq!(segments_scanned, 1, "for the one log whose extents are hit");
+
+        // With an entry of that log gone as well nothing is left out in silence, and the segment is not read at each try.
+        let with_damage = disk.fork();
+        let hit = entries.iter().filter(|entry| entry.start.segment == header.number && entry.batch.is_some());
+        let hit = hit.last().unwrap().start;
+        with_damage.flip_bit(&path, u64::from(hit.byte), 0);
+        let (found, segments_scanned) = read_them(&mut Simulation::with_disk(seed, with_damage));
+        assert_eq!(segments_scanned, 1);
+        for (log, (bytes, error)) in &found {
+            assert!(whole[log].0.starts_with(bytes));
+            assert!(error.is_some() || bytes.len() == whole[log].0.len());
+        }
+        assert!(found.values().any(|(_, error)| matches!(error, Some(ReadError::Damaged { .. }))));
+    });
 }
 
 #[test]
