@@ -51,6 +51,10 @@ impl<R: Runtime> Shard<R> {
         }
         // What a producer was just told is stored may be deleted, also where it was told by another level.
         self.log_end_visible(&partition).await?;
+        // It writes; and whether what lies above what can be seen is there, only the next start will tell.
+        if self.store.failure().is_some() {
+            return Err(ErrorCode::KafkaStorageError);
+        }
         let high_watermark = partition.state().offsets.high_watermark();
         let before = match wanted.offset {
             HIGH_WATERMARK => high_watermark,
