@@ -272,6 +272,9 @@ pub const SCAN_DOUBT_FACTOR: u64 = 4;
 /// Time that recovery works before other tasks of the core run, in entries.
 pub const SCAN_ENTRIES_PER_YIELD: u32 = 256;
 
+/// How often a start that takes long says how many files it still has to look at, in milliseconds.
+pub const RECOVERY_TOLD_MS: u64 = 5_000;
+
 /// How far beyond the numbers known a segment number may lie that recovery looks for in files without a readable
 /// header: rolls of one life since the newest header that survived.
 pub const SCAN_SEGMENT_NUMBERS_AHEAD: u64 = 1024;

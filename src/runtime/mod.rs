@@ -129,6 +129,11 @@ pub trait File: Clone + 'static {
         self.allocated_bytes() < self.bytes()
     }
 
+    /// Where the first byte at or behind `position` may stand that is not known to have never been written since the file
+    /// was created or its space given back; `None` when there is none. What lies before it reads as zeroes. A filesystem may
+    /// know less than there is to know.
+    fn written_from(&self, position: u64) -> io::Result<Option<u64>>;
+
     /// fdatasync: every write that completed before the call is durable when it ends with success.
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static;
 }

@@ -475,6 +475,11 @@ impl Disk {
         self.state.borrow().files[&file].image.allocated_bytes()
     }
 
+    /// Where the first byte at or behind `position` stands that was written.
+    pub(super) fn written_from(&self, file: FileId, position: u64) -> Option<u64> {
+        self.state.borrow().files[&file].image.written_from(position)
+    }
+
     pub(super) fn begin_create(&self, path: &Path, bytes: u64) -> Begun {
         self.state.borrow_mut().begin(Kind::Create { path: path.to_path_buf(), bytes })
     }

@@ -69,6 +69,13 @@ impl Image {
         self.bytes - wide(self.holes.len() * IO_ALIGNMENT).min(self.bytes)
     }
 
+    /// Where the first page at or behind `position` begins that something was written to, or `position` within it.
+    pub(super) fn written_from(&self, position: u64) -> Option<u64> {
+        let mut pages = self.pages.range(page_number(position)..);
+        let (number, _) = pages.find(|(_, page)| page.newest().is_some())?;
+        Some(position.max(number * wide(IO_ALIGNMENT)))
+    }
+
     /// Space that a write of `bytes` at `position` needs beside what there is.
     pub(super) fn missing_bytes(&self, position: u64, bytes: u64) -> u64 {
         let end = position + bytes;

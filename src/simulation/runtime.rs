@@ -225,6 +225,10 @@ impl File for SimulatedFile {
         self.runtime.life.disk.allocated_bytes(self.file)
     }
 
+    fn written_from(&self, position: u64) -> io::Result<Option<u64>> {
+        Ok(self.runtime.life.disk.written_from(self.file, position))
+    }
+
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static {
         let last = self.runtime.life.disk.write_last();
         let (runtime, file) = (self.runtime.clone(), self.file);

@@ -15,7 +15,7 @@ use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use crate::limits::{SCAN_ENTRIES_PER_YIELD, SCAN_SEGMENT_NUMBERS_AHEAD};
+use crate::limits::{RECOVERY_TOLD_MS, SCAN_ENTRIES_PER_YIELD, SCAN_SEGMENT_NUMBERS_AHEAD};
 use crate::runtime::{Buffer, File, Runtime, is_out_of_space};
 use crate::store::checkpoint::{
     CheckpointError, CheckpointFiles, CheckpointHead, CheckpointPartition, CheckpointWriter,
@@ -38,7 +38,9 @@ use crate::store::segments::{LiveSegment, SegmentFile, Segments};
 use crate::store::space::Space;
 use crate::store::tail::Tail;
 use crate::store::{LostOffsets, OpenError, PartitionRecord, Replay, StoreOptions, StoreStats};
-use crate::types::{FileId, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
+use crate::types::{
+    FileId, Incarnation, LogId, LogPosition, MonotonicUs, Offset, PartitionIndex, SegmentNumber, TopicId,
+};
 
 /// A file as found.
 struct FoundFile<F> {
@@ -106,6 +108,8 @@ struct Recovery<'a, R: Runtime> {
     lost: Vec<LostOffsets>,
     footers: VecDeque<Footer>,
     entries: u32,
+    /// When it was last said how far it has come.
+    told: MonotonicUs,
 }
 
 /// Opens the directory and recovers what is in it.
@@ -162,6 +166,7 @@ pub(super) async fn recover<R: Runtime>(
         lost: Vec::new(),
         footers: VecDeque::new(),
         entries: 0,
+        told: runtime.now(),
         runtime,
         options,
         replay,
@@ -175,7 +180,9 @@ pub(super) async fn recover<R: Runtime>(
     // After a clean stop nothing can be missing but what the checkpoint knows of: no file needs to be searched.
     let is_clean_end = head.clean_end == Some(end) && !had_later_segments;
     if !is_clean_end {
-        for file in chain.suspects.iter().chain(&cut) {
+        let files = chain.suspects.len() + cut.len();
+        for (index, file) in chain.suspects.iter().chain(&cut).enumerate() {
+            recovery.tell_progress(files - index, "segment files to search for what is missing");
             let range = head.next_segment.value()..=next_number.value() + SCAN_SEGMENT_NUMBERS_AHEAD;
             recovery.survey(file, range, SEGMENT_HEADER_BYTES).await?;
         }
@@ -402,6 +409,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 continue;
             }
             let number = link.header.number;
+            self.tell_progress(1 + links.len(), "segments to read");
             let is_last = links.peek().is_none();
             let behind = self.missing.split_off(&number);
             if !std::mem::replace(&mut self.missing, behind).is_empty() {
@@ -439,6 +447,15 @@ impl<R: Runtime> Recovery<'_, R> {
             kept.push(ReadLink { file: link.file, header: link.header, end: byte });
         }
         Ok((end, kept, cut))
+    }
+
+    /// Says from time to time how much is left to do.
+    fn tell_progress(&mut self, left: usize, of_what: &str) {
+        let now = self.runtime.now();
+        if now.since_us(self.told) >= RECOVERY_TOLD_MS * 1000 {
+            tracing::info!(shard = %self.options.shard, "recovering: {left} {of_what}");
+            self.told = now;
+        }
     }
 
     fn seal(&mut self, header: &SegmentHeader, end: u32, next: SegmentNumber) -> Result<(), OpenError> {

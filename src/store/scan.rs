@@ -102,6 +102,14 @@ impl<F: File> Scanner<F> {
     async fn find_header(&mut self, from: u32, numbers: &RangeInclusive<u64>) -> io::Result<Option<u32>> {
         let mut at = from;
         while at < self.limit {
+            if !self.is_loaded(at) {
+                // Files are created with all of their space: what was never written need not be read.
+                let Some(written) = self.file.written_from(u64::from(at))? else { break };
+                at = at.max(u32::try_from(written).unwrap_or(u32::MAX) / UNIT_BYTES * UNIT_BYTES);
+                if at >= self.limit {
+                    break;
+                }
+            }
             // No header crosses a unit.
             let unit_end = next_unit(at + 1).min(self.limit);
             let bytes = usize_of(unit_end - at);
@@ -138,6 +146,11 @@ impl<F: File> Scanner<F> {
         }
         let bytes = usize::try_from(header.entry_bytes()).expect("an entry that fits its segment fits memory");
         Ok(self.load(at, bytes).await?.then_some(bytes))
+    }
+
+    /// Whether the byte at `position` is in memory.
+    fn is_loaded(&self, position: u32) -> bool {
+        (usize_of(self.start)..usize_of(self.start) + self.bytes.len()).contains(&usize_of(position))
     }
 
     /// What was loaded from `position` on.

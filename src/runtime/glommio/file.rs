@@ -17,7 +17,7 @@ use std::time::Duration;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 use glommio::timer::Timer;
-use rustix::fs::FlockOperation;
+use rustix::fs::{FlockOperation, SeekFrom};
 use rustix::io::Errno;
 
 use super::buffer::{GlommioBuffer, Spares};
@@ -109,6 +109,17 @@ impl File for GlommioFile {
 
     fn allocated_bytes(&self) -> u64 {
         self.inner.allocated_bytes.get()
+    }
+
+    fn written_from(&self, position: u64) -> io::Result<Option<u64>> {
+        // Direct I/O goes by positions of its own, never by the one that this moves.
+        match rustix::fs::seek(&self.inner.file, SeekFrom::Data(position)) {
+            Ok(found) => Ok(Some(found)),
+            Err(Errno::NXIO) => Ok(None),
+            // The filesystem does not tell.
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(position)),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::space::segment_files;
 use super::*;
 use crate::simulation::random::Random;
 use crate::simulation::seeds::Seeds;
@@ -268,4 +269,32 @@ fn what_was_acknowledged_survives_crash_after_crash() {
         assert!(seen.checkpoints > 0 && seen.cold_reads > 0 && seen.tail_reads > 0, "{seen:?}");
         assert!(seen.segments_recycled > 0, "{seen:?}");
     }
+}
+
+/// Files are made with all of their space before anything is written to them, and after a kill each of them was read to its
+/// end: the rest of the last segment, and every file kept ready.
+#[test]
+fn a_start_after_a_kill_reads_what_was_written_and_not_what_was_reserved() {
+    let options = || StoreOptions { segment_bytes: 256 * SEGMENT_BYTES, budget_bytes: 1 << 30, ..options() };
+    let mut simulation = Simulation::new(1);
+    let ended = simulation.run(move |runtime| async move {
+        let (store, _) = open(&runtime, options()).await;
+        let (log, _) = store.create(TopicId::new([9; 16]), PartitionIndex::new(0)).unwrap();
+        let end = append(&store, log, &batch_bytes(0, 1, 500, 1), Durability::Flushed).unwrap();
+        until_durable(&store, &runtime, end).await;
+        runtime.sleep(Duration::from_secs(10)).await;
+        assert!(segment_files(&runtime) >= 4, "the open one, the ready one and the reserve");
+        runtime.crash(Crash::Process);
+        runtime.sleep(Duration::from_secs(1)).await;
+    });
+    assert!(ended.is_crash());
+    let before = simulation.disk().stats().read_bytes;
+    let log_end = simulation.run(move |runtime| async move {
+        let (store, _) = open(&runtime, options()).await;
+        store.partitions()[0].log_end
+    });
+    assert_eq!(log_end.finished(), Offset::new(1));
+    let read_bytes = simulation.disk().stats().read_bytes - before;
+    // What was prepared ahead of the log was written.
+    assert!(read_bytes < 3 << 20, "{read_bytes} bytes of files of 16 MiB each");
 }
