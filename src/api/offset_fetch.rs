@@ -4,6 +4,8 @@
 //! - Null topics (2+) are all topics. The empty group id is allowed, as old clients use it.
 //! - Version 1 has no place for an error of the group: every partition asked for has it instead.
 //! - COORDINATOR_NOT_AVAILABLE becomes NOT_COORDINATOR, since consumers before 3.9 do not know the former here, as in Kafka.
+//! - Where the store has failed it is answered from memory while the coordinator has nothing to write; what it then cannot
+//!   write ends it, and the answer is NOT_COORDINATOR until a restart, as Kafka's is for a failed disk.
 
 use std::borrow::Cow;
 use std::rc::Rc;

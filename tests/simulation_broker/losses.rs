@@ -207,6 +207,18 @@ fn a_start_gets_over_a_hole_in_the_metadata_and_the_next_finds_none() {
 }
 
 async fn commit(process: &Process, connection: &Connection, offset: i64) {
+    for _ in 0..100 {
+        match commit_once(connection, offset).await {
+            0 => return,
+            LOADING | NOT_AVAILABLE | NOT_COORDINATOR => {}
+            error => panic!("OffsetCommit: {error}"),
+        }
+        process.runtime.sleep(Duration::from_millis(5)).await;
+    }
+    panic!("the coordinator does not serve");
+}
+
+async fn commit_once(connection: &Connection, offset: i64) -> i16 {
     let row = OffsetCommitRequestPartition {
         partition_index: 0,
         committed_offset: offset,
@@ -220,17 +232,9 @@ async fn commit(process: &Process, connection: &Connection, offset: i64) {
         topics,
         ..OffsetCommitRequest::default()
     };
-    for _ in 0..100 {
-        let answer = connection.ask(&request, 8).await.unwrap();
-        let response = OffsetCommitResponse::decode(&mut answer.reader(), 8).unwrap();
-        match response.topics[0].partitions[0].error_code {
-            0 => return,
-            LOADING | NOT_AVAILABLE | NOT_COORDINATOR => {}
-            error => panic!("OffsetCommit: {error}"),
-        }
-        process.runtime.sleep(Duration::from_millis(5)).await;
-    }
-    panic!("the coordinator does not serve");
+    let answer = connection.ask(&request, 8).await.unwrap();
+    let response = OffsetCommitResponse::decode(&mut answer.reader(), 8).unwrap();
+    response.topics[0].partitions[0].error_code
 }
 
 /// The error of the group, or the offset that it committed.
@@ -406,4 +410,30 @@ fn a_read_only_shard_tells_where_its_partitions_end() {
         assert_eq!(produce_at(&connection, b"refused", -1).await.0, STORAGE_ERROR);
     });
     ended.finished();
+}
+
+/// It was said that a read-only shard goes on answering OffsetFetch from memory. It does while nobody wants anything written:
+/// the first commit that fails ends the coordinator, since its state tells of what no disk has. A restart brings back
+/// what was acknowledged.
+#[test]
+fn a_read_only_shard_tells_what_was_committed_until_a_commit_fails() {
+    let mut simulation = Simulation::new(1);
+    let ended = simulation.run(|runtime: SimulatedRuntime| async move {
+        let process = Rc::new(Process::start(&runtime, &plan(false), 1).await.unwrap());
+        let connection = process.connect(0);
+        create(&process, &connection, TOPIC).await;
+        create(&process, &connection, "__consumer_offsets").await;
+        commit(&process, &connection, 3).await;
+        runtime.disk().fail(Operation::Flush, "segment", 0);
+        assert_eq!(produce_at(&connection, b"unseen", 1).await, (0, 0));
+        while process.nodes[0].shard.store.failure().is_none() {
+            runtime.sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(committed(&process).await, Ok(3));
+        assert_eq!(commit_once(&connection, 5).await, NOT_COORDINATOR);
+        assert_eq!(committed(&process).await, Err(NOT_COORDINATOR));
+        assert_eq!(commit_once(&connection, 6).await, NOT_COORDINATOR);
+    });
+    ended.finished();
+    assert_eq!(life(&mut simulation, false, committed).unwrap(), Ok(3));
 }
