@@ -248,8 +248,8 @@ fn batches_of_a_segment_with_a_damaged_footer_are_found_by_its_entries() {
 
         // With an entry of that log gone as well nothing is left out in silence, and the segment is not read at each try.
         let with_damage = disk.fork();
-        let hit = entries.iter().filter(|entry| entry.start.segment == header.number && entry.batch.is_some());
-        let hit = hit.last().unwrap().start;
+        let hit = entries.iter().rfind(|entry| entry.start.segment == header.number && entry.batch.is_some());
+        let hit = hit.unwrap().start;
         with_damage.flip_bit(&path, u64::from(hit.byte), 0);
         let (found, segments_scanned) = read_them(&mut Simulation::with_disk(seed, with_damage));
         assert_eq!(segments_scanned, 1);
