@@ -187,8 +187,7 @@ impl<R: Runtime> State<R> {
     /// Segments that hold nothing live and lie before the one that is being filled, and before the first whose file is not
     /// there yet: those behind it are found by their headers, each by the one after it, so none of them may go.
     fn dead(&self) -> Vec<SegmentNumber> {
-        let open = self.writer.appended().segment;
-        let before = if cfg!(corelane_defect = "retired_behind_a_gap") { open } else { open.min(self.next_unnamed()) };
+        let before = self.writer.appended().segment.min(self.next_unnamed());
         self.index.dead_segments().into_iter().filter(|number| *number < before).collect()
     }
 
