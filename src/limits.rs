@@ -135,7 +135,6 @@ pub const RECORD_ERRORS_MAX: usize = 128;
 
 /// Producers remembered per partition. The one that wrote longest ago is forgotten first; all it loses is the detection
 /// of its duplicates. A producer costs about 200 bytes in memory and at most 159 in a checkpoint.
-/// of its duplicates. A producer costs about 160 bytes here and in the checkpoint.
 pub const PRODUCERS_PER_PARTITION_MAX: usize = 4096;
 
 /// Producers remembered per shard, over all partitions, by the time of their last batch. At 159 bytes each they are a third of
@@ -150,8 +149,6 @@ pub const PRODUCER_BATCHES_RETAINED: usize = 5;
 
 /// Leader epochs remembered per partition, one per restart that was followed by an append. When the oldest is forgotten,
 /// the epochs below the first known one are answered as if their records were gone, as Kafka does after retention.
-/// Leader epochs remembered per partition, one per restart that was followed by an append. Forgetting the oldest changes
-/// no end offset that is still above the log start of a living consumer by more than an epoch.
 pub const LEADER_EPOCHS_PER_PARTITION_MAX: usize = 1024;
 /// Freed blocks that a shard keeps for the next ones instead of returning them to the allocator. Covers the writes in
 /// flight and one burst of the tail cache letting go.
@@ -423,8 +420,9 @@ pub const SWEEP_INTERVAL_MS: u64 = 1000;
 
 /// How often they are while somebody waits for memory that others hold, in milliseconds. With [`SILENT_SWEEPS_MAX`] a peer
 /// that sends a part of a large request and falls silent holds memory for half a second at most. A small request (see
-/// [`REQUEST_SMALL_BYTES`]), and any of a connection that sent a large one before, waits for no such peer: with any number
-/// of them, 99 of 100 are answered within a second.
+/// [`REQUEST_SMALL_BYTES`]), and any of a connection that sent a large one before, waits for no such peer. The aim is that
+/// 99 of 100 are answered within a second; seen beside 300 peers that come again and again, on a busy machine: 0.96 s for
+/// small ones, 1.03 s for those of 700 KB.
 pub const SWEEP_PRESSED_INTERVAL_MS: u64 = 250;
 const _: () = assert!(SWEEP_INTERVAL_MS.is_multiple_of(SWEEP_PRESSED_INTERVAL_MS));
 
