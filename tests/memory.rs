@@ -196,6 +196,41 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
+/// Answers behind one that waited for memory held all of that memory, and no connection was let go, since none was in the
+/// way of anything that could be sent: reads of old data stopped until a restart.
+#[test]
+fn peers_that_ask_again_before_they_are_answered_stop_nobody() {
+    let broker = Broker::start(&Settings { memory: Some("64MiB"), ..Settings::default() });
+    if !broker.is_corelane() {
+        return;
+    }
+    let address = broker.bootstrap();
+    create_topic(&address, "old", 4, &[]);
+    create_topic(&address, "empty", 1, &[]);
+    let last = fill(&address);
+    let parked = connect(&address);
+    let topics = fetch_topics("empty", &[(0, 0)], 1 << 20);
+    let for_weeks = frame(&FetchRequest { max_wait_ms: i32::MAX, min_bytes: 1, topics, ..FetchRequest::default() });
+    ask(&parked, &[for_weeks, fetch_old(0).repeat(20)].concat());
+    for round in 0..3 {
+        let unread: Vec<TcpStream> = (0..20)
+            .map(|index| {
+                let socket = connect(&address);
+                let asked = (0..20).flat_map(|fetch| fetch_old(last * (index + fetch) / 40));
+                ask(&socket, &asked.collect::<Vec<u8>>());
+                socket
+            })
+            .collect();
+        for index in 0..8 {
+            let socket = connect(&address);
+            ask(&socket, &fetch_old(last * index / 8));
+            assert!(answered_records(&receive(&socket)) > 100_000, "round {round}");
+        }
+        // They hang up, and others find what they left.
+        drop(unread);
+    }
+}
+
 /// A batch larger than all memory for answers is served all the same, to one after the other.
 #[test]
 fn a_batch_above_all_memory_for_answers_reaches_everyone() {
@@ -254,6 +289,11 @@ fn fetch_old(offset: i64) -> Vec<u8> {
 }
 
 fn fetch(topic: &str, partitions: &[(i32, i64)], partition_max_bytes: i32) -> Vec<u8> {
+    let topics = fetch_topics(topic, partitions, partition_max_bytes);
+    frame(&FetchRequest { max_wait_ms: 10_000, min_bytes: 1, topics, ..FetchRequest::default() })
+}
+
+fn fetch_topics<'a>(topic: &'a str, partitions: &[(i32, i64)], partition_max_bytes: i32) -> Vec<FetchTopic<'a>> {
     let partition = |&(partition, fetch_offset): &(i32, i64)| FetchPartition {
         partition,
         fetch_offset,
@@ -261,8 +301,7 @@ fn fetch(topic: &str, partitions: &[(i32, i64)], partition_max_bytes: i32) -> Ve
         ..FetchPartition::default()
     };
     let partitions = partitions.iter().map(partition).collect();
-    let topics = vec![FetchTopic { topic: topic.into(), partitions, ..FetchTopic::default() }];
-    frame(&FetchRequest { max_wait_ms: 10_000, min_bytes: 1, topics, ..FetchRequest::default() })
+    vec![FetchTopic { topic: topic.into(), partitions, ..FetchTopic::default() }]
 }
 
 fn frame<M: Message>(message: &M) -> Vec<u8> {

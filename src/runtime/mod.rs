@@ -61,7 +61,9 @@ pub trait Runtime: Clone + 'static {
     fn buffer_bytes(&self) -> u64;
 
     /// Creates a file that must not exist yet, with `bytes` of space reserved and its size set to `bytes`.
-    /// Its content reads as zeroes. The name is durable only after `sync_directory`.
+    /// Its content reads as zeroes. It gets its name when its size is durable, so that whatever crash comes, a file of that
+    /// name never had less; until then it is called [`unfinished_name`], which a crash may leave behind. The name is
+    /// durable only after `sync_directory`.
     fn create(&self, path: &Path, bytes: u64) -> impl Future<Output = io::Result<Self::File>>;
 
     /// Opens an existing file for direct reads and writes.
@@ -83,6 +85,19 @@ pub trait Runtime: Clone + 'static {
     fn volume(&self, _directory: &Path) -> Option<Volume> {
         None
     }
+}
+
+/// Follows the name of a file that is being created.
+const UNFINISHED_SUFFIX: &str = ".new";
+
+/// What a file is called while it is being created. Creating it again takes the place of what a crash left.
+pub fn unfinished_name(name: &str) -> String {
+    format!("{name}{UNFINISHED_SUFFIX}")
+}
+
+/// The name that an unfinished file was to get; `None` for every other file.
+pub fn created_name(unfinished: &str) -> Option<&str> {
+    unfinished.strip_suffix(UNFINISHED_SUFFIX)
 }
 
 /// Room on a volume, in bytes.
@@ -191,6 +206,9 @@ pub trait Socket: 'static {
 
     /// Sends from `pieces` with one system call; at most `SEND_PIECES_MAX` of them. Fewer bytes than given may go out.
     fn poll_write(&mut self, context: &mut Context<'_>, pieces: &[IoSlice<'_>]) -> Poll<io::Result<usize>>;
+
+    /// True when the peer has closed its side, whatever of what it sent is still to be received. Asks the system.
+    fn is_hung_up(&self) -> bool;
 
     /// Lets news of this socket wait a few milliseconds when other patient ones had some just now, so that many of them
     /// share a wake-up; or no longer. Where the system refuses, it stays as it was.

@@ -4,7 +4,10 @@
 //! again. Requests are applied one at a time and in order; answers leave in the order of their requests.
 //!
 //! Nothing is received while a request is being applied, while the answers fill their queue or are not taken by the peer, or
-//! while the next request waits for memory.
+//! while the next request waits for memory or for its turn. Then a peer that is gone is noticed by the registry's sweep.
+//!
+//! A fetch waits for its turn: it is applied when no answer before it is waited for. What it reads holds memory until it is
+//! sent, so behind one that waits for that memory it would never be sent, nor let the other have it.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -15,14 +18,14 @@ use std::task::{Context, Poll};
 
 use super::Server;
 use super::byte_budget::{Claim, Grant};
-use super::receive::{BadLength, ReceiveBuffer};
+use super::receive::{API_KEY_BYTES, BadLength, ReceiveBuffer};
 use super::registry::{Doing, Order, Watch};
 use super::request_memory::{Class, Counted};
 use super::send::Outgoing;
 use crate::api::reply::{LocalFuture, Reply, Response, Service};
 use crate::limits::{
-    PATIENT_AFTER_HEARTBEATS, RECEIVE_CONTENDED_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX, SEND_BYTES_EAGER,
-    SEND_PIECES_MAX, TURN_BYTES_MAX, TURN_REQUESTS_MAX,
+    ANSWERS_KEPT_BYTES_MAX, PATIENT_AFTER_HEARTBEATS, RECEIVE_CONTENDED_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX,
+    SEND_BYTES_EAGER, SEND_PIECES_MAX, TURN_BYTES_MAX, TURN_REQUESTS_MAX,
 };
 use crate::log_limiter::LogLimiter;
 use crate::protocol::api_key::ApiKey;
@@ -159,6 +162,9 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         if self.server.draining.get() && self.ending.is_none() {
             self.end(Ending::Stopping);
         }
+        if self.watch.is_looked_after() && self.socket.is_hung_up() {
+            self.watch.on_deserted();
+        }
         let mut turn = Turn::default();
         self.poll_answers(context);
         loop {
@@ -190,7 +196,13 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             self.arriving.set(arriving);
             self.count();
         }
-        let doing = Doing { is_waiting, arriving: self.arriving_class(), is_send_blocked: self.is_send_blocked };
+        let doing = Doing {
+            is_waiting,
+            arriving: self.arriving_class(),
+            is_send_blocked: self.is_send_blocked,
+            keeps_answers: self.ready_bytes >= ANSWERS_KEPT_BYTES_MAX,
+            is_deaf: !self.may_apply(),
+        };
         self.watch.on_pending(context, doing);
         Poll::Pending
     }
@@ -250,6 +262,13 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             && !self.is_send_blocked
             && self.ready_bytes < SEND_BYTES_EAGER
             && self.answers.len() < REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX
+            && !self.waits_for_its_turn()
+    }
+
+    /// True when the next request is a fetch and an answer before it is waited for.
+    fn waits_for_its_turn(&self) -> bool {
+        self.received.api_key().and_then(ApiKey::from_code) == Some(ApiKey::Fetch)
+            && self.answers.iter().any(|answer| matches!(answer, Answer::Waiting(..)))
     }
 
     /// True when the next request is here whole.
@@ -268,6 +287,10 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
                 return false;
             }
         };
+        if !self.received.has(frame_bytes.min(API_KEY_BYTES)) {
+            // Whether it must wait for its turn is not known yet.
+            return false;
+        }
         if self.grant.is_none() && !self.claim.is_waiting() {
             let class = Class::of(frame_bytes, self.is_known);
             if class != self.class {
@@ -713,6 +736,14 @@ mod tests {
             socket
         }
 
+        /// Requests begun so far, once the shard had a turn, itself one request.
+        fn served(&self) -> u64 {
+            let socket = self.connect();
+            send(&socket, &[NOW]);
+            assert_eq!(receive(&socket), [NOW]);
+            self.shared.begun.load(Ordering::SeqCst)
+        }
+
         fn wait_until(&self, what: &str, fact: impl Fn(&Rig) -> bool) {
             let started = Instant::now();
             while !fact(self) {
@@ -853,17 +884,20 @@ mod tests {
     #[test]
     fn half_a_request_and_a_hang_up_frees_what_it_held() {
         let rig = rig(|config| config.request_bytes_in_flight_max = 1 << 20);
-        for count in [1, 3, 4, 5, 100_000] {
+        for count in [1, 3, 4, 5, 6, 100_000] {
             let socket = rig.connect();
             let mut bytes = 200_000i32.to_be_bytes().to_vec();
             bytes.resize(100_000, 0);
             (&socket).write_all(&bytes[..count]).unwrap();
             rig.wait_until("it was accepted", |rig| rig.metrics.connections.value() == 1);
-            if count >= 4 {
-                // What is here and as much again, at least 64 KiB.
-                let granted = if count < 100_000 { 65_536 + u64::try_from(count).unwrap() } else { 200_000 };
-                rig.wait_until("it is granted", |rig| rig.metrics.request_bytes_in_flight.value() == granted);
-            }
+            let here = u64::try_from(count).unwrap();
+            let counted = match here {
+                0..6 => here,
+                // With its length and its API key here it is granted that and as much again, at least 64 KiB.
+                6..100_000 => 65_536 + here,
+                _ => 200_000,
+            };
+            rig.wait_until("it is granted", |rig| rig.metrics.request_bytes_in_flight.value() == counted);
             drop(socket);
             rig.wait_until("it is gone", |rig| rig.metrics.connections.value() == 0);
             assert_eq!(rig.metrics.request_bytes_in_flight.value(), 0);
@@ -976,6 +1010,48 @@ mod tests {
             }
             (&socket).write_all(&last[1000..]).unwrap();
             assert_eq!(receive(&socket), last);
+        }
+    }
+
+    /// A fetch, as far as the server looks: it is answered at once.
+    const FETCH: [u8; 2] = [NOW, 1];
+
+    /// Fetches that a peer sent without waiting for their answers held all memory of answers, ready but behind an earlier
+    /// one that waited for it: reads of old data stopped for good.
+    #[test]
+    fn a_fetch_is_not_begun_behind_an_answer_that_is_waited_for() {
+        let rig = rig(|_| ());
+        let socket = rig.connect();
+        // One after the other here, and its first byte alone.
+        (&socket).write_all(&[0, 0, 0, 2, AWAITED, 0, 0, 0, 0, 2, NOW, 2, 0, 0, 0, 2, FETCH[0]]).unwrap();
+        assert_eq!(rig.served(), 3, "what is no fetch is begun behind it");
+        (&socket).write_all(&FETCH[1..]).unwrap();
+        (&socket).write_all(&[0, 0, 0, 2, NOW, 3]).unwrap();
+        for served in 4..10 {
+            assert_eq!(rig.served(), served, "the fetch or what comes after it was begun");
+        }
+        rig.shared.answers.store(true, Ordering::SeqCst);
+        assert_eq!(receive(&socket), [AWAITED]);
+        for expected in [[NOW, 2], FETCH, [NOW, 3]] {
+            assert_eq!(receive(&socket), expected);
+        }
+    }
+
+    /// Nobody looked: they stayed for as long as what they waited for.
+    #[test]
+    fn peers_that_are_gone_are_noticed_though_nothing_is_received_from_them() {
+        let rig = rig(|_| ());
+        for rest in [&FETCH, &[NEVER, 0]] {
+            let socket = rig.connect();
+            send(&socket, &[NEVER, 0]);
+            (0..REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX + 1).for_each(|_| send(&socket, rest));
+            let here = rig.connect();
+            send(&here, &[NEVER, 0]);
+            rig.wait_until("both are here", |rig| rig.metrics.connections.value() == 2);
+            drop(socket);
+            rig.wait_until("the one is gone", |rig| rig.metrics.connections.value() == 1);
+            drop(here);
+            rig.wait_until("both are gone", |rig| rig.metrics.connections.value() == 0);
         }
     }
 

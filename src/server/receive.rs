@@ -17,6 +17,9 @@ use crate::runtime::Socket;
 /// Bytes of the length in front of each frame.
 const LENGTH_BYTES: usize = 4;
 
+/// Bytes of the API key, the first field of a frame.
+pub(super) const API_KEY_BYTES: usize = 2;
+
 /// A length that no request has. Framing is lost: the connection must be closed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct BadLength(pub(super) i32);
@@ -71,6 +74,12 @@ impl ReceiveBuffer {
             }
             _ => Err(BadLength(length)),
         }
+    }
+
+    /// The API key of the next frame, once it is here. What a frame of one byte has for it is of no use.
+    pub(super) fn api_key(&self) -> Option<i16> {
+        let field = self.here().get(LENGTH_BYTES..)?.first_chunk::<API_KEY_BYTES>()?;
+        Some(i16::from_be_bytes(*field))
     }
 
     /// True when all of the next frame, whose length is `frame_bytes`, is here.
@@ -183,6 +192,10 @@ mod tests {
 
         fn poll_write(&mut self, _: &mut Context<'_>, _: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
             unreachable!("nothing is sent here")
+        }
+
+        fn is_hung_up(&self) -> bool {
+            false
         }
 
         fn set_patient(&mut self, _: bool) {

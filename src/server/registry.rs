@@ -48,6 +48,14 @@ pub(super) struct Watch {
     arriving: Cell<Option<Class>>,
     /// True while the peer does not take what is sent.
     is_send_blocked: Cell<bool>,
+    /// True while many bytes of answers stay behind one that is waited for.
+    keeps_answers: Cell<bool>,
+    /// True while nothing is received, so that nobody sees whether the peer is gone.
+    is_deaf: Cell<bool>,
+    /// The connection shall look whether it is.
+    is_looked_after: Cell<bool>,
+    /// It is, as far as the system knows: what it sent before may be still to be received.
+    is_deserted: Cell<bool>,
     /// Sweeps in a row for which others waited, and nothing moved.
     silent_sweeps: Cell<u8>,
     /// The same, and little moved.
@@ -73,11 +81,23 @@ impl Watch {
         self.is_hung_up.set(true);
     }
 
+    /// True once after each full sweep that found it not receiving: it shall look whether its peer is still there.
+    pub(super) fn is_looked_after(&self) -> bool {
+        self.is_looked_after.take()
+    }
+
+    /// Notes that the peer is gone, though nothing is being received.
+    pub(super) fn on_deserted(&self) {
+        self.is_deserted.set(true);
+    }
+
     /// Notes what the connection is doing before it goes to sleep, and how to wake it.
     pub(super) fn on_pending(&self, context: &Context<'_>, doing: Doing) {
         self.is_waiting.set(doing.is_waiting);
         self.arriving.set(doing.arriving);
         self.is_send_blocked.set(doing.is_send_blocked);
+        self.keeps_answers.set(doing.keeps_answers);
+        self.is_deaf.set(doing.is_deaf);
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(waker) => waker.clone_from(context.waker()),
@@ -119,11 +139,14 @@ impl Watch {
         if !sweep.is_full {
             return None;
         }
-        if self.is_hung_up.get() {
+        if self.is_hung_up.get() || (self.is_deserted.get() && self.is_deaf.get() && moved == 0) {
             self.hung_up_sweeps.set(self.hung_up_sweeps.get() + 1);
             if self.hung_up_sweeps.get() >= HUNG_UP_SWEEPS_MAX {
                 return Some(Order::HungUp);
             }
+        } else {
+            // It goes on with what the peer left.
+            self.hung_up_sweeps.set(0);
         }
         (sweep.now_ms.saturating_sub(self.active_ms.get()) >= sweep.idle_ms).then_some(Order::Idle)
     }
@@ -136,7 +159,7 @@ impl Watch {
             Some(Class::Known) => pressure.known,
             None => false,
         };
-        let is_unread = pressure.answers && self.is_send_blocked.get();
+        let is_unread = pressure.answers && (self.is_send_blocked.get() || self.keeps_answers.get());
         let count = |sweeps: &Cell<u8>, goes_on: bool| {
             sweeps.set(if goes_on { sweeps.get().saturating_add(1) } else { 0 });
             sweeps.get()
@@ -162,6 +185,10 @@ pub(super) struct Doing {
     pub(super) arriving: Option<Class>,
     /// The peer does not take what is sent.
     pub(super) is_send_blocked: bool,
+    /// At least `ANSWERS_KEPT_BYTES_MAX` of answers are ready, behind one that is waited for or on their way.
+    pub(super) keeps_answers: bool,
+    /// Nothing is received.
+    pub(super) is_deaf: bool,
 }
 
 /// One look at all connections.
@@ -207,15 +234,23 @@ impl Registry {
         assert!(removed.is_some());
     }
 
-    /// Orders idle and stalled connections to close.
+    /// Orders idle and stalled connections to close; lets those that do not receive look for their peers.
     pub(super) fn sweep(&self, sweep: &Sweep) {
         let mut orders = Vec::new();
+        let mut deaf = Vec::new();
         for watch in self.watches.borrow().values() {
-            let order = watch.sweep(sweep);
-            orders.extend(order.map(|order| (Rc::clone(watch), order)));
+            if let Some(order) = watch.sweep(sweep) {
+                orders.push((Rc::clone(watch), order));
+            } else if sweep.is_full && watch.is_deaf.get() && !watch.is_deserted.get() {
+                deaf.push(Rc::clone(watch));
+            }
         }
         for (watch, order) in orders {
             watch.give(order);
+        }
+        for watch in deaf {
+            watch.is_looked_after.set(true);
+            watch.wake();
         }
     }
 
@@ -349,5 +384,41 @@ mod tests {
         slow.on_hung_up();
         look(&registry, 1, pressure);
         assert_eq!(slow.order(), Some(Order::HungUp));
+    }
+
+    #[test]
+    fn answers_that_are_kept_behind_one_waited_for_are_let_go_while_others_wait_for_their_memory() {
+        let registry = Registry::default();
+        let (_, keeps) = registry.add(0);
+        let (_, waits) = registry.add(0);
+        pending(&keeps, Doing { is_waiting: true, keeps_answers: true, is_deaf: true, ..Doing::default() });
+        pending(&waits, Doing { is_waiting: true, is_deaf: true, ..Doing::default() });
+        for round in 0..2 * UNREAD_SWEEPS_MAX {
+            look(&registry, 1, Pressure { answers: round >= UNREAD_SWEEPS_MAX, ..Pressure::default() });
+            assert_eq!(keeps.order().is_some(), round + 1 == 2 * UNREAD_SWEEPS_MAX, "round {round}");
+        }
+        assert_eq!((keeps.order(), waits.order()), (Some(Order::Unread), None));
+    }
+
+    #[test]
+    fn who_does_not_receive_looks_for_its_peer_and_goes_when_it_is_gone_and_nothing_moves() {
+        let registry = Registry::default();
+        let (_, deaf) = registry.add(0);
+        let (_, hears) = registry.add(0);
+        pending(&deaf, Doing { is_waiting: true, is_deaf: true, ..Doing::default() });
+        pending(&hears, Doing { is_waiting: true, ..Doing::default() });
+        look(&registry, 1, Pressure::default());
+        assert_eq!((deaf.is_looked_after(), hears.is_looked_after()), (true, false));
+        assert!(!deaf.is_looked_after(), "once for each look");
+        deaf.on_deserted();
+        for round in 0..3 * HUNG_UP_SWEEPS_MAX - 1 {
+            if round < 2 * HUNG_UP_SWEEPS_MAX && round % 2 == 0 {
+                // What the peer sent before it went is still applied.
+                deaf.on_moved(1);
+            }
+            assert_eq!(deaf.order(), None, "round {round}");
+            look(&registry, 1, Pressure::default());
+        }
+        assert_eq!((deaf.order(), hears.order()), (Some(Order::HungUp), None));
     }
 }

@@ -22,7 +22,7 @@ use super::image::{Content, Image, SECTOR_BYTES, WriteNumber, zeroes};
 use super::random::Random;
 use super::trace::Trace;
 use crate::limits::IO_ALIGNMENT;
-use crate::runtime::Buffer;
+use crate::runtime::{Buffer, unfinished_name};
 
 /// Parts of a million, for rare faults.
 const MILLION: u64 = 1_000_000;
@@ -745,6 +745,9 @@ impl State {
         } else if happens && !under_way.fails {
             // Nobody is left to be told how it ended.
             let _ = self.happen(under_way);
+        } else if let Kind::Create { path, bytes } = &under_way.kind {
+            let bytes = self.random.below(bytes + 1);
+            let _ = self.create(&unfinished(path), bytes, false);
         }
     }
 
@@ -839,6 +842,10 @@ impl State {
         let file = self.add_file(path, Image::new(bytes));
         self.names.insert(path.to_path_buf(), file);
         self.change_name(path.to_path_buf(), Some(file));
+        let unfinished = unfinished(path);
+        if self.names.remove(&unfinished).is_some() {
+            self.change_name(unfinished, None);
+        }
         Ok(Outcome::Opened(file))
     }
 
@@ -926,13 +933,7 @@ impl State {
                 stopped.insert(change.path);
                 continue;
             }
-            let sized = self.random.chance(1, 2);
-            match change.file {
-                Some(file) if !sized => {
-                    self.durable_names.insert(change.path, file);
-                }
-                _ => self.make_name_durable(change),
-            }
+            self.make_name_durable(change);
         }
         self.names = self.durable_names.clone();
         let named: BTreeSet<FileId> = self.names.values().copied().collect();
@@ -953,6 +954,12 @@ impl State {
             });
         }
     }
+}
+
+/// What `path` is called while it is being created.
+fn unfinished(path: &Path) -> PathBuf {
+    let name = path.file_name().expect("a file has a name").to_string_lossy();
+    path.with_file_name(unfinished_name(&name))
 }
 
 impl Kind {
@@ -1308,7 +1315,7 @@ mod tests {
     }
 
     #[test]
-    fn a_creation_without_sync_may_vanish_or_lose_its_size() {
+    fn a_creation_without_sync_may_vanish_but_never_has_less_than_its_size() {
         let mut sizes = BTreeSet::new();
         for seed in 0..SEEDS {
             let mut simulation = Simulation::new(seed);
@@ -1321,7 +1328,48 @@ mod tests {
             assert!(ended.is_crash());
             sizes.insert(content(&simulation).map(|content| content.len()));
         }
-        assert_eq!(sizes, BTreeSet::from([None, Some(0), Some(4096)]));
+        assert_eq!(sizes, BTreeSet::from([None, Some(4096)]));
+    }
+
+    #[test]
+    fn a_creation_that_a_crash_interrupts_may_leave_what_the_next_one_removes() {
+        let left = |simulation: &Simulation| {
+            let names = [unfinished(Path::new(PATH)), PathBuf::from(PATH)];
+            names.map(|path| simulation.disk().content(&path).map(|content| content.len()))
+        };
+        let (mut unfinished_ones, mut finished_ones) = (0, 0);
+        for seed in 0..SEEDS {
+            let mut simulation = Simulation::new(seed);
+            let ended: Ended<()> = simulation.run(|runtime| async move {
+                runtime.create_directory(Path::new("/data")).await.unwrap();
+                let creating = runtime.clone();
+                runtime.spawn(async move {
+                    let _ = creating.create(Path::new(PATH), 4096).await;
+                });
+                runtime.yield_now().await;
+                runtime.crash(Crash::Process);
+                std::future::pending().await
+            });
+            assert!(ended.is_crash());
+            match left(&simulation) {
+                [Some(bytes), None] => {
+                    assert!(bytes <= 4096);
+                    unfinished_ones += 1;
+                }
+                [None, Some(4096)] => {
+                    finished_ones += 1;
+                    continue;
+                }
+                [None, None] => {}
+                other => panic!("{other:?}"),
+            }
+            let create = |runtime: SimulatedRuntime| async move {
+                runtime.create(Path::new(PATH), 8192).await.unwrap();
+            };
+            simulation.run(create).finished();
+            assert_eq!(left(&simulation), [None, Some(8192)]);
+        }
+        assert!(unfinished_ones > 0 && finished_ones > 0, "{unfinished_ones}, {finished_ones}");
     }
 
     #[test]

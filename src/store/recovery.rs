@@ -16,7 +16,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use crate::limits::{RECOVERY_TOLD_MS, SCAN_ENTRIES_PER_YIELD, SCAN_SEGMENT_NUMBERS_AHEAD};
-use crate::runtime::{Buffer, File, Runtime, is_out_of_space};
+use crate::runtime::{Buffer, File, Runtime, created_name, is_out_of_space};
 use crate::store::checkpoint::{
     CheckpointError, CheckpointFiles, CheckpointHead, CheckpointPartition, CheckpointWriter,
 };
@@ -97,8 +97,8 @@ struct Recovery<'a, R: Runtime> {
     complete: bool,
     /// Segments that the checkpoint names and no file holds, as far as the log was not read beyond them.
     missing: BTreeSet<SegmentNumber>,
-    /// A file that waited to be reused was cut, its header with it: it may have been a segment since.
-    is_free_file_cut: bool,
+    /// A file was cut, its header with it: it may have been a segment since the checkpoint.
+    is_headless_file_cut: bool,
     /// Last offset known per log beyond where its log was cut.
     beyond: BTreeMap<LogId, Offset>,
     damage: Option<LogPosition>,
@@ -159,7 +159,7 @@ pub(super) async fn recover<R: Runtime>(
         proof: head.covered,
         complete,
         missing: BTreeSet::new(),
-        is_free_file_cut: false,
+        is_headless_file_cut: false,
         beyond: BTreeMap::new(),
         damage: None,
         interrupted: HashMap::new(),
@@ -188,7 +188,7 @@ pub(super) async fn recover<R: Runtime>(
         }
     }
     let is_proven = recovery.proof > end || head.clean_end.is_some_and(|clean| clean > end);
-    if is_proven || recovery.is_free_file_cut {
+    if is_proven || recovery.is_headless_file_cut {
         recovery.damage.get_or_insert(end);
     }
     recovery.judge_damage(&records)?;
@@ -245,11 +245,15 @@ async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<V
     let mut names = runtime.list(directory).await.map_err(failed("list", directory))?;
     names.sort();
     let mut found = Vec::new();
-    for name in names {
-        let Some(id) = parse_segment_file_name(&name) else { continue };
-        let path = directory.join(&name);
+    for name in &names {
+        let Some(id) = parse_segment_file_name(name) else {
+            if created_name(name).and_then(parse_segment_file_name).is_some() {
+                remove_unfinished(runtime, &directory.join(name)).await;
+            }
+            continue;
+        };
+        let path = directory.join(name);
         let file = runtime.open(&path).await.map_err(unreadable(&path))?;
-        // A file whose creation a crash interrupted may have no size yet.
         let bytes = u32::try_from(file.bytes()).unwrap_or(u32::MAX) / UNIT_BYTES * UNIT_BYTES;
         let block = file.read_at(0, usize_of(SEGMENT_HEADER_BYTES)).await.map_err(unreadable(&path))?;
         let header = match SegmentHeader::decode(block.as_slice()) {
@@ -272,6 +276,13 @@ async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<V
         found.push(FoundFile { file: SegmentFile { id, bytes, prepared, file }, header });
     }
     Ok(found)
+}
+
+/// Removes what a crash left of a creation. Where that is refused, the next creation of the same file does it.
+async fn remove_unfinished<R: Runtime>(runtime: &R, path: &Path) {
+    if let Err(cause) = runtime.remove(path).await {
+        tracing::warn!("cannot remove {}, which a crash left: {cause}", path.display());
+    }
 }
 
 fn is_zero(bytes: &[u8]) -> bool {
@@ -334,8 +345,10 @@ impl<R: Runtime> Recovery<'_, R> {
             if let Some(header) = &header {
                 self.proof = self.proof.max(header.durable);
                 self.incarnation = self.incarnation.max(header.incarnation);
-            } else if listed_free.get(&file.id).is_some_and(|bytes| file.bytes < *bytes) {
-                self.is_free_file_cut = true;
+            } else {
+                // A file has all of its size when it gets its name.
+                let bytes_min = listed_free.get(&file.id).copied().unwrap_or(2 * SEGMENT_HEADER_BYTES);
+                self.is_headless_file_cut |= file.bytes < bytes_min;
             }
             match (listed.get(&file.id), header) {
                 // Cut to less than a segment can be: as good as missing.

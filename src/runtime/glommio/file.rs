@@ -20,9 +20,10 @@ use glommio::timer::Timer;
 use rustix::fs::{FlockOperation, SeekFrom};
 use rustix::io::Errno;
 
+use super::blocking;
 use super::buffer::{GlommioBuffer, Spares};
 use crate::limits::{FILE_LOCK_WAIT_MS_MAX, IO_ALIGNMENT, IO_RESUBMITS_MAX};
-use crate::runtime::{Buffer, File};
+use crate::runtime::{Buffer, File, unfinished_name};
 
 /// How long to wait before an operation that the kernel had no memory for is submitted again.
 const RESUBMIT_PAUSE: Duration = Duration::from_millis(1);
@@ -43,19 +44,32 @@ struct Inner {
 }
 
 impl GlommioFile {
-    /// Creates a file that must not exist and reserves `bytes` for it. On failure no file is left behind.
+    /// Creates a file that must not exist and reserves `bytes` for it, under another name until its size is durable. On
+    /// failure no file is left behind.
     pub(super) async fn create(path: &Path, bytes: u64, spares: &Rc<Spares>) -> io::Result<GlommioFile> {
+        let name = path.file_name().and_then(|name| name.to_str()).expect("the broker's file names are text");
+        let unfinished = path.with_file_name(unfinished_name(name));
+        let left = unfinished.clone();
+        blocking("create", path, move |path| {
+            if path.try_exists()? {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            match std::fs::remove_file(left) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            }
+        })
+        .await?;
         let mut options = OpenOptions::new();
         options.read(true).write(true).create_new(true);
-        let file = options.dma_open(path).await.map_err(|error| open_error(path, error))?;
+        let file = options.dma_open(&unfinished).await.map_err(|error| open_error(path, error))?;
         let created = GlommioFile { inner: Rc::new(Inner::new(file, path, bytes, spares)?) };
-        created.inner.lock().await?;
-        match created.inner.reserve(bytes).await {
+        match created.inner.finish(path, bytes).await {
             Ok(()) => Ok(created),
             Err(error) => {
-                // The file is ours alone and empty: a failed removal leaves an empty file, which the caller sees.
+                // The file is ours alone and empty: a failed removal leaves an empty file, which the next creation removes.
                 let _ = created.inner.file.remove().await;
-                Err(created.inner.error("reserve space for", error))
+                Err(error)
             }
         }
     }
@@ -147,6 +161,14 @@ impl Inner {
             allocated_bytes: Cell::new(bytes),
             spares: Rc::clone(spares),
         })
+    }
+
+    /// Gives a new file its space, and then its name.
+    async fn finish(&self, path: &Path, bytes: u64) -> io::Result<()> {
+        self.lock().await?;
+        self.reserve(bytes).await.map_err(|error| self.error("reserve space for", error))?;
+        self.file.fdatasync().await.map_err(|error| self.error("flush", error))?;
+        self.file.rename(path).await.map_err(|error| self.error("name", error))
     }
 
     /// Locks the file for as long as it is open, once nobody else has it open.

@@ -239,7 +239,7 @@ mod tests {
     use super::*;
     use crate::limits::{BLOCK_BYTES, IO_ALIGNMENT};
     use crate::runtime::block::Block;
-    use crate::runtime::{Buffer, File};
+    use crate::runtime::{Buffer, File, unfinished_name};
 
     /// Runs a test on an executor of its own.
     fn on_executor<F: Future<Output = ()> + 'static>(test: impl FnOnce(GlommioRuntime) -> F) {
@@ -414,8 +414,22 @@ mod tests {
         on_executor(|runtime| async move {
             // Larger than any device here, so fallocate refuses it.
             runtime.create(&path, 1 << 50).await.err().unwrap();
-            assert!(!path.exists());
         });
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_crash_left_of_a_creation_is_no_hindrance() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(directory.path().join(unfinished_name("file")), [7; 10_000]).unwrap();
+        let created = path.clone();
+        on_executor(|runtime| async move {
+            let file = runtime.create(&created, 8192).await.unwrap();
+            assert_eq!(runtime.list(created.parent().unwrap()).await.unwrap(), ["file"]);
+            assert!(file.read_at(0, 8192).await.unwrap().as_slice().iter().all(|byte| *byte == 0));
+        });
+        assert_eq!(std::fs::metadata(path).unwrap().len(), 8192);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
@@ -110,6 +111,14 @@ impl Socket for GlommioSocket {
             }
         }
         Poll::Pending
+    }
+
+    fn is_hung_up(&self) -> bool {
+        let gone = PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR;
+        let mut asked = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        // A refusal says nothing of the peer.
+        rustix::event::poll(&mut asked, Some(&now)).is_ok_and(|count| count > 0 && asked[0].revents().intersects(gone))
     }
 
     fn set_patient(&mut self, is_patient: bool) {

@@ -1,14 +1,16 @@
 //! Damage on disk: what is refused, what is cut off in silence, and what may be lost on request.
 
 use super::*;
+use crate::runtime::unfinished_name;
 use crate::simulation::disk::{Disk, Operation};
 use crate::simulation::random::Random;
 use crate::simulation::seeds::Seeds;
 use crate::simulation::{Crash, Simulation};
 use crate::store::format::{
     Entry, EntryKind, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Trailer, entry_position, next_unit,
+    segment_file_name,
 };
-use crate::types::{Incarnation, SegmentNumber};
+use crate::types::{FileId, Incarnation, SegmentNumber};
 
 /// An entry as it lies on the undamaged disk.
 #[derive(Clone, Debug)]
@@ -499,16 +501,16 @@ fn an_offset_whose_batch_was_lost_is_not_given_again() {
 /// it: 1,836 acknowledged records were gone without a word.
 #[test]
 fn a_file_that_was_cut_is_damage_unless_all_its_entries_are_left() {
-    let (mut refused, mut harmless) = (0, 0);
-    Seeds::from_environment(40).each(|seed| {
+    let (mut refused, mut harmless, mut headless) = (0, 0, 0);
+    Seeds::from_environment(60).each(|seed| {
         let mut random = Random::new(seed + 3_000_000);
         let checkpoint = *random.pick(&[None, Some(60), Some(200)]);
         let simulation = fill_with_checkpoint(seed, checkpoint);
         let (segments, entries) = entries_of(&simulation.disk());
         let whole = ends_before(&entries, entries.len());
         let disk = simulation.disk().fork();
-        // Where its header is gone as well, only a checkpoint or a later segment can know of it.
-        let units = 1 + random.below(u64::from(SEGMENT_BYTES / 4096) - 1);
+        // Perhaps its header is gone as well.
+        let units = random.below(u64::from(SEGMENT_BYTES / 4096));
         let bytes = units * 4096 + *random.pick(&[0, 512, 100]);
         let chosen = random.index(segments.len());
         let (header, path) = &segments[chosen];
@@ -523,10 +525,14 @@ fn a_file_that_was_cut_is_damage_unless_all_its_entries_are_left() {
         }
         refused += 1;
         let Err(OpenError::Damage { position, lost, .. }) = strict else { panic!("{bytes} of {path:?}: {strict:?}") };
-        assert_eq!(position.segment, header.number);
-        let left = |entry: &&OnDisk| entry.start.segment == header.number && u64::from(entry.end) <= units * 4096;
-        let end = entries.iter().rev().find(left).map_or(SEGMENT_HEADER_BYTES, |entry| entry.end);
-        assert_eq!(position.byte, end);
+        if units == 0 {
+            headless += 1;
+        } else {
+            assert_eq!(position.segment, header.number);
+            let left = |entry: &&OnDisk| entry.start.segment == header.number && u64::from(entry.end) <= units * 4096;
+            let end = entries.iter().rev().find(left).map_or(SEGMENT_HEADER_BYTES, |entry| entry.end);
+            assert_eq!(position.byte, end);
+        }
         if is_last && checkpoint != Some(200) {
             assert!(lost.is_empty(), "nothing tells what was cut off: {lost:?}");
         }
@@ -542,8 +548,25 @@ fn a_file_that_was_cut_is_damage_unless_all_its_entries_are_left() {
         assert_eq!(first.finished(), second);
     });
     if std::env::var_os("CORELANE_SEED").is_none() {
-        assert!(refused > 0 && harmless > 0, "{refused} refused, {harmless} harmless");
+        let counts = [refused, harmless, headless];
+        assert!(counts.iter().all(|count| *count > 0), "refused, harmless, without a header: {counts:?}");
     }
+}
+
+#[test]
+fn what_a_crash_left_of_a_creation_is_removed_and_nothing_else() {
+    let simulation = fill_with_checkpoint(1, None);
+    let disk = simulation.disk();
+    let (segments, entries) = entries_of(&disk);
+    let path = |name: &str| segments[0].1.with_file_name(name);
+    let of_a_crash = path(&unfinished_name(&segment_file_name(FileId::new(99))));
+    let others = [path("notes.new"), path("segment-1.new")];
+    for path in others.iter().chain([&of_a_crash]) {
+        disk.plant(path, &[7; 5000]);
+    }
+    check_ends(&opened(disk.clone(), 1, false).unwrap(), &ends_before(&entries, entries.len()));
+    assert_eq!(disk.content(&of_a_crash), None);
+    assert!(others.iter().all(|path| disk.content(path).is_some()));
 }
 
 #[test]
