@@ -9,6 +9,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::Duration;
 
 use super::Request;
 use super::reply::{Piece, Reply, Response};
@@ -16,7 +17,7 @@ use crate::broker::fetch_session::{FetchPartition, SessionFetch, Told, TopicRef}
 use crate::broker::{Broker, ShuttingDown};
 use crate::cluster::image::MetadataImage;
 use crate::cluster::view::ClientView;
-use crate::limits::{FETCH_BYTES_MAX, REMOTE_WATCH_MS_MAX};
+use crate::limits::{FETCH_BYTES_MAX, FETCH_CROWDED_WAIT_MS, REMOTE_WATCH_MS_MAX};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::frame::response_frame;
 use crate::protocol::messages::fetch::{
@@ -125,13 +126,15 @@ async fn read_or_wait<R: Runtime>(
     fetch: &SessionFetch,
     wanted: &Wanted,
 ) -> Result<Read<R>, ShuttingDown> {
+    let mut is_last = false;
     loop {
         let read = read(broker, fetch, wanted).await?;
         let outcomes = &read.outcomes;
         let bytes: i64 = outcomes.iter().map(|outcome| i64::from(outcome.bytes)).sum();
         let has_more_to_tell =
             outcomes.iter().any(|outcome| outcome.error != ErrorCode::None || outcome.diverging.is_some());
-        let is_late = broker.shard.runtime.now() >= wanted.deadline;
+        let now = broker.shard.runtime.now();
+        let is_late = is_last || now >= wanted.deadline;
         // More than half of what there was room for is as much as whole batches may come to.
         let min_bytes = wanted.min_bytes.min(i64::try_from(read.hold.bytes_max() / 2).unwrap_or(i64::MAX));
         if bytes >= min_bytes || has_more_to_tell || is_late || outcomes.is_empty() {
@@ -140,6 +143,12 @@ async fn read_or_wait<R: Runtime>(
         let seen: Vec<i64> = outcomes.iter().map(|outcome| outcome.high_watermark).collect();
         // The request waits, never the data.
         drop(read);
+        if broker.shard.is_waiting_room_full() {
+            let wait_us = wanted.deadline.since_us(now).min(FETCH_CROWDED_WAIT_MS * 1000);
+            broker.shard.runtime.sleep(Duration::from_micros(wait_us)).await;
+            is_last = true;
+            continue;
+        }
         wait_for_news(broker, fetch, wanted, &seen, min_bytes - bytes).await?;
     }
 }

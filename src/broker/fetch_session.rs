@@ -5,7 +5,7 @@
 //! `IncrementalFetchContext`. Sessions cost memory, so their number and their partitions are bounded; a client that gets
 //! no session (id 0) sends full requests, which is always legal.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use crate::limits::{FETCH_SESSION_EVICTION_MS, FETCH_SESSION_PARTITIONS_MAX, FETCH_SESSIONS_MAX};
@@ -166,7 +166,7 @@ impl FetchSessions {
                 self.close(session_id);
             }
             let context = if session_epoch == EPOCH_FINAL { Context::Sessionless } else { Context::Full };
-            return Ok(SessionFetch { context, uses_ids, partitions });
+            return Ok(SessionFetch { context, uses_ids, partitions: once_each(partitions) });
         }
         let session = self.sessions.get_mut(&session_id).ok_or(ErrorCode::FetchSessionIdNotFound)?;
         if session.uses_ids != uses_ids {
@@ -284,6 +284,45 @@ impl FetchSessions {
     }
 }
 
+/// Each partition once, where it was named first and as it was named last: Kafka's `FetchRequest.fetchData` is a map in order
+/// of insertion. A request of 2 MB can name one partition a hundred thousand times, and wait with all of them.
+fn once_each(mut partitions: Vec<FetchPartition>) -> Vec<FetchPartition> {
+    if are_all_different(&partitions) {
+        return partitions;
+    }
+    let mut last: HashMap<(TopicRef, i32), FetchPartition> = HashMap::new();
+    for partition in &partitions {
+        last.insert((partition.topic.clone(), partition.partition), partition.clone());
+    }
+    partitions = partitions.into_iter().filter_map(|named| last.remove(&(named.topic, named.partition))).collect();
+    partitions.shrink_to_fit();
+    partitions
+}
+
+/// True when no partition is named twice. What clients send is mostly seen to be so at a glance.
+fn are_all_different(partitions: &[FetchPartition]) -> bool {
+    const PAIRWISE_MAX: usize = 16;
+    let are_same =
+        |one: &FetchPartition, other: &FetchPartition| one.partition == other.partition && one.topic == other.topic;
+    if partitions.len() <= PAIRWISE_MAX {
+        let mut others = partitions;
+        while let Some((one, rest)) = others.split_first() {
+            if rest.iter().any(|other| are_same(one, other)) {
+                return false;
+            }
+            others = rest;
+        }
+        return true;
+    }
+    let is_ascending =
+        |pair: &[FetchPartition]| pair[0].partition < pair[1].partition && pair[0].topic == pair[1].topic;
+    if partitions.windows(2).all(is_ascending) {
+        return true;
+    }
+    let mut seen = HashSet::with_capacity(partitions.len());
+    partitions.iter().all(|partition| seen.insert((&partition.topic, partition.partition)))
+}
+
 fn remember(cached: &mut Cached, told: &Told) {
     // After an error the next good answer must be sent even when it equals the last good one.
     cached.high_watermark = if told.has_error { -1 } else { told.high_watermark };
@@ -310,6 +349,29 @@ mod tests {
             last_fetched_epoch: -1,
             max_bytes: 1024,
         }
+    }
+
+    #[test]
+    fn a_partition_named_twice_is_fetched_once_as_it_was_named_last() {
+        let mut sessions = FetchSessions::default();
+        for count in [3, 40] {
+            let others = (0..count).rev().map(partition);
+            let again = FetchPartition { fetch_offset: 7, max_bytes: 1, ..partition(1) };
+            let named: Vec<FetchPartition> = others.clone().chain([again.clone(), partition(count)]).collect();
+            for epoch in [0, -1] {
+                let fetch = sessions.begin(0, epoch, false, named.clone(), [], NOW).unwrap();
+                let expected = others.clone().map(|one| if one.partition == 1 { again.clone() } else { one });
+                assert_eq!(fetch.partitions, expected.chain([partition(count)]).collect::<Vec<_>>());
+            }
+            // The same index in another topic is another partition.
+            let elsewhere = FetchPartition { topic: TopicRef::Name("u".into()), ..partition(1) };
+            let different: Vec<FetchPartition> = others.clone().chain([elsewhere]).collect();
+            assert_eq!(sessions.begin(0, 0, false, different.clone(), [], NOW).unwrap().partitions, different);
+        }
+        let many = vec![partition(3); 100_000];
+        let fetch = sessions.begin(0, 0, false, many, [], NOW).unwrap();
+        assert_eq!(fetch.partitions, [partition(3)]);
+        assert!(fetch.partitions.capacity() < 100);
     }
 
     fn told(high_watermark: i64, has_records: bool) -> Told {

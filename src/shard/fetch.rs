@@ -124,6 +124,11 @@ impl<R: Runtime> Shard<R> {
         self.purgatory.enter(needed_bytes, deadline, watched)
     }
 
+    /// True when the fetches that wait take all of the memory that is for them.
+    pub fn is_waiting_room_full(&self) -> bool {
+        self.purgatory.is_full()
+    }
+
     /// Waits, for a fetch on another shard, until its partitions have something new or its time is over.
     pub async fn watch_for_sibling(self: &Rc<Self>, part: WatchPart) {
         let deadline = self.runtime.now().plus_ms(part.wait_ms);

@@ -46,8 +46,9 @@ impl<R: Runtime> Shard<R> {
         metrics.disk_writes.set(stats.writes);
         let answer_bytes = u64::try_from(self.answers.owned_bytes()).expect("a size fits 64 bits");
         let recompression_bytes = u64::try_from(self.recompressors.held_bytes()).expect("a size fits 64 bits");
+        let waiting_bytes = u64::try_from(self.purgatory.bytes()).expect("a size fits 64 bits");
         // What the system's allocator gave, and keeps when it is freed.
-        let lent_bytes = answer_bytes + recompression_bytes + metrics.request_bytes_in_flight.value();
+        let lent_bytes = answer_bytes + recompression_bytes + waiting_bytes + metrics.request_bytes_in_flight.value();
         metrics.memory_bytes.set(stats.memory_bytes + lent_bytes);
         measured.lent_bytes_max = measured.lent_bytes_max.max(lent_bytes);
         let is_less = measured.lent_bytes_max >= lent_bytes + GIVE_BACK_BYTES;

@@ -35,7 +35,7 @@ use crate::cluster::image::{MetadataImage, Topic};
 use crate::cluster::topic_name::CONSUMER_OFFSETS;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
-use crate::limits::TICK_MS;
+use crate::limits::{FETCH_WAITING_DIVISOR, TICK_MS};
 use crate::log_limiter::LogLimiter;
 use crate::metrics::ShardMetrics;
 use crate::protocol::compression::Scratch;
@@ -114,7 +114,7 @@ impl<R: Runtime> Shard<R> {
         metrics: Arc<ShardMetrics>,
     ) -> Rc<Shard<R>> {
         // A store gets half of a shard's memory, unsent answers a quarter.
-        let answer_bytes_max = usize::try_from(store.memory_bytes_max() / 2).unwrap_or(usize::MAX);
+        let store_bytes = usize::try_from(store.memory_bytes_max()).unwrap_or(usize::MAX / 2);
         let levels = Levels::new(store.progress());
         let by_log: StableMap<LogId, Rc<Partition>> =
             recovered.into_partitions().map(|partition| (partition.log, Rc::new(partition))).collect();
@@ -130,12 +130,12 @@ impl<R: Runtime> Shard<R> {
             store,
             config,
             metrics,
-            answers: AnswerMemory::new(answer_bytes_max),
+            answers: AnswerMemory::new(store_bytes / 2),
             partitions: RefCell::new(partitions),
             by_log: RefCell::new(by_log),
             image: RefCell::new(image),
             levels,
-            purgatory: Rc::default(),
+            purgatory: Rc::new(Purgatory::new(2 * store_bytes / FETCH_WAITING_DIVISOR)),
             coordination,
             unfinished: RefCell::default(),
             producers: Cell::new(producers),

@@ -2,6 +2,9 @@
 //!
 //! Holds requests, never data: a fetch that is woken reads again. One per shard, touched only by that shard's core.
 //! Invariant: a waiter is woken by the append that satisfies it or by its deadline, and reads again exactly then.
+//!
+//! What a waiting fetch takes grows with its partitions, so those are counted, and there is a number of them at which the
+//! room is full.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -9,6 +12,7 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use crate::limits::FETCH_WAITING_PARTITION_BYTES;
 use crate::types::MonotonicUs;
 
 /// One waiting fetch, known to every partition that it reads.
@@ -55,14 +59,38 @@ impl Watchers {
 }
 
 /// All waiting fetches of a shard, by deadline.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Purgatory {
     by_deadline: RefCell<BTreeMap<(MonotonicUs, u64), Rc<FetchWaiter>>>,
     now: Cell<MonotonicUs>,
     sequence: Cell<u64>,
+    /// Partitions of all waiting fetches, each as often as a fetch waits for it.
+    watched: Cell<usize>,
+    watched_max: usize,
 }
 
 impl Purgatory {
+    /// An empty room, full when the fetches in it take `bytes_max`.
+    pub fn new(bytes_max: usize) -> Purgatory {
+        Purgatory {
+            by_deadline: RefCell::default(),
+            now: Cell::default(),
+            sequence: Cell::default(),
+            watched: Cell::default(),
+            watched_max: (bytes_max / FETCH_WAITING_PARTITION_BYTES).max(1),
+        }
+    }
+
+    /// True when no further fetch should enter.
+    pub fn is_full(&self) -> bool {
+        self.watched.get() >= self.watched_max
+    }
+
+    /// About how much memory the fetches take that wait, in bytes.
+    pub fn bytes(&self) -> usize {
+        self.watched.get() * FETCH_WAITING_PARTITION_BYTES
+    }
+
     /// Number of fetches that wait now.
     pub fn len(&self) -> usize {
         self.by_deadline.borrow().len()
@@ -101,6 +129,7 @@ impl Purgatory {
             watchers.as_ref().as_ref().waiters.borrow_mut().insert(id, Rc::clone(&waiter));
         }
         self.by_deadline.borrow_mut().insert((deadline, id), Rc::clone(&waiter));
+        self.watched.set(self.watched.get() + watched.len());
         Wait { purgatory: Rc::clone(self), waiter, id, deadline, watched }
     }
 }
@@ -133,6 +162,7 @@ impl<P: AsRef<Watchers>> Wait<P> {
 
 impl<P: AsRef<Watchers>> Drop for Wait<P> {
     fn drop(&mut self) {
+        self.purgatory.watched.set(self.purgatory.watched.get() - self.watched.len());
         for watchers in &self.watched {
             watchers.as_ref().as_ref().waiters.borrow_mut().remove(&self.id);
         }
@@ -161,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_fetch_waits_until_enough_bytes_are_visible() {
-        let purgatory = Rc::new(Purgatory::default());
+        let purgatory = Rc::new(Purgatory::new(1000));
         let partition = Rc::new(Watched(Watchers::default()));
         let wait = purgatory.enter(100, MonotonicUs::new(50), vec![Rc::clone(&partition)]);
         {
@@ -179,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_deadline_ends_the_wait() {
-        let purgatory = Rc::new(Purgatory::default());
+        let purgatory = Rc::new(Purgatory::new(1000));
         let wait = purgatory.enter::<Watched>(1, MonotonicUs::new(50), Vec::new());
         let mut satisfied = pin!(wait.satisfied());
         assert!(poll_once(satisfied.as_mut()).is_pending());
@@ -187,5 +217,19 @@ mod tests {
         assert!(poll_once(satisfied.as_mut()).is_pending());
         purgatory.on_tick(MonotonicUs::new(50));
         assert_eq!(poll_once(satisfied.as_mut()), Poll::Ready(false));
+    }
+
+    #[test]
+    fn the_room_is_full_at_its_number_of_partitions_and_empties() {
+        let purgatory = Rc::new(Purgatory::new(5 * FETCH_WAITING_PARTITION_BYTES));
+        let watched: Vec<_> = (0..3).map(|_| Rc::new(Watched(Watchers::default()))).collect();
+        let first = purgatory.enter(1, MonotonicUs::new(50), watched.clone());
+        assert_eq!((purgatory.is_full(), purgatory.bytes()), (false, 3 * FETCH_WAITING_PARTITION_BYTES));
+        let second = purgatory.enter(1, MonotonicUs::new(50), watched);
+        assert_eq!((purgatory.is_full(), purgatory.bytes()), (true, 6 * FETCH_WAITING_PARTITION_BYTES));
+        drop(first);
+        assert!(!purgatory.is_full());
+        drop(second);
+        assert_eq!(purgatory.bytes(), 0);
     }
 }
