@@ -164,6 +164,7 @@ fn peers_that_send_half_a_request_for_ever_stop_nobody() {
             let offset = produce(&new, "topic", 0, &small);
             ask(&new, &fetch("topic", &[(0, offset)], 1 << 20));
             assert_eq!(answered_records(&receive(&new)), small.len());
+            produce(&new, "topic", 0, &large);
             produce(&known, "topic", 0, &large);
         }
     });

@@ -20,7 +20,7 @@ use super::Server;
 use super::byte_budget::{Claim, Grant};
 use super::receive::{API_KEY_BYTES, BadLength, ReceiveBuffer};
 use super::registry::{Doing, Order, Watch};
-use super::request_memory::{Class, Counted};
+use super::request_memory::{Class, Counted, known_by};
 use super::send::Outgoing;
 use crate::api::reply::{LocalFuture, Reply, Response, Service};
 use crate::limits::{
@@ -92,8 +92,8 @@ pub(super) struct Connection<N: Network, S: Service<N::Buffer>> {
     class: Class,
     claim: Claim,
     grant: Option<Grant>,
-    /// A large request came from here whole.
-    is_known: bool,
+    /// Requests up to this size may come from here: one of its kind came whole.
+    known_bytes: usize,
     handling: Option<Handling<N::Buffer>>,
     answers: VecDeque<Answer<N::Buffer>>,
     /// Bytes of answers that are ready at the front or behind waiting ones.
@@ -129,7 +129,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             arriving: server.requests.arriving(),
             class: Class::Small,
             claim: server.requests.of(Class::Small).claim(),
-            is_known: false,
+            known_bytes: 0,
             server,
             socket,
             peer,
@@ -292,7 +292,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             return false;
         }
         if self.grant.is_none() && !self.claim.is_waiting() {
-            let class = Class::of(frame_bytes, self.is_known);
+            let class = Class::of(frame_bytes, self.known_bytes);
             if class != self.class {
                 self.class = class;
                 self.claim = self.server.requests.of(class).claim();
@@ -301,7 +301,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         let bytes = match self.class {
             Class::Small if !self.received.has(frame_bytes) => return false,
             Class::Small => frame_bytes,
-            Class::New | Class::Known => self.received.needs(frame_bytes),
+            Class::Usual | Class::Large | Class::Known => self.received.needs(frame_bytes),
         };
         if self.granted_bytes() < bytes {
             if self.claim.poll_take(context, &mut self.grant, bytes).is_pending() {
@@ -310,7 +310,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             self.count();
         }
         let Some(frame) = self.received.cut(frame_bytes) else { return false };
-        self.is_known |= self.class != Class::Small;
+        self.known_bytes = self.known_bytes.max(known_by(frame_bytes));
         let request = Request {
             api_key: frame.first_chunk::<2>().map_or(-1, |key| i16::from_be_bytes(*key)),
             received: self.server.runtime.now(),
@@ -620,6 +620,9 @@ mod tests {
     const NEVER: u8 = 8;
     const AWAITED: u8 = 9;
     const BESIDE: u8 = 10;
+
+    /// Bytes of a request larger than usual.
+    const TWICE_USUAL: usize = 2 << 20;
 
     /// Bytes of the answer to a request of kind `LARGE`.
     const LARGE_BYTES: usize = 1 << 20;
@@ -1065,7 +1068,7 @@ mod tests {
         rig.wait_until("it has all memory", |rig| rig.shared.begun.load(Ordering::SeqCst) == 1);
         let waiting = rig.connect();
         send(&waiting, &[AWAITED, 32]);
-        (&waiting).write_all(&(1i32 << 20).to_be_bytes()).unwrap();
+        (&waiting).write_all(&i32::try_from(TWICE_USUAL).unwrap().to_be_bytes()).unwrap();
         (&waiting).write_all(&[NOW; 1000]).unwrap();
         rig.wait_until("a part of its request is here", |rig| {
             rig.metrics.request_bytes_in_flight.value() == (2 << 20) + 1004
@@ -1088,8 +1091,8 @@ mod tests {
         assert_eq!(receive(&holder).len(), 2 << 20);
         assert_eq!(receive(&waiting).len(), 32 * LARGE_BYTES + 1);
         waiting.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
-        (&waiting).write_all(&vec![NOW; (1 << 20) - 1000]).unwrap();
-        assert_eq!(receive(&waiting), vec![NOW; 1 << 20]);
+        (&waiting).write_all(&vec![NOW; TWICE_USUAL - 1000]).unwrap();
+        assert_eq!(receive(&waiting), vec![NOW; TWICE_USUAL]);
     }
 
     /// Memory was free, and whoever came for it stood behind a connection that could not take it.
@@ -1104,7 +1107,7 @@ mod tests {
         assert_eq!(receive(&holder).len(), 2 << 20);
         let other = rig.connect();
         other.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
-        let large = vec![NOW; 1 << 20];
+        let large = vec![NOW; TWICE_USUAL];
         send(&other, &large);
         assert_eq!(receive(&other), large);
         drop(waiting);
@@ -1177,7 +1180,7 @@ mod tests {
     /// Sixty peers that sent 1 of 20 MiB and fell silent stopped everyone until they were let go, 11 to 16 seconds; a hundred
     /// that came again each time, for as long as they liked. Here none is ever let go.
     #[test]
-    fn half_sent_requests_take_nothing_from_small_ones_and_from_known_connections() {
+    fn half_sent_requests_take_nothing_from_those_of_usual_size_and_from_known_connections() {
         let rig = rig(|config| {
             config.request_bytes_in_flight_max = 8 << 20;
             config.sweep_pressed_interval_ms = 1_000_000;
@@ -1194,6 +1197,9 @@ mod tests {
             let (new, small) = (rig.connect(), [NOW, index].repeat(1 + 1500 * usize::from(index)));
             send(&new, &small);
             assert_eq!(receive(&new), small);
+            let usual = [NOW].repeat(700_000);
+            send(&new, &usual);
+            assert_eq!(receive(&new), usual);
             send(&known, &large);
             assert_eq!(receive(&known), large);
         }

@@ -155,7 +155,8 @@ impl Watch {
     fn is_in_the_way(&self, moved: u64, pressure: Pressure) -> Option<Order> {
         let is_pressed = match self.arriving.get() {
             Some(Class::Small) => pressure.arriving,
-            Some(Class::New) => pressure.new,
+            Some(Class::Usual) => pressure.usual,
+            Some(Class::Large) => pressure.large,
             Some(Class::Known) => pressure.known,
             None => false,
         };
@@ -335,9 +336,9 @@ mod tests {
             pending(&watch, Doing { arriving: Some(class), ..Doing::default() });
             watch
         };
-        let (silent, slow, fast) = (add(Class::New), add(Class::New), add(Class::New));
-        let (known, small) = (add(Class::Known), add(Class::Small));
-        let pressure = Pressure { new: true, ..Pressure::default() };
+        let (silent, slow, fast) = (add(Class::Large), add(Class::Large), add(Class::Large));
+        let (known, small, usual) = (add(Class::Known), add(Class::Small), add(Class::Usual));
+        let pressure = Pressure { large: true, ..Pressure::default() };
         let sweep = |pressure| {
             slow.on_moved(1);
             fast.on_moved(1 << 20);
@@ -357,11 +358,11 @@ mod tests {
             sweep(pressure);
         }
         assert_eq!(slow.order(), Some(Order::Stalled));
-        assert_eq!((fast.order(), known.order(), small.order()), (None, None, None));
+        assert_eq!([&fast, &known, &small, &usual].map(|watch| watch.order()), [None; 4]);
         for _ in 0..SILENT_SWEEPS_MAX {
-            sweep(Pressure { known: true, arriving: true, ..Pressure::default() });
+            sweep(Pressure { known: true, arriving: true, usual: true, ..Pressure::default() });
         }
-        assert_eq!((known.order(), small.order()), (Some(Order::Stalled), Some(Order::Stalled)));
+        assert_eq!([&known, &small, &usual].map(|watch| watch.order()), [Some(Order::Stalled); 3]);
         assert_eq!(fast.order(), None);
     }
 

@@ -3,8 +3,9 @@
 //!
 //! - *small* requests are received without asking: little is here of each. They take their memory when they are whole, and
 //!   then wait only for others that are whole. What is here of the others is counted as *arriving*.
-//! - *large* ones take memory as they arrive. Connections that sent a large request before have a share of their own; a
-//!   peer that comes anew, however often, finds only the other one.
+//! - larger ones take memory as they arrive. Connections that sent one of such a size before have a share of their own; a
+//!   peer that comes anew, however often, finds only the others: one for requests of *usual* size, as producers send them
+//!   unless they are told otherwise, and one for those beyond it.
 //!
 //! What is short of memory is told to the registry, which lets go those who hold it and do not go on.
 
@@ -12,27 +13,39 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use super::byte_budget::ByteBudget;
-use crate::limits::{ARRIVING_BYTES_MIN, REQUEST_SMALL_BYTES};
+use crate::limits::{ARRIVING_BYTES_MIN, FRAME_POOLED_BYTES, REQUEST_SMALL_BYTES};
 
 /// How a request gets its memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Class {
     /// Up to `REQUEST_SMALL_BYTES`.
     Small,
-    /// Larger, on a connection that sent no such request yet.
-    New,
-    /// Larger, on a connection that did.
+    /// Larger and up to `FRAME_POOLED_BYTES`, on a connection that sent no such request yet.
+    Usual,
+    /// Larger still, on a connection that sent no such request yet.
+    Large,
+    /// Larger than small, on a connection that sent one of its size before.
     Known,
 }
 
 impl Class {
-    /// The class of a request of `frame_bytes`.
-    pub(super) fn of(frame_bytes: usize, is_known: bool) -> Class {
-        match (frame_bytes <= REQUEST_SMALL_BYTES, is_known) {
-            (true, _) => Class::Small,
-            (false, false) => Class::New,
-            (false, true) => Class::Known,
+    /// The class of a request of `frame_bytes` on a connection that is known up to `known_bytes`.
+    pub(super) fn of(frame_bytes: usize, known_bytes: usize) -> Class {
+        match frame_bytes {
+            bytes if bytes <= REQUEST_SMALL_BYTES => Class::Small,
+            bytes if bytes <= known_bytes => Class::Known,
+            bytes if bytes <= FRAME_POOLED_BYTES => Class::Usual,
+            _ => Class::Large,
         }
+    }
+}
+
+/// Up to which size a connection is known by a request of `frame_bytes` that came whole.
+pub(super) fn known_by(frame_bytes: usize) -> usize {
+    match Class::of(frame_bytes, 0) {
+        Class::Small => 0,
+        Class::Usual => FRAME_POOLED_BYTES,
+        Class::Large | Class::Known => usize::MAX,
     }
 }
 
@@ -41,9 +54,11 @@ impl Class {
 pub(super) struct Pressure {
     /// Too much is here of small requests that are not whole.
     pub(super) arriving: bool,
-    /// A large request on a new connection waits.
-    pub(super) new: bool,
-    /// A large request on a known connection waits.
+    /// A request of usual size waits on a connection that is not known for it.
+    pub(super) usual: bool,
+    /// A larger one does.
+    pub(super) large: bool,
+    /// A request waits on a connection that is known for its size.
     pub(super) known: bool,
     /// Memory of unsent answers is waited for, or there is too much of it.
     pub(super) answers: bool,
@@ -61,19 +76,21 @@ impl Pressure {
 /// All memory of one shard's requests.
 pub(super) struct RequestMemory {
     small: ByteBudget,
-    new: ByteBudget,
+    usual: ByteBudget,
+    large: ByteBudget,
     known: ByteBudget,
     arriving: ByteCount,
     arriving_max: usize,
 }
 
 impl RequestMemory {
-    /// A bound of `bytes_max` for all of it, and what two of the largest requests take more.
+    /// A bound of `bytes_max` for all of it, and what one of the largest requests takes more, twice.
     pub(super) fn new(bytes_max: usize) -> RequestMemory {
         let (quarter, eighth) = ((bytes_max / 4).max(1), bytes_max / 8);
         RequestMemory {
             small: ByteBudget::new(quarter),
-            new: ByteBudget::new(quarter),
+            usual: ByteBudget::new(eighth.max(FRAME_POOLED_BYTES)),
+            large: ByteBudget::new(eighth.max(1)),
             known: ByteBudget::new(quarter + eighth),
             arriving: ByteCount::default(),
             arriving_max: eighth.max(ARRIVING_BYTES_MIN),
@@ -84,7 +101,8 @@ impl RequestMemory {
     pub(super) fn of(&self, class: Class) -> &ByteBudget {
         match class {
             Class::Small => &self.small,
-            Class::New => &self.new,
+            Class::Usual => &self.usual,
+            Class::Large => &self.large,
             Class::Known => &self.known,
         }
     }
@@ -96,7 +114,8 @@ impl RequestMemory {
 
     /// Bytes of all requests that are here or granted.
     pub(super) fn bytes_used(&self) -> usize {
-        self.arriving.bytes() + self.small.bytes_used() + self.new.bytes_used() + self.known.bytes_used()
+        let classes = [&self.small, &self.usual, &self.large, &self.known];
+        self.arriving.bytes() + classes.iter().map(|class| class.bytes_used()).sum::<usize>()
     }
 
     /// True when somebody waits.
@@ -108,7 +127,8 @@ impl RequestMemory {
     pub(super) fn pressure(&self) -> Pressure {
         Pressure {
             arriving: self.arriving.bytes() > self.arriving_max,
-            new: self.new.is_contended(),
+            usual: self.usual.is_contended(),
+            large: self.large.is_contended(),
             known: self.known.is_contended(),
             ..Pressure::default()
         }
@@ -179,14 +199,28 @@ mod tests {
         let mut held = Vec::new();
         let mut waiting: Vec<Claim> = Vec::new();
         for _ in 0..1000 {
-            let mut claim = memory.of(Class::of(20 << 20, false)).claim();
+            let mut claim = memory.of(Class::of(20 << 20, known_by(1 << 20))).claim();
             held.extend(take(&mut claim, 2 << 20));
             waiting.push(claim);
         }
-        assert!(memory.pressure().new);
-        assert!(take(&mut memory.of(Class::of(64 << 10, false)).claim(), 64 << 10).is_some());
-        assert!(take(&mut memory.of(Class::of(1 << 20, true)).claim(), 1 << 20).is_some());
+        assert_eq!(memory.pressure(), Pressure { large: true, ..Pressure::default() });
+        for (bytes, known_bytes) in [(64 << 10, 0), (1 << 20, 0), (1 << 20, known_by(70_000)), (20 << 20, usize::MAX)] {
+            let taken = take(&mut memory.of(Class::of(bytes, known_bytes)).claim(), bytes);
+            assert!(taken.is_some(), "{bytes} bytes, known up to {known_bytes}");
+        }
         assert!(memory.bytes_used() <= 32 << 20);
+    }
+
+    #[test]
+    fn a_connection_is_known_for_the_sizes_that_it_sent_whole() {
+        let (small, usual, large) = (64 << 10, 1 << 20, 100 << 20);
+        assert_eq!([small, usual, large].map(|bytes| Class::of(bytes, 0)), [Class::Small, Class::Usual, Class::Large]);
+        assert_eq!(Class::of(usual, known_by(small)), Class::Usual);
+        assert_eq!([usual, large].map(|bytes| Class::of(bytes, known_by(70_000))), [Class::Known, Class::Large]);
+        assert_eq!(
+            [small, usual, large].map(|bytes| Class::of(bytes, known_by(2 << 20))),
+            [Class::Small, Class::Known, Class::Known]
+        );
     }
 
     #[test]
