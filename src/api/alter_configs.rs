@@ -24,14 +24,14 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::AlterConfigs { version: request.version, body: request.body.clone() };
-    request.ask_controller(broker, control, NO_TIMEOUT, |error| failed(&message, error)).await
+    request.ask_controller(broker, control, NO_TIMEOUT, |error, reason| failed(&message, error, &reason)).await
 }
 
 /// The answer when the records could not be appended: the same error for every resource.
-fn failed<'a>(request: &AlterConfigsRequest<'a>, error: ErrorCode) -> AlterConfigsResponse<'a> {
+fn failed<'a>(request: &AlterConfigsRequest<'a>, error: ErrorCode, reason: &str) -> AlterConfigsResponse<'a> {
     let rows = request.resources.iter().map(|resource| AlterConfigsResourceResponse {
         error_code: error.code(),
-        error_message: Some(Cow::Borrowed(error.message())),
+        error_message: Some(Cow::Owned(reason.to_owned())),
         resource_type: resource.resource_type,
         resource_name: resource.resource_name.clone(),
     });
@@ -51,7 +51,7 @@ mod tests {
             configs: Vec::new(),
         };
         let request = AlterConfigsRequest { resources: vec![resource(2, "t"), resource(4, "1")], validate_only: false };
-        let response = failed(&request, ErrorCode::KafkaStorageError);
+        let response = failed(&request, ErrorCode::KafkaStorageError, "store is full");
         let row = |row: &AlterConfigsResourceResponse<'_>| (row.resource_type, row.error_code);
         assert_eq!(response.responses.iter().map(row).collect::<Vec<_>>(), [(2, 56), (4, 56)]);
     }

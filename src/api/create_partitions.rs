@@ -25,15 +25,15 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::CreatePartitions { version: request.version, body: request.body.clone() };
-    request.ask_controller(broker, control, message.timeout_ms, |error| failed(&message, error)).await
+    request.ask_controller(broker, control, message.timeout_ms, |error, reason| failed(&message, error, &reason)).await
 }
 
 /// The answer when the records could not be appended: the same error for every topic.
-fn failed<'a>(request: &CreatePartitionsRequest<'a>, error: ErrorCode) -> CreatePartitionsResponse<'a> {
+fn failed<'a>(request: &CreatePartitionsRequest<'a>, error: ErrorCode, reason: &str) -> CreatePartitionsResponse<'a> {
     let rows = request.topics.iter().map(|topic| CreatePartitionsTopicResult {
         name: topic.name.clone(),
         error_code: error.code(),
-        error_message: Some(Cow::Borrowed(error.message())),
+        error_message: Some(Cow::Owned(reason.to_owned())),
     });
     CreatePartitionsResponse { throttle_time_ms: 0, results: rows.collect() }
 }
@@ -48,7 +48,7 @@ mod tests {
         let topic = |name| CreatePartitionsTopic { name: Cow::Borrowed(name), ..CreatePartitionsTopic::default() };
         let request =
             CreatePartitionsRequest { topics: vec![topic("a"), topic("b")], ..CreatePartitionsRequest::default() };
-        let response = failed(&request, ErrorCode::KafkaStorageError);
+        let response = failed(&request, ErrorCode::KafkaStorageError, "store is full");
         let rows: Vec<_> = response.results.iter().map(|row| (&*row.name, row.error_code)).collect();
         assert_eq!(rows, [("a", 56), ("b", 56)]);
     }

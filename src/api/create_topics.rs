@@ -26,15 +26,15 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::CreateTopics { version: request.version, body: request.body.clone() };
-    request.ask_controller(broker, control, message.timeout_ms, |error| failed(&message, error)).await
+    request.ask_controller(broker, control, message.timeout_ms, |error, reason| failed(&message, error, &reason)).await
 }
 
 /// The answer when the records could not be appended or published in time: the same error for every topic.
-fn failed<'a>(request: &CreateTopicsRequest<'a>, error: ErrorCode) -> CreateTopicsResponse<'a> {
+fn failed<'a>(request: &CreateTopicsRequest<'a>, error: ErrorCode, reason: &str) -> CreateTopicsResponse<'a> {
     let rows = request.topics.iter().map(|topic| CreatableTopicResult {
         name: topic.name.clone(),
         error_code: error.code(),
-        error_message: Some(Cow::Borrowed(error.message())),
+        error_message: Some(Cow::Owned(reason.to_owned())),
         ..CreatableTopicResult::default()
     });
     CreateTopicsResponse { topics: rows.collect(), ..CreateTopicsResponse::default() }
@@ -49,8 +49,11 @@ mod tests {
     fn a_failure_answers_every_topic() {
         let topic = |name| CreatableTopic { name: Cow::Borrowed(name), ..CreatableTopic::default() };
         let request = CreateTopicsRequest { topics: vec![topic("a"), topic("b")], ..CreateTopicsRequest::default() };
-        let response = failed(&request, ErrorCode::RequestTimedOut);
-        let rows: Vec<_> = response.topics.iter().map(|row| (&*row.name, row.error_code)).collect();
-        assert_eq!(rows, [("a", 7), ("b", 7)]);
+        let response = failed(&request, ErrorCode::RequestTimedOut, "late");
+        let row = |row: &CreatableTopicResult<'_>| {
+            (row.name.to_string(), row.error_code, row.error_message.as_ref().map(ToString::to_string))
+        };
+        let rows: Vec<_> = response.topics.iter().map(row).collect();
+        assert_eq!(rows, ["a", "b"].map(|name| (name.to_owned(), 7, Some("late".to_owned()))));
     }
 }

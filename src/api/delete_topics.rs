@@ -24,16 +24,16 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::DeleteTopics { version: request.version, body: request.body.clone() };
-    request.ask_controller(broker, control, message.timeout_ms, |error| failed(&message, error)).await
+    request.ask_controller(broker, control, message.timeout_ms, |error, reason| failed(&message, error, &reason)).await
 }
 
 /// The answer when the records could not be appended or published in time: the same error for every topic.
-fn failed<'a>(request: &DeleteTopicsRequest<'a>, error: ErrorCode) -> DeleteTopicsResponse<'a> {
+fn failed<'a>(request: &DeleteTopicsRequest<'a>, error: ErrorCode, reason: &str) -> DeleteTopicsResponse<'a> {
     let row = |name: Option<Cow<'a, str>>, topic_id| DeletableTopicResult {
         name,
         topic_id,
         error_code: error.code(),
-        error_message: Some(Cow::Borrowed(error.message())),
+        error_message: Some(Cow::Owned(reason.to_owned())),
     };
     let named = request.topic_names.iter().map(|name| row(Some(name.clone()), TopicId::ZERO));
     let either = request.topics.iter().map(|topic| row(topic.name.clone(), topic.topic_id));
@@ -52,7 +52,7 @@ mod tests {
             topic_names: vec![Cow::Borrowed("a")],
             ..DeleteTopicsRequest::default()
         };
-        let response = failed(&request, ErrorCode::RequestTimedOut);
+        let response = failed(&request, ErrorCode::RequestTimedOut, "late");
         assert_eq!(response.responses.len(), 2);
         assert!(response.responses.iter().all(|row| row.error_code == 7));
     }

@@ -194,7 +194,8 @@ async fn read_into<R: Runtime>(
 ) -> Result<Read<R>, ShuttingDown> {
     let image = broker.shard.image();
     let resolved = resolve_all(&image, fetch);
-    let partitions = fetch.partitions.iter().zip(&resolved).filter_map(|(partition, topic)| {
+    let mut partitions = Vec::with_capacity(resolved.len());
+    partitions.extend(fetch.partitions.iter().zip(&resolved).filter_map(|(partition, topic)| {
         topic.ok().map(|topic| ReadPartition {
             topic,
             partition: partition.partition,
@@ -203,13 +204,16 @@ async fn read_into<R: Runtime>(
             last_fetched_epoch: partition.last_fetched_epoch,
             bytes_max: u32::try_from(partition.max_bytes).unwrap_or(0),
         })
-    });
+    }));
     let room = u32::try_from(hold.bytes_max()).unwrap_or(u32::MAX);
     let limits =
         ReadLimits { bytes_max: wanted.bytes_max.min(room), first_bytes_max: room, memory_only: hold.is_small() };
-    let mut read = broker.read(&ReadPart { limits, partitions: partitions.collect() }).await?;
+    let mut read = broker.read(&ReadPart { limits, partitions }).await?;
     let mut records: Vec<_> = read.iter_mut().map(|outcome| &mut outcome.records).collect();
     hold.settle(&mut records);
+    if resolved.iter().all(Result::is_ok) {
+        return Ok(Read { outcomes: read, hold });
+    }
     let mut read = read.into_iter();
     let outcomes = resolved.into_iter().map(|topic| match topic {
         Ok(_) => read.next().expect("one outcome for every partition"),

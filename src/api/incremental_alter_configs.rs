@@ -24,14 +24,18 @@ pub(super) async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, request: Request)
         return Reply::Close;
     };
     let control = ControlRequest::IncrementalAlterConfigs { version: request.version, body: request.body.clone() };
-    request.ask_controller(broker, control, NO_TIMEOUT, |error| failed(&message, error)).await
+    request.ask_controller(broker, control, NO_TIMEOUT, |error, reason| failed(&message, error, &reason)).await
 }
 
 /// The answer when the records could not be appended: the same error for every resource.
-fn failed<'a>(request: &IncrementalAlterConfigsRequest<'a>, error: ErrorCode) -> IncrementalAlterConfigsResponse<'a> {
+fn failed<'a>(
+    request: &IncrementalAlterConfigsRequest<'a>,
+    error: ErrorCode,
+    reason: &str,
+) -> IncrementalAlterConfigsResponse<'a> {
     let rows = request.resources.iter().map(|resource| AlterConfigsResourceResponse {
         error_code: error.code(),
-        error_message: Some(Cow::Borrowed(error.message())),
+        error_message: Some(Cow::Owned(reason.to_owned())),
         resource_type: resource.resource_type,
         resource_name: resource.resource_name.clone(),
     });
@@ -54,7 +58,7 @@ mod tests {
             resources: vec![resource(2, "t"), resource(4, "1")],
             validate_only: false,
         };
-        let response = failed(&request, ErrorCode::KafkaStorageError);
+        let response = failed(&request, ErrorCode::KafkaStorageError, "store is full");
         let row = |row: &AlterConfigsResourceResponse<'_>| (row.resource_type, row.error_code);
         assert_eq!(response.responses.iter().map(row).collect::<Vec<_>>(), [(2, 56), (4, 56)]);
     }

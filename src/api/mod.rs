@@ -117,15 +117,15 @@ impl Request {
 }
 
 impl Request {
-    /// Asks the controller, whose answer is the body of the response; or answers with what `failed` makes of the error when the
-    /// controller's records could not be kept, or are not yet after `timeout_ms` (0 or less: [`CONTROL_WAIT_MS`]). Then the
+    /// Asks the controller, whose answer is the body of the response; or answers with what `failed` makes of error and message
+    /// when the controller's records could not be kept, or are not yet after `timeout_ms` (0 or less: [`CONTROL_WAIT_MS`]). Then the
     /// change is made all the same, as soon as the disk lets it.
     async fn ask_controller<R: Runtime, M: Message>(
         &self,
         broker: &Broker<R>,
         control: ControlRequest,
         timeout_ms: i32,
-        failed: impl FnOnce(ErrorCode) -> M,
+        failed: impl FnOnce(ErrorCode, String) -> M,
     ) -> Reply<R::Buffer> {
         let timeout_ms = u64::try_from(timeout_ms).ok().filter(|ms| *ms > 0).unwrap_or(CONTROL_WAIT_MS);
         let mut timeout = pin!(broker.shard.runtime.sleep(Duration::from_millis(timeout_ms)));
@@ -136,9 +136,17 @@ impl Request {
         });
         match outcome.await {
             Some(Ok(ControlReply::Body(body))) => Reply::Now(self.respond_with(&body)),
-            Some(Ok(_)) => Reply::Now(self.respond(&failed(ErrorCode::KafkaStorageError))),
+            Some(Ok(reply)) => {
+                let ControlReply::Failed(reason) = reply else {
+                    unreachable!("the controller answers what it is asked")
+                };
+                Reply::Now(self.respond(&failed(ErrorCode::KafkaStorageError, reason)))
+            }
             Some(Err(ShuttingDown)) => Reply::Close,
-            None => Reply::Now(self.respond(&failed(ErrorCode::RequestTimedOut))),
+            None => {
+                let error = ErrorCode::RequestTimedOut;
+                Reply::Now(self.respond(&failed(error, error.message().to_owned())))
+            }
         }
     }
 }

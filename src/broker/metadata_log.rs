@@ -138,12 +138,14 @@ impl<R: Runtime> MetadataLog<R> {
 
     async fn serve(&self, request: ControlRequest) -> ControlReply {
         let purpose = purpose_of(&request);
-        let Some((records, reply)) = self.decide(request) else { return ControlReply::Failed };
+        let Some((records, reply)) = self.decide(request) else {
+            return ControlReply::Failed("all producer ids are given out".to_owned());
+        };
         match self.commit(purpose, records).await {
             Ok(()) => reply,
             Err(error) => {
                 tracing::error!("cannot change the metadata: {error}");
-                ControlReply::Failed
+                ControlReply::Failed(format!("The metadata cannot be changed: {error}."))
             }
         }
     }

@@ -446,6 +446,6 @@ pub enum ControlReply {
     MetadataEnd(Offset),
     /// Done, as far as possible.
     Done,
-    /// The metadata log cannot be written.
-    Failed,
+    /// The metadata log cannot be written; why not, in words.
+    Failed(String),
 }

@@ -287,6 +287,19 @@ pub struct LostOffsets {
     pub last: Offset,
 }
 
+/// What is gone, in words for whoever must decide what to do.
+fn told(lost: &[LostOffsets]) -> String {
+    const TOLD_MAX: usize = 3;
+    let of_logs = lost.iter().take(TOLD_MAX);
+    let of_logs = of_logs.map(|lost| format!("offsets {} to {} of log {}", lost.first, lost.last, lost.log));
+    let all = of_logs.collect::<Vec<_>>().join(", ");
+    match lost.len().checked_sub(TOLD_MAX) {
+        _ if lost.is_empty() => "what came after it is gone, and nothing tells how much that was".to_owned(),
+        None | Some(0) => format!("{all} are gone"),
+        Some(more) => format!("{all} and those of {more} more logs are gone"),
+    }
+}
+
 /// Why a store does not open.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -310,7 +323,8 @@ pub enum OpenError {
     },
     /// Bytes that were durable are gone.
     #[error(
-        "the log of shard {shard} is damaged at {position} ({lost:?} are gone): restore it, or start with --accept-loss"
+        "the log of shard {shard} is damaged in segment {} at byte {}: {}: restore it, or start with --accept-loss",
+        position.segment, position.byte, told(lost)
     )]
     Damage {
         /// Whose log.

@@ -554,6 +554,22 @@ fn a_file_that_was_cut_is_damage_unless_all_its_entries_are_left() {
 }
 
 #[test]
+fn damage_is_told_in_one_line_that_says_what_is_gone_and_what_to_do() {
+    let lost = |log| LostOffsets { log: LogId::new(log), first: Offset::new(5), last: Offset::new(9) };
+    let told = |logs: std::ops::Range<u64>| {
+        let position = LogPosition { segment: SegmentNumber::new(2), byte: 4096 };
+        OpenError::Damage { shard: ShardId::new(1), position, lost: logs.map(lost).collect() }.to_string()
+    };
+    let begin = "the log of shard 1 is damaged in segment 2 at byte 4096: ";
+    let end = ": restore it, or start with --accept-loss";
+    assert_eq!(told(0..0), format!("{begin}what came after it is gone, and nothing tells how much that was{end}"));
+    assert_eq!(told(7..8), format!("{begin}offsets 5 to 9 of log 7 are gone{end}"));
+    let three = "offsets 5 to 9 of log 1, offsets 5 to 9 of log 2, offsets 5 to 9 of log 3";
+    assert_eq!(told(1..4), format!("{begin}{three} are gone{end}"));
+    assert_eq!(told(1..103), format!("{begin}{three} and those of 99 more logs are gone{end}"));
+}
+
+#[test]
 fn what_a_crash_left_of_a_creation_is_removed_and_nothing_else() {
     let simulation = fill_with_checkpoint(1, None);
     let disk = simulation.disk();
