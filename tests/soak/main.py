@@ -233,6 +233,8 @@ class Soak:
             disk.fill()
             refused = filler.write_until_refused()
             self.checks.expect(REFUSED, refused, lambda: f"not on every shard: {filler}")
+            # Much was appended in less than a second, and the broker may be killed now.
+            self.bounds.sample()
             act = self.random.choice([None, stage.kill_and_start, stage.stop_and_start])
             if act:
                 print(f"{self.elapsed():6.1f} s: {act.__doc__.split(',')[0]}, on the full disk", flush=True)
@@ -245,6 +247,7 @@ class Soak:
             self.use_full_disk()
             disk.drain()
         self.done["fills"] += 1
+        self.bounds.on_fill()
         try:
             stage.wait_until(filler.is_taken_again, lambda: f"produce is taken again with {disk.free_bytes() >> 20} MiB free: {filler}")
             churn.delete_topic(stage, self.admin, "filler")

@@ -166,6 +166,8 @@ class Reader:
                 if message.error():
                     if self.on_error(message.error(), [place]):
                         self.assign([place])
+                        # What was fetched before counts no more, and is fetched again where it still is.
+                        break
                     continue
                 self.take(place, message)
                 last = patience()
@@ -176,9 +178,13 @@ class Reader:
                 break
             if patience() - last > 5:
                 # Retention may have taken all that was there.
+                before = place.next
                 self.go_to_start(place)
                 if place.next >= end:
                     break
+                if place.next > before:
+                    # What was fetched from where it stood counts no more.
+                    self.assign([place])
         else:
             self.checks.held(READABLE)
         self.consumer.unassign()
@@ -209,6 +215,9 @@ class TailReader(threading.Thread):
         while not self.stopping.is_set():
             again = False
             for message in reader.consumer.consume(1000, timeout=0.3):
+                if again:
+                    # Fetched before the places moved. It is fetched again where it still is.
+                    break
                 if message.error() is None:
                     reader.take(self.places[message.topic(), message.partition()], message)
                     continue
