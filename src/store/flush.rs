@@ -337,11 +337,17 @@ impl<R: Runtime> Core<R> {
         self.bells.room.ring();
     }
 
-    /// Creates a segment file whose name is durable.
+    /// Creates a segment file whose name is durable. On failure no file is left: the next try gives it another id, and
+    /// nobody would know of this one until the next start.
     pub(super) async fn create_file(&self, id: FileId, bytes: u32) -> io::Result<SegmentFile<R::File>> {
         let path = self.options.directory.join(segment_file_name(id));
         let file = self.runtime.create(&path, u64::from(bytes)).await?;
-        self.runtime.sync_directory(&self.options.directory).await?;
+        if let Err(cause) = self.runtime.sync_directory(&self.options.directory).await {
+            if let Err(cause) = self.runtime.remove(&path).await {
+                tracing::warn!(shard = %self.options.shard, %cause, "cannot remove {}", path.display());
+            }
+            return Err(cause);
+        }
         Ok(SegmentFile { id, bytes, prepared: 0, file })
     }
 
