@@ -413,19 +413,27 @@ impl<R: Runtime> State<R> {
         let bytes = u64::try_from(bytes).expect("usize fits 64 bits");
         let unwritten = self.writer.unwritten_bytes();
         let entry = bytes + u64::try_from(ENTRY_HEADER_BYTES).expect("48 fits");
-        if !self.fits(entry, None) {
-            match self.room(options, purpose) {
-                Room::Now => {}
-                Room::Soon => return None,
-                Room::None => return Some(Err(self.full(options))),
-            }
-            // The next segment's file is on its way: a roll now would leave blocks in memory without a place on disk.
-            if self.segments.without_file().is_some() {
-                return None;
-            }
+        let fits = self.fits(entry, None);
+        match self.room_for(options, purpose, fits) {
+            Room::Now => {}
+            Room::Soon => return None,
+            Room::None => return Some(Err(self.full(options))),
+        }
+        // The next segment's file is on its way: a roll now would leave blocks in memory without a place on disk.
+        if !fits && self.segments.without_file().is_some() {
+            return None;
         }
         // A batch larger than the bound passes alone.
         if unwritten > 0 && unwritten + bytes > unwritten_bytes_max(options) { None } else { Some(Ok(())) }
+    }
+
+    /// Whether there is room for an entry, which `fits` into the open segment or opens the next.
+    fn room_for(&self, options: &StoreOptions, purpose: Purpose, fits: bool) -> Room {
+        match fits {
+            true if self.space.keeps_open_segment_from(purpose) => self.room_in_open(options, purpose),
+            true => Room::Now,
+            false => self.room(options, purpose),
+        }
     }
 
     /// Whether an entry of so many bytes still fits into the open segment with the footer it then needs: of `log`, or
@@ -461,11 +469,13 @@ impl<R: Runtime> State<R> {
         if entry_bytes > max {
             return Err(StorageError::TooLarge { bytes: entry_bytes, max });
         }
-        if !self.fits(entry_bytes, Some(entry.log)) {
-            // What cannot wait goes ahead of a file that is being made.
-            if self.room(&core.options, entry.purpose) == Room::None {
-                return Err(self.full(&core.options));
-            }
+        let fits = self.fits(entry_bytes, Some(entry.log));
+        // What cannot wait goes ahead of a file that is being made.
+        if self.room_for(&core.options, entry.purpose, fits) == Room::None {
+            return Err(self.full(&core.options));
+        }
+        if !fits {
+            self.space.open_for(self.next_is_for(&core.options, entry.purpose));
             self.roll(core, entry_bytes + overhead, self.bytes_left(&core.options, entry.purpose));
         }
         let header = EntryHeader {

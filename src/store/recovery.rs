@@ -174,7 +174,7 @@ pub(super) async fn recover<R: Runtime>(
     for partition in &records {
         recovery.know(partition)?;
     }
-    let chain = recovery.chain(found, &head, complete);
+    let mut chain = recovery.chain(found, &head, complete);
     let had_later_segments = chain.links.iter().any(|link| link.header.number >= head.next_segment);
     let (end, links, cut) = recovery.read(chain.links).await?;
     // After a clean stop nothing can be missing but what the checkpoint knows of: no file needs to be searched.
@@ -192,6 +192,10 @@ pub(super) async fn recover<R: Runtime>(
         recovery.damage.get_or_insert(end);
     }
     recovery.judge_damage(&records)?;
+    // Loss that is accepted is accepted once, whatever becomes of this life.
+    for file in chain.suspects.extract_if(.., |file| file.bytes < 2 * SEGMENT_HEADER_BYTES) {
+        remove_left(&recovery.runtime, &recovery.options.directory.join(segment_file_name(file.id))).await;
+    }
     recovery.end_logs(end)?;
 
     // A life that appended nothing leaves no segment behind: its file is the next one's, or a crash loop would take another
@@ -248,7 +252,7 @@ async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<V
     for name in &names {
         let Some(id) = parse_segment_file_name(name) else {
             if created_name(name).and_then(parse_segment_file_name).is_some() {
-                remove_unfinished(runtime, &directory.join(name)).await;
+                remove_left(runtime, &directory.join(name)).await;
             }
             continue;
         };
@@ -278,10 +282,10 @@ async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<V
     Ok(found)
 }
 
-/// Removes what a crash left of a creation. Where that is refused, the next creation of the same file does it.
-async fn remove_unfinished<R: Runtime>(runtime: &R, path: &Path) {
+/// Removes what a crash left of a creation, or what was cut to nothing.
+async fn remove_left<R: Runtime>(runtime: &R, path: &Path) {
     if let Err(cause) = runtime.remove(path).await {
-        tracing::warn!("cannot remove {}, which a crash left: {cause}", path.display());
+        tracing::warn!("cannot remove {}, which is of no use: {cause}", path.display());
     }
 }
 

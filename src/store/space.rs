@@ -9,6 +9,10 @@
 //! A budget may be smaller than what is used already (more shards on the device than before). Then all but clients go by
 //! what was used when the store was opened: what frees space must never wait for space.
 //!
+//! A segment that was opened out of the reserve is part of it to its end: one commit of a group opens it, and clients who
+//! could then fill it would have all of the reserve, one segment after the other. So clients, and others in their order,
+//! append nothing to a segment that was opened for others until the reserve is whole without it.
+//!
 //! Invariant: a segment is opened only where a file for it is there or can be expected.
 
 use crate::limits::{FILES_RESERVED, FREE_FILES_KEPT_MS, SEGMENTS_RESERVED};
@@ -22,6 +26,8 @@ use crate::types::MonotonicUs;
 pub(super) struct Space {
     /// Bytes of segments in use when the store was opened.
     used_bytes_at_open: u64,
+    /// Whom the open segment was opened for: those before it append only where the reserve is whole without it.
+    opened_for: Option<Purpose>,
     /// Something was refused, and no room for it has come since.
     is_full: bool,
     /// The last checkpoint found no space.
@@ -75,6 +81,17 @@ impl Space {
         Space { used_bytes_at_open: used_bytes, ..Space::default() }
     }
 
+    /// Whether the open segment is part of a reserve that is not for `purpose`. After a start it is, since nobody knows what
+    /// it was opened for, until the reserve is seen to be whole.
+    pub(super) fn keeps_open_segment_from(&self, purpose: Purpose) -> bool {
+        purpose < self.opened_for.unwrap_or(Purpose::FreesSpace)
+    }
+
+    /// The open segment is for `purpose` and those after it.
+    pub(super) fn open_for(&mut self, purpose: Purpose) {
+        self.opened_for = Some(purpose);
+    }
+
     /// Something was refused, and no room for it has come since.
     pub(super) fn is_full(&self) -> bool {
         self.is_full
@@ -114,8 +131,29 @@ impl<R: Runtime> State<R> {
         if self.segments.spare_files(options.segment_bytes) > purpose.files_left() {
             return Room::Now;
         }
+        self.room_soon(options)
+    }
+
+    fn room_soon(&self, options: &StoreOptions) -> Room {
         let is_made = self.segments.preparing_bytes > 0 || self.may_create(options, options.segment_bytes);
         if is_made && !self.segments.out_of_space { Room::Soon } else { Room::None }
+    }
+
+    /// Whether the open segment is for `purpose`, though it was opened for others or nobody knows for whom.
+    pub(super) fn room_in_open(&self, options: &StoreOptions, purpose: Purpose) -> Room {
+        if self.segments.used_bytes() > self.space.limit_bytes(options, purpose) {
+            return Room::None;
+        }
+        if self.segments.spare_files(options.segment_bytes) >= purpose.files_left() {
+            return Room::Now;
+        }
+        self.room_soon(options)
+    }
+
+    /// Whom the next segment is opened for when an entry for `purpose` opens it: all who might open it now, at least that.
+    pub(super) fn next_is_for(&self, options: &StoreOptions, purpose: Purpose) -> Purpose {
+        let mut all = [Purpose::Client, Purpose::Group, Purpose::Metadata].into_iter();
+        all.find(|other| self.room(options, *other) == Room::Now).map_or(purpose, |first| first.min(purpose))
     }
 
     /// Whether a file of so many bytes, that nothing waits for yet, stays within the limits.

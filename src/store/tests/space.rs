@@ -235,6 +235,70 @@ fn a_checkpoint_that_outgrows_its_file_on_a_full_device_waits_for_space_and_fail
 }
 
 #[test]
+fn what_is_opened_out_of_the_reserve_is_not_for_clients() {
+    // One commit of a group opened a segment out of the reserve, clients who tried again and again filled it, then the last
+    // one: records could not be deleted any more, and the next start found no room for its own.
+    Seeds::from_environment(20).each(|seed| {
+        let mut random = Random::new(seed);
+        let mut simulation = Simulation::new(seed);
+        let (log, mut start) = (Rc::new(Cell::new(LogId::new(0))), 0);
+        // Each unclean stop halves what the next start finds where others take all that is given back.
+        for life in 0..3 {
+            let (log, tries) = (Rc::clone(&log), random.below(4));
+            let ended = simulation.run(move |runtime| async move {
+                // What the last life gave back, others took.
+                let others_take = || {
+                    let used = runtime.disk().used_bytes();
+                    runtime.disk().change(|options| options.capacity_bytes = used);
+                };
+                if life > 0 {
+                    others_take();
+                }
+                let (store, _) = open(&runtime, StoreOptions { checkpoint_interval_ms: 1_000_000, ..options() }).await;
+                if life == 0 {
+                    log.set(store.create(TOPIC, PartitionIndex::new(0)).unwrap().0);
+                    runtime.disk().change(|options| options.capacity_bytes = 14 * u64::from(SEGMENT_BYTES));
+                    fill(&store, Purpose::Client, log.get(), 0).await;
+                }
+                others_take();
+
+                let is_full = |result| matches!(result, Err(StorageError::Full { .. }));
+                let end = || store.partition(log.get()).unwrap().log_end.value();
+                // Where the reserve is whole again, clients may go on, but never into it.
+                fill(&store, Purpose::Client, log.get(), end()).await;
+                let live = store.stats().segments_live;
+                while store.stats().segments_live == live {
+                    let base = end();
+                    if store.reserve_for(Purpose::Group, 3000).await.is_err() {
+                        break;
+                    }
+                    let bytes = batch_bytes(base, 1, 3000, 7);
+                    let (header, records) = bytes.split_first_chunk::<BATCH_HEADER_BYTES>().unwrap();
+                    let (base_offset, timestamp_max) = (Offset::new(base), TimestampMs::new(1));
+                    let batch = Batch { header, records, base_offset, last_offset: base_offset, timestamp_max };
+                    store.append_for(Purpose::Group, log.get(), batch, Durability::Written).unwrap();
+                }
+                for _ in 0..100 {
+                    assert!(is_full(store.reserve(10).await), "life {life}: clients have what is for groups");
+                }
+                start = start.max(life * 10);
+                for _ in 0..tries {
+                    start += 1;
+                    let end = store.set_log_start(log.get(), Offset::new(start)).expect("the reserve is whole");
+                    until_durable(&store, &runtime, end).await;
+                }
+                if seed.is_multiple_of(2) {
+                    store.close().await.unwrap();
+                }
+                runtime.crash(Crash::Process);
+                std::future::pending::<()>().await;
+            });
+            assert!(ended.is_crash());
+        }
+    });
+}
+
+#[test]
 fn a_file_whose_name_cannot_be_made_durable_is_not_left_behind() {
     // Without descriptors to open the directory each try left a file of 64 MiB: 3.7 GB in ten seconds.
     const TRIES: u64 = 20;
