@@ -118,10 +118,10 @@ impl<R: Runtime> Shard<R> {
         Ok(outcome)
     }
 
-    /// Enters the waiting room for some of this shard's partitions.
+    /// Enters the waiting room for a fetch of these partitions, which watches those that are this shard's.
     pub fn watch(&self, needed_bytes: i64, deadline: MonotonicUs, partitions: &[(TopicId, i32)]) -> Wait<Partition> {
         let watched = partitions.iter().filter_map(|(topic, index)| self.partition(*topic, *index)).collect();
-        self.purgatory.enter(needed_bytes, deadline, watched)
+        self.purgatory.enter(needed_bytes, deadline, partitions.len(), watched)
     }
 
     /// True when the fetches that wait take all of the memory that is for them.

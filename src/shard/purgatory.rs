@@ -3,8 +3,8 @@
 //! Holds requests, never data: a fetch that is woken reads again. One per shard, touched only by that shard's core.
 //! Invariant: a waiter is woken by the append that satisfies it or by its deadline, and reads again exactly then.
 //!
-//! What a waiting fetch takes grows with its partitions, so those are counted, and there is a number of them at which the
-//! room is full.
+//! What a waiting fetch takes grows with its partitions, so those are counted, wherever they live, and there is a number of
+//! them at which the room is full.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -65,8 +65,8 @@ pub struct Purgatory {
     now: Cell<MonotonicUs>,
     sequence: Cell<u64>,
     /// Partitions of all waiting fetches, each as often as a fetch waits for it.
-    watched: Cell<usize>,
-    watched_max: usize,
+    partitions: Cell<usize>,
+    partitions_max: usize,
 }
 
 impl Purgatory {
@@ -76,19 +76,19 @@ impl Purgatory {
             by_deadline: RefCell::default(),
             now: Cell::default(),
             sequence: Cell::default(),
-            watched: Cell::default(),
-            watched_max: (bytes_max / FETCH_WAITING_PARTITION_BYTES).max(1),
+            partitions: Cell::default(),
+            partitions_max: (bytes_max / FETCH_WAITING_PARTITION_BYTES).max(1),
         }
     }
 
     /// True when no further fetch should enter.
     pub fn is_full(&self) -> bool {
-        self.watched.get() >= self.watched_max
+        self.partitions.get() >= self.partitions_max
     }
 
     /// About how much memory the fetches take that wait, in bytes.
     pub fn bytes(&self) -> usize {
-        self.watched.get() * FETCH_WAITING_PARTITION_BYTES
+        self.partitions.get() * FETCH_WAITING_PARTITION_BYTES
     }
 
     /// Number of fetches that wait now.
@@ -114,12 +114,13 @@ impl Purgatory {
         }
     }
 
-    /// Enters a fetch at every partition it watches. It must look at the data once more after entering and before
+    /// Enters a fetch of so many `partitions` at those of them that it watches here. It must look at the data once more after entering and before
     /// waiting, or it may sleep through an append in between; on one core, without an await in between, it cannot.
     pub fn enter<P: AsRef<Watchers>>(
         self: &Rc<Self>,
         needed_bytes: i64,
         deadline: MonotonicUs,
+        partitions: usize,
         watched: Vec<Rc<P>>,
     ) -> Wait<P> {
         let id = self.sequence.get();
@@ -129,8 +130,8 @@ impl Purgatory {
             watchers.as_ref().as_ref().waiters.borrow_mut().insert(id, Rc::clone(&waiter));
         }
         self.by_deadline.borrow_mut().insert((deadline, id), Rc::clone(&waiter));
-        self.watched.set(self.watched.get() + watched.len());
-        Wait { purgatory: Rc::clone(self), waiter, id, deadline, watched }
+        self.partitions.set(self.partitions.get() + partitions);
+        Wait { purgatory: Rc::clone(self), waiter, id, deadline, partitions, watched }
     }
 }
 
@@ -140,6 +141,7 @@ pub struct Wait<P: AsRef<Watchers>> {
     waiter: Rc<FetchWaiter>,
     id: u64,
     deadline: MonotonicUs,
+    partitions: usize,
     watched: Vec<Rc<P>>,
 }
 
@@ -162,7 +164,7 @@ impl<P: AsRef<Watchers>> Wait<P> {
 
 impl<P: AsRef<Watchers>> Drop for Wait<P> {
     fn drop(&mut self) {
-        self.purgatory.watched.set(self.purgatory.watched.get() - self.watched.len());
+        self.purgatory.partitions.set(self.purgatory.partitions.get() - self.partitions);
         for watchers in &self.watched {
             watchers.as_ref().as_ref().waiters.borrow_mut().remove(&self.id);
         }
@@ -193,7 +195,7 @@ mod tests {
     fn a_fetch_waits_until_enough_bytes_are_visible() {
         let purgatory = Rc::new(Purgatory::new(1000));
         let partition = Rc::new(Watched(Watchers::default()));
-        let wait = purgatory.enter(100, MonotonicUs::new(50), vec![Rc::clone(&partition)]);
+        let wait = purgatory.enter(100, MonotonicUs::new(50), 1, vec![Rc::clone(&partition)]);
         {
             let mut satisfied = pin!(wait.satisfied());
             assert!(poll_once(satisfied.as_mut()).is_pending());
@@ -210,7 +212,7 @@ mod tests {
     #[test]
     fn a_deadline_ends_the_wait() {
         let purgatory = Rc::new(Purgatory::new(1000));
-        let wait = purgatory.enter::<Watched>(1, MonotonicUs::new(50), Vec::new());
+        let wait = purgatory.enter::<Watched>(1, MonotonicUs::new(50), 0, Vec::new());
         let mut satisfied = pin!(wait.satisfied());
         assert!(poll_once(satisfied.as_mut()).is_pending());
         purgatory.on_tick(MonotonicUs::new(49));
@@ -223,9 +225,10 @@ mod tests {
     fn the_room_is_full_at_its_number_of_partitions_and_empties() {
         let purgatory = Rc::new(Purgatory::new(5 * FETCH_WAITING_PARTITION_BYTES));
         let watched: Vec<_> = (0..3).map(|_| Rc::new(Watched(Watchers::default()))).collect();
-        let first = purgatory.enter(1, MonotonicUs::new(50), watched.clone());
+        let first = purgatory.enter(1, MonotonicUs::new(50), 3, watched);
         assert_eq!((purgatory.is_full(), purgatory.bytes()), (false, 3 * FETCH_WAITING_PARTITION_BYTES));
-        let second = purgatory.enter(1, MonotonicUs::new(50), watched);
+        // All of them on other shards.
+        let second = purgatory.enter::<Watched>(1, MonotonicUs::new(50), 3, Vec::new());
         assert_eq!((purgatory.is_full(), purgatory.bytes()), (true, 6 * FETCH_WAITING_PARTITION_BYTES));
         drop(first);
         assert!(!purgatory.is_full());
