@@ -343,9 +343,7 @@ impl<R: Runtime> Core<R> {
         let path = self.options.directory.join(segment_file_name(id));
         let file = self.runtime.create(&path, u64::from(bytes)).await?;
         if let Err(cause) = self.runtime.sync_directory(&self.options.directory).await {
-            if let Err(cause) = self.runtime.remove(&path).await {
-                tracing::warn!(shard = %self.options.shard, %cause, "cannot remove {}", path.display());
-            }
+            self.remove_file(id).await;
             return Err(cause);
         }
         Ok(SegmentFile { id, bytes, prepared: 0, file })

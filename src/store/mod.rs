@@ -290,13 +290,14 @@ pub struct LostOffsets {
 /// What is gone, in words for whoever must decide what to do.
 fn told(lost: &[LostOffsets]) -> String {
     const TOLD_MAX: usize = 3;
-    let of_logs = lost.iter().take(TOLD_MAX);
-    let of_logs = of_logs.map(|lost| format!("offsets {} to {} of log {}", lost.first, lost.last, lost.log));
-    let all = of_logs.collect::<Vec<_>>().join(", ");
-    match lost.len().checked_sub(TOLD_MAX) {
-        _ if lost.is_empty() => "what came after it is gone, and nothing tells how much that was".to_owned(),
-        None | Some(0) => format!("{all} are gone"),
-        Some(more) => format!("{all} and those of {more} more logs are gone"),
+    if lost.is_empty() {
+        return "what came after it is gone, and nothing tells how much that was".to_owned();
+    }
+    let of_log = |lost: &LostOffsets| format!("offsets {} to {} of log {}", lost.first, lost.last, lost.log);
+    let first = lost.iter().take(TOLD_MAX).map(of_log).collect::<Vec<_>>().join(", ");
+    match lost.len().saturating_sub(TOLD_MAX) {
+        0 => format!("{first} are gone"),
+        more => format!("{first} and those of {more} more logs are gone"),
     }
 }
 

@@ -97,8 +97,8 @@ struct Recovery<'a, R: Runtime> {
     complete: bool,
     /// Segments that the checkpoint names and no file holds, as far as the log was not read beyond them.
     missing: BTreeSet<SegmentNumber>,
-    /// A file was cut, its header with it: it may have been a segment since the checkpoint.
-    is_headless_file_cut: bool,
+    /// Files that were cut, their header with it: each may have been a segment since the checkpoint.
+    headless: BTreeSet<FileId>,
     /// Last offset known per log beyond where its log was cut.
     beyond: BTreeMap<LogId, Offset>,
     damage: Option<LogPosition>,
@@ -159,7 +159,7 @@ pub(super) async fn recover<R: Runtime>(
         proof: head.covered,
         complete,
         missing: BTreeSet::new(),
-        is_headless_file_cut: false,
+        headless: BTreeSet::new(),
         beyond: BTreeMap::new(),
         damage: None,
         interrupted: HashMap::new(),
@@ -188,12 +188,12 @@ pub(super) async fn recover<R: Runtime>(
         }
     }
     let is_proven = recovery.proof > end || head.clean_end.is_some_and(|clean| clean > end);
-    if is_proven || recovery.is_headless_file_cut {
+    if is_proven || !recovery.headless.is_empty() {
         recovery.damage.get_or_insert(end);
     }
     recovery.judge_damage(&records)?;
     // Loss that is accepted is accepted once, whatever becomes of this life.
-    for file in chain.suspects.extract_if(.., |file| file.bytes < 2 * SEGMENT_HEADER_BYTES) {
+    for file in chain.suspects.extract_if(.., |file| recovery.headless.contains(&file.id)) {
         remove_left(&recovery.runtime, &recovery.options.directory.join(segment_file_name(file.id))).await;
     }
     recovery.end_logs(end)?;
@@ -282,7 +282,7 @@ async fn find_files<R: Runtime>(runtime: &R, options: &StoreOptions) -> Result<V
     Ok(found)
 }
 
-/// Removes what a crash left of a creation, or what was cut to nothing.
+/// Removes what a crash left of a creation, or a file that was cut.
 async fn remove_left<R: Runtime>(runtime: &R, path: &Path) {
     if let Err(cause) = runtime.remove(path).await {
         tracing::warn!("cannot remove {}, which is of no use: {cause}", path.display());
@@ -352,7 +352,9 @@ impl<R: Runtime> Recovery<'_, R> {
             } else {
                 // A file has all of its size when it gets its name.
                 let bytes_min = listed_free.get(&file.id).copied().unwrap_or(2 * SEGMENT_HEADER_BYTES);
-                self.is_headless_file_cut |= file.bytes < bytes_min;
+                if file.bytes < bytes_min {
+                    self.headless.insert(file.id);
+                }
             }
             match (listed.get(&file.id), header) {
                 // Cut to less than a segment can be: as good as missing.

@@ -17,6 +17,7 @@
 
 use crate::limits::{FILES_RESERVED, FREE_FILES_KEPT_MS, SEGMENTS_RESERVED};
 use crate::runtime::Runtime;
+use crate::store::format::usize_of;
 use crate::store::log::{Core, State};
 use crate::store::{Purpose, StorageError, StoreOptions};
 use crate::types::MonotonicUs;
@@ -125,29 +126,26 @@ impl<R: Runtime> State<R> {
 
     /// Whether another segment may be opened for `purpose`.
     pub(super) fn room(&self, options: &StoreOptions, purpose: Purpose) -> Room {
-        if self.bytes_left(options, purpose) < u64::from(options.segment_bytes) {
-            return Room::None;
-        }
-        if self.segments.spare_files(options.segment_bytes) > purpose.files_left() {
-            return Room::Now;
-        }
-        self.room_soon(options)
-    }
-
-    fn room_soon(&self, options: &StoreOptions) -> Room {
-        let is_made = self.segments.preparing_bytes > 0 || self.may_create(options, options.segment_bytes);
-        if is_made && !self.segments.out_of_space { Room::Soon } else { Room::None }
+        self.room_with(options, purpose, 1)
     }
 
     /// Whether the open segment is for `purpose`, though it was opened for others or nobody knows for whom.
     pub(super) fn room_in_open(&self, options: &StoreOptions, purpose: Purpose) -> Room {
-        if self.segments.used_bytes() > self.space.limit_bytes(options, purpose) {
+        self.room_with(options, purpose, 0)
+    }
+
+    /// Whether the reserve is whole for `purpose` with so many segments more.
+    fn room_with(&self, options: &StoreOptions, purpose: Purpose, segments: u32) -> Room {
+        let more_bytes = u64::from(segments) * u64::from(options.segment_bytes);
+        if self.segments.used_bytes() + more_bytes > self.space.limit_bytes(options, purpose) {
             return Room::None;
         }
-        if self.segments.spare_files(options.segment_bytes) >= purpose.files_left() {
+        let files = purpose.files_left() + usize_of(segments);
+        if self.segments.spare_files(options.segment_bytes) >= files {
             return Room::Now;
         }
-        self.room_soon(options)
+        let is_made = self.segments.preparing_bytes > 0 || self.may_create(options, options.segment_bytes);
+        if is_made && !self.segments.out_of_space { Room::Soon } else { Room::None }
     }
 
     /// Whom the next segment is opened for when an entry for `purpose` opens it: all who might open it now, at least that.

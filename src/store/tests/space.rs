@@ -18,12 +18,17 @@ async fn fill(store: &Store<SimulatedRuntime>, purpose: Purpose, log: LogId, mut
             Err(StorageError::Full { .. }) => return base,
             Err(error) => panic!("{error}"),
         }
-        let (header, records) = bytes.split_first_chunk::<BATCH_HEADER_BYTES>().unwrap();
-        let (base_offset, timestamp_max) = (Offset::new(base), TimestampMs::new(1000 + base));
-        let batch = Batch { header, records, base_offset, last_offset: base_offset, timestamp_max };
-        store.append_for(purpose, log, batch, Durability::Written).unwrap();
+        append_for(store, purpose, log, base, &bytes);
         base += 1;
     }
+}
+
+/// Appends a batch of one record for `purpose`, for which there is room.
+fn append_for(store: &Store<SimulatedRuntime>, purpose: Purpose, log: LogId, base: i64, bytes: &[u8]) {
+    let (header, records) = bytes.split_first_chunk::<BATCH_HEADER_BYTES>().unwrap();
+    let (base_offset, timestamp_max) = (Offset::new(base), TimestampMs::new(1000 + base));
+    let batch = Batch { header, records, base_offset, last_offset: base_offset, timestamp_max };
+    store.append_for(purpose, log, batch, Durability::Written).unwrap();
 }
 
 /// Waits until a batch of a client is taken again, which takes no more than a few tries to make a file.
@@ -241,10 +246,10 @@ fn what_is_opened_out_of_the_reserve_is_not_for_clients() {
     Seeds::from_environment(20).each(|seed| {
         let mut random = Random::new(seed);
         let mut simulation = Simulation::new(seed);
-        let (log, mut start) = (Rc::new(Cell::new(LogId::new(0))), 0);
+        let log = Rc::new(Cell::new(LogId::new(0)));
         // Each unclean stop halves what the next start finds where others take all that is given back.
         for life in 0..3 {
-            let (log, tries) = (Rc::clone(&log), random.below(4));
+            let (log, tries) = (Rc::clone(&log), random.index(4));
             let ended = simulation.run(move |runtime| async move {
                 // What the last life gave back, others took.
                 let others_take = || {
@@ -272,18 +277,12 @@ fn what_is_opened_out_of_the_reserve_is_not_for_clients() {
                     if store.reserve_for(Purpose::Group, 3000).await.is_err() {
                         break;
                     }
-                    let bytes = batch_bytes(base, 1, 3000, 7);
-                    let (header, records) = bytes.split_first_chunk::<BATCH_HEADER_BYTES>().unwrap();
-                    let (base_offset, timestamp_max) = (Offset::new(base), TimestampMs::new(1));
-                    let batch = Batch { header, records, base_offset, last_offset: base_offset, timestamp_max };
-                    store.append_for(Purpose::Group, log.get(), batch, Durability::Written).unwrap();
+                    append_for(&store, Purpose::Group, log.get(), base, &batch_bytes(base, 1, 3000, 7));
                 }
                 for _ in 0..100 {
                     assert!(is_full(store.reserve(10).await), "life {life}: clients have what is for groups");
                 }
-                start = start.max(life * 10);
-                for _ in 0..tries {
-                    start += 1;
+                for start in (life * 10 + 1..).take(tries) {
                     let end = store.set_log_start(log.get(), Offset::new(start)).expect("the reserve is whole");
                     until_durable(&store, &runtime, end).await;
                 }
