@@ -392,7 +392,7 @@ pub const RECEIVE_GRANT_BYTES_MIN: usize = 64 * 1024;
 pub const FRAME_IN_PLACE_BYTES_MIN: usize = 128 * 1024;
 
 /// Memory of one large frame that is kept for the next, in bytes: a request of 1 MiB, Kafka's default `max.request.size`,
-/// with its headers.
+/// with its headers. Up to it a request is of usual size (`server::request_memory`).
 pub const FRAME_POOLED_BYTES: usize = 1024 * 1024 + 128 * 1024;
 
 /// Such frames kept per core: what the connections of a saturated core have in flight.

@@ -118,8 +118,8 @@ impl Request {
 
 impl Request {
     /// Asks the controller, whose answer is the body of the response; or answers with what `failed` makes of error and message
-    /// when the controller's records could not be kept, or are not yet after `timeout_ms` (0 or less: [`CONTROL_WAIT_MS`]). Then the
-    /// change is made all the same, as soon as the disk lets it.
+    /// when the controller's records could not be kept, or are not yet after `timeout_ms` (0 or less: [`CONTROL_WAIT_MS`]).
+    /// Then the change is made all the same, as soon as the disk lets it.
     async fn ask_controller<R: Runtime, M: Message>(
         &self,
         broker: &Broker<R>,

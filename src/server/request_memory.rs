@@ -84,13 +84,13 @@ pub(super) struct RequestMemory {
 }
 
 impl RequestMemory {
-    /// A bound of `bytes_max` for all of it, and what one of the largest requests takes more, twice.
+    /// A bound of `bytes_max` for all of it. Beyond it goes one request of each class that is larger than the class's share.
     pub(super) fn new(bytes_max: usize) -> RequestMemory {
-        let (quarter, eighth) = ((bytes_max / 4).max(1), bytes_max / 8);
+        let (quarter, eighth) = ((bytes_max / 4).max(1), (bytes_max / 8).max(1));
         RequestMemory {
             small: ByteBudget::new(quarter),
-            usual: ByteBudget::new(eighth.max(FRAME_POOLED_BYTES)),
-            large: ByteBudget::new(eighth.max(1)),
+            usual: ByteBudget::new(eighth),
+            large: ByteBudget::new(eighth),
             known: ByteBudget::new(quarter + eighth),
             arriving: ByteCount::default(),
             arriving_max: eighth.max(ARRIVING_BYTES_MIN),
