@@ -210,6 +210,18 @@ pub trait Socket: 'static {
     /// True when the peer has closed its side, whatever of what it sent is still to be received. Asks the system.
     fn is_hung_up(&self) -> bool;
 
+    /// Bytes that were sent to this socket and are still to be received. Asks the system.
+    fn bytes_here(&self) -> io::Result<usize>;
+
+    /// Lets the system keep at least `bytes` (above 0) for this socket, if it keeps so much for any, and say that it is
+    /// readable only when so much is there. Returns what it settled for. The peer may learn of the room only by the next
+    /// `poll_read`.
+    fn set_low_water(&self, bytes: usize) -> io::Result<usize>;
+
+    /// Waits until so many bytes are there, and receives none of them; not more than was settled for in `set_low_water`.
+    /// Returns how many are, which is fewer only when the peer will send no more.
+    fn poll_here(&mut self, context: &Context<'_>, bytes: usize) -> Poll<io::Result<usize>>;
+
     /// Lets news of this socket wait a few milliseconds when other patient ones had some just now, so that many of them
     /// share a wake-up; or no longer. Where the system refuses, it stays as it was.
     fn set_patient(&mut self, is_patient: bool);

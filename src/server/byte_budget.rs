@@ -4,8 +4,8 @@
 //! little holds little. So several requests that are half here can fill the budget together, and none could go on; the
 //! first of those to ask is then let beyond the bound, one at a time.
 //!
-//! Grants are in order of asking: first requests that hold something already, then new ones. A large request is not
-//! overtaken by small ones.
+//! Grants are in order of asking: first requests that hold something already, then new ones of those who may go ahead, then
+//! all others. A large request is not overtaken by small ones of its rank.
 //!
 //! Invariant: bytes out never exceed the bound by more than one request.
 
@@ -34,6 +34,8 @@ struct Inner {
 struct Waiting {
     /// Those that hold a grant and need more.
     growing: VecDeque<(u64, Waker)>,
+    /// Those that hold nothing and go ahead of the others.
+    ahead: VecDeque<(u64, Waker)>,
     /// Those that hold nothing.
     new: VecDeque<(u64, Waker)>,
 }
@@ -64,17 +66,27 @@ impl ByteBudget {
 
     /// A place to ask from, for one grant at a time.
     pub fn claim(&self) -> Claim {
-        Claim { budget: self.clone(), ticket: None }
+        Claim { budget: self.clone(), ticket: None, is_ahead: false }
+    }
+
+    /// The same, ahead of all those.
+    pub fn claim_ahead(&self) -> Claim {
+        Claim { budget: self.clone(), ticket: None, is_ahead: true }
     }
 }
 
 impl Waiting {
     fn first(&self) -> Option<&(u64, Waker)> {
-        self.growing.front().or_else(|| self.new.front())
+        self.first_ahead().or_else(|| self.new.front())
+    }
+
+    fn first_ahead(&self) -> Option<&(u64, Waker)> {
+        self.growing.front().or_else(|| self.ahead.front())
     }
 
     fn remove(&mut self, ticket: u64) {
         self.growing.retain(|(other, _)| *other != ticket);
+        self.ahead.retain(|(other, _)| *other != ticket);
         self.new.retain(|(other, _)| *other != ticket);
     }
 }
@@ -92,6 +104,7 @@ impl Inner {
 pub struct Claim {
     budget: ByteBudget,
     ticket: Option<u64>,
+    is_ahead: bool,
 }
 
 impl Claim {
@@ -109,8 +122,12 @@ impl Claim {
         let inner = &self.budget.inner;
         let mut waiting = inner.waiting.borrow_mut();
         let is_growing = grant.is_some();
-        let ahead = if is_growing { waiting.growing.front() } else { waiting.first() };
-        let is_first = ahead.is_none_or(|(ticket, _)| Some(*ticket) == self.ticket);
+        let first = match (is_growing, self.is_ahead) {
+            (true, _) => waiting.growing.front(),
+            (false, true) => waiting.first_ahead(),
+            (false, false) => waiting.first(),
+        };
+        let is_first = first.is_none_or(|(ticket, _)| Some(*ticket) == self.ticket);
         let others = inner.bytes_used.get() - held;
         let fits = others == 0 || others.saturating_add(bytes) <= inner.bytes_max;
         // The one that is beyond the bound goes on ahead of all: they wait for it to end.
@@ -138,7 +155,11 @@ impl Claim {
             inner.next_ticket.set(ticket + 1);
             ticket
         });
-        let queue = if is_growing { &mut waiting.growing } else { &mut waiting.new };
+        let queue = match (is_growing, self.is_ahead) {
+            (true, _) => &mut waiting.growing,
+            (false, true) => &mut waiting.ahead,
+            (false, false) => &mut waiting.new,
+        };
         match queue.iter_mut().find(|(other, _)| *other == ticket) {
             Some((_, waker)) => waker.clone_from(context.waker()),
             None => queue.push_back((ticket, context.waker().clone())),
@@ -223,6 +244,22 @@ mod tests {
         assert!(take(&mut small, 1).is_none());
         drop(grant);
         assert!(take(&mut small, 1).is_some());
+    }
+
+    #[test]
+    fn who_may_go_ahead_overtakes_all_that_hold_nothing() {
+        let budget = ByteBudget::new(100);
+        let (mut one, mut new, mut ahead, mut behind) =
+            (budget.claim(), budget.claim(), budget.claim_ahead(), budget.claim_ahead());
+        let mut grant = take(&mut one, 60);
+        assert!(take(&mut new, 100).is_none());
+        assert!(take(&mut ahead, 50).is_none());
+        assert!(take(&mut behind, 1).is_none(), "it overtook one of its rank");
+        assert!(grow(&mut one, &mut grant, 70));
+        drop(grant);
+        assert!(take(&mut new, 100).is_none());
+        let _ahead = take(&mut ahead, 50).unwrap();
+        assert!(take(&mut behind, 1).is_some());
     }
 
     #[test]

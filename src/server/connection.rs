@@ -18,14 +18,15 @@ use std::task::{Context, Poll};
 
 use super::Server;
 use super::byte_budget::{Claim, Grant};
+use super::gathering::{Gathered, Gathering};
 use super::receive::{API_KEY_BYTES, BadLength, ReceiveBuffer};
 use super::registry::{Doing, Order, Watch};
 use super::request_memory::{Class, Counted, known_by};
 use super::send::Outgoing;
 use crate::api::reply::{LocalFuture, Reply, Response, Service};
 use crate::limits::{
-    ANSWERS_KEPT_BYTES_MAX, PATIENT_AFTER_HEARTBEATS, RECEIVE_CONTENDED_BYTES, REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX,
-    SEND_BYTES_EAGER, SEND_PIECES_MAX, TURN_BYTES_MAX, TURN_REQUESTS_MAX,
+    ANSWERS_KEPT_BYTES_MAX, GATHERING_RECEIVE_BYTES, PATIENT_AFTER_HEARTBEATS, RECEIVE_BYTES, RECEIVE_CONTENDED_BYTES,
+    REQUESTS_IN_FLIGHT_PER_CONNECTION_MAX, SEND_BYTES_EAGER, SEND_PIECES_MAX, TURN_BYTES_MAX, TURN_REQUESTS_MAX,
 };
 use crate::log_limiter::LogLimiter;
 use crate::protocol::api_key::ApiKey;
@@ -92,7 +93,13 @@ pub(super) struct Connection<N: Network, S: Service<N::Buffer>> {
     class: Class,
     claim: Claim,
     grant: Option<Grant>,
-    /// Requests up to this size may come from here: one of its kind came whole.
+    /// What was granted before, of another class, until this one grants as much.
+    outgrown: Option<Grant>,
+    /// The other way to it, while it waits.
+    gathering: Option<Gathering>,
+    /// A request came whole.
+    has_asked: bool,
+    /// Requests up to this size may come from here: one of its kind came whole, or much of one.
     known_bytes: usize,
     handling: Option<Handling<N::Buffer>>,
     answers: VecDeque<Answer<N::Buffer>>,
@@ -128,7 +135,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             state: Rc::new(server.service.connected(peer, local)),
             arriving: server.requests.arriving(),
             class: Class::Small,
-            claim: server.requests.of(Class::Small).claim(),
+            claim: server.requests.claim(Class::Small, false),
             known_bytes: 0,
             server,
             socket,
@@ -137,6 +144,9 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             number,
             received: ReceiveBuffer::default(),
             grant: None,
+            outgrown: None,
+            gathering: None,
+            has_asked: false,
             handling: None,
             answers: VecDeque::new(),
             ready_bytes: 0,
@@ -161,6 +171,12 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         }
         if self.server.draining.get() && self.ending.is_none() {
             self.end(Ending::Stopping);
+        }
+        if self.watch.is_progress_asked()
+            && let Some(gathering) = &mut self.gathering
+            && gathering.has_moved(&self.socket)
+        {
+            self.watch.on_gathered();
         }
         if self.watch.is_looked_after() && self.socket.is_hung_up() {
             self.watch.on_deserted();
@@ -188,10 +204,11 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         }
         if self.claim.is_waiting() && !self.may_apply() {
             // Whoever comes behind could go on. It asks again when it may.
-            self.claim = self.server.requests.of(self.class).claim();
+            self.claim = self.server.requests.claim(self.class, self.has_asked);
+            self.end_gathering();
         }
         let is_waiting = self.handling.is_some() || self.answers.iter().any(|a| matches!(a, Answer::Waiting(..)));
-        let arriving = self.received.bytes_here().saturating_sub(self.granted_bytes());
+        let arriving = self.received.bytes_here().saturating_sub(self.held_bytes());
         if self.arriving.bytes() != arriving {
             self.arriving.set(arriving);
             self.count();
@@ -202,6 +219,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             is_send_blocked: self.is_send_blocked,
             keeps_answers: self.ready_bytes >= ANSWERS_KEPT_BYTES_MAX,
             is_deaf: !self.may_apply(),
+            is_gathering: self.gathering.as_ref().is_some_and(Gathering::is_waiting_for_peer),
         };
         self.watch.on_pending(context, doing);
         Poll::Pending
@@ -248,7 +266,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
                 self.count();
                 self.on_reply(context, reply, request);
             }
-            if !self.may_apply() || turn.is_over() || !self.next_request(context) {
+            if !self.may_apply() || turn.is_over() || !self.next_request(context, turn) {
                 return;
             }
             turn.requests += 1;
@@ -278,7 +296,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
     }
 
     /// Hands the next request to the service if it is here and its memory is granted. False when it is not.
-    fn next_request(&mut self, context: &mut Context<'_>) -> bool {
+    fn next_request(&mut self, context: &mut Context<'_>, turn: &mut Turn) -> bool {
         let frame_bytes = match self.received.frame_bytes(self.server.config.request_bytes_max) {
             Ok(Some(bytes)) => bytes,
             Ok(None) => return false,
@@ -295,7 +313,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             let class = Class::of(frame_bytes, self.known_bytes);
             if class != self.class {
                 self.class = class;
-                self.claim = self.server.requests.of(class).claim();
+                self.claim = self.server.requests.claim(class, self.has_asked);
             }
         }
         let bytes = match self.class {
@@ -304,7 +322,11 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             Class::Usual | Class::Large | Class::Known => self.received.needs(frame_bytes),
         };
         if self.granted_bytes() < bytes {
-            if self.claim.poll_take(context, &mut self.grant, bytes).is_pending() {
+            let is_granted = self.claim.poll_take(context, &mut self.grant, bytes).is_ready();
+            if is_granted {
+                self.outgrown = None;
+                self.end_gathering();
+            } else if self.class == Class::Small || !self.gather(context, turn, frame_bytes) {
                 return false;
             }
             self.count();
@@ -316,11 +338,64 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             received: self.server.runtime.now(),
         };
         self.on_request(request.api_key);
+        self.has_asked = true;
         self.watch.on_request();
         let grant = self.grant.take().expect("it was granted above");
         let reply = Rc::clone(&self.server.service).handle(Rc::clone(&self.state), frame);
         self.handling = Some(Handling { reply, request, grant });
         true
+    }
+
+    /// Goes on with a request that waits for memory, by the system's help. True when it is here whole, and granted.
+    fn gather(&mut self, context: &mut Context<'_>, turn: &mut Turn, frame_bytes: usize) -> bool {
+        let gathering = self.gathering.get_or_insert_with(|| Gathering::new(&self.server.requests, self.has_asked));
+        let missing = self.received.missing(frame_bytes);
+        // A known connection is in the line already that is not for peers which send little.
+        let much = self.class != Class::Known;
+        let Poll::Ready(gathered) = gathering.poll(context, &mut self.socket, frame_bytes, missing, much) else {
+            return false;
+        };
+        match gathered {
+            Gathered::Room => {
+                let _ = self.receive(context, turn, GATHERING_RECEIVE_BYTES, 0);
+                // Once, since it has its room now.
+                self.ending.is_none() && self.gather(context, turn, frame_bytes)
+            }
+            Gathered::Whole(grant) => {
+                self.end_gathering();
+                self.claim = self.server.requests.claim(self.class, self.has_asked);
+                self.grant = Some(grant);
+                self.outgrown = None;
+                while self.ending.is_none() && !self.received.has(frame_bytes) {
+                    if let Step::Blocked = self.receive(context, turn, RECEIVE_BYTES, frame_bytes) {
+                        break;
+                    }
+                }
+                self.ending.is_none()
+            }
+            Gathered::Much => {
+                self.end_gathering();
+                self.known_bytes = usize::MAX;
+                self.outgrown = self.grant.take();
+                self.claim = self.server.requests.claim(Class::Known, self.has_asked);
+                self.next_request(context, turn)
+            }
+            Gathered::Never => {
+                self.end(Ending::HalfRequest);
+                self.watch.on_hung_up();
+                false
+            }
+            Gathered::Failed(error) => {
+                self.fail(error);
+                false
+            }
+        }
+    }
+
+    fn end_gathering(&mut self) {
+        if let Some(mut gathering) = self.gathering.take() {
+            gathering.end(&self.socket);
+        }
     }
 
     /// A member that only says that it is alive may wait for others that do: see `PATIENT_PAUSE_MS`.
@@ -336,15 +411,26 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         self.ending = Some(ending);
         self.received = ReceiveBuffer::default();
         self.class = Class::Small;
-        self.claim = self.server.requests.of(Class::Small).claim();
-        self.grant = None;
+        self.claim = self.server.requests.claim(Class::Small, false);
+        (self.grant, self.outgrown, self.gathering) = (None, None, None);
         self.arriving.set(0);
         self.count();
+    }
+
+    /// Nobody is there to take the answers.
+    fn fail(&mut self, error: io::Error) {
+        self.answers.clear();
+        self.end(Ending::Io(error));
     }
 
     /// Bytes of memory that the next request holds.
     fn granted_bytes(&self) -> usize {
         self.grant.as_ref().map_or(0, Grant::bytes)
+    }
+
+    /// The same, while it moves from one class to another too.
+    fn held_bytes(&self) -> usize {
+        self.granted_bytes().max(self.outgrown.as_ref().map_or(0, Grant::bytes))
     }
 
     /// Gives the answer its place.
@@ -453,9 +539,14 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
                 return Step::Moved;
             }
         }
+        let window = if self.server.requests.is_contended() { RECEIVE_CONTENDED_BYTES } else { RECEIVE_BYTES };
+        self.receive(context, turn, window, granted_bytes)
+    }
+
+    /// Receives what the socket has: at most `window` bytes, or what is missing of a request that is received in place.
+    fn receive(&mut self, context: &mut Context<'_>, turn: &mut Turn, window: usize, granted_bytes: usize) -> Step {
         let polled = {
             let mut scratch = self.server.scratch.borrow_mut();
-            let window = if self.server.requests.is_contended() { RECEIVE_CONTENDED_BYTES } else { scratch.len() };
             self.received.poll_receive(context, &mut self.socket, &mut scratch[..window], granted_bytes)
         };
         match polled {
@@ -472,9 +563,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
                 Step::Moved
             }
             Poll::Ready(Err(error)) => {
-                // Nobody is there to take the answers.
-                self.answers.clear();
-                self.end(Ending::Io(error));
+                self.fail(error);
                 Step::Moved
             }
         }
@@ -490,7 +579,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
 impl<N: Network, S: Service<N::Buffer>> Drop for Connection<N, S> {
     fn drop(&mut self) {
         self.server.registry.remove(self.number);
-        self.grant = None;
+        (self.grant, self.outgrown) = (None, None);
         self.arriving.set(0);
         if let Some(Handling { reply, grant, .. }) = self.handling.take() {
             // The peer is gone, but its request is half applied: it runs to its end as if the peer were there.
@@ -578,6 +667,7 @@ fn is_hang_up(error: &io::Error) -> bool {
 mod tests {
     use super::*;
     use crate::api::reply::Piece;
+    use crate::limits::LENT_BYTES_MIN;
     use crate::metrics::ShardMetrics;
     use crate::runtime::block::Slice;
     use crate::runtime::glommio::{Cores, GlommioBuffer, GlommioRuntime, ShardPlan, raise_file_limit, run_shards};
@@ -1169,11 +1259,16 @@ mod tests {
 
     /// Connects, and sends the first MiB of a request of 20.
     fn half_sender(rig: &Rig) -> TcpStream {
+        part_sender(rig, 20 << 20, 1 << 20)
+    }
+
+    /// Connects, and sends a part of a request.
+    fn part_sender(rig: &Rig, announced: i32, sent: usize) -> TcpStream {
         let socket = rig.connect();
         socket.set_nonblocking(true).unwrap();
         // What the broker does not receive, the kernel keeps or refuses: all the same to this peer.
-        let _ = (&socket).write_all(&(20i32 << 20).to_be_bytes());
-        let _ = (&socket).write_all(&vec![0; 1 << 20]);
+        let _ = (&socket).write_all(&announced.to_be_bytes());
+        let _ = (&socket).write_all(&vec![0; sent]);
         socket
     }
 
@@ -1204,6 +1299,52 @@ mod tests {
             assert_eq!(receive(&known), large);
         }
         assert!(rig.metrics.request_bytes_in_flight.value() <= (8 << 20) + (20 << 20));
+        drop(silent);
+    }
+
+    /// Sends a request as a stock client may, while its answer is read, and expects its echo.
+    fn ask(socket: &TcpStream, request: &[u8]) {
+        std::thread::scope(|scope| {
+            scope.spawn(|| send(socket, request));
+            assert!(receive(socket) == request);
+        });
+    }
+
+    /// A first request on a new connection stood in line with those that send a part of one, for minutes: with peers that
+    /// send 1 of 20 MiB if it was above 1 MiB, with those that send half of 1 MiB if it was up to that. Here none is let go.
+    #[test]
+    fn first_requests_do_not_stand_in_line_with_half_sent_ones() {
+        for (announced, sent) in [(20 << 20, 1 << 20), (1 << 20, 500_000), (2 << 20, 1 << 20)] {
+            let rig = rig(|config| {
+                config.request_bytes_in_flight_max = 8 << 20;
+                config.sweep_pressed_interval_ms = 1_000_000;
+            });
+            let silent: Vec<TcpStream> = (0..40).map(|_| part_sender(&rig, announced, sent)).collect();
+            rig.wait_until("they have all that is for them", |rig| {
+                rig.metrics.connections.value() == 40 && rig.metrics.request_bytes_in_flight.value() >= 1 << 20
+            });
+            for _ in 0..3 {
+                for length in [700_000, 1 << 20, TWICE_USUAL, 3 << 20, 20 << 20] {
+                    ask(&rig.connect(), &vec![NOW; length]);
+                }
+            }
+            drop(silent);
+        }
+    }
+
+    /// What the system takes in is bounded: then those that fell silent go, and soon.
+    #[test]
+    fn half_sent_requests_are_let_go_when_the_system_takes_in_no_more() {
+        let rig = rig(|config| {
+            config.request_bytes_in_flight_max = 8 << 20;
+            config.sweep_pressed_interval_ms = 50;
+        });
+        let count = LENT_BYTES_MIN / (1 << 20) + 20;
+        let silent: Vec<TcpStream> = (0..count).map(|_| part_sender(&rig, 1 << 20, 100_000)).collect();
+        rig.wait_until("all have come", |rig| {
+            rig.metrics.connections_accepted.value() == u64::try_from(count).unwrap()
+        });
+        ask(&rig.connect(), &vec![NOW; 1 << 20]);
         drop(silent);
     }
 

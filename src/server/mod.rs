@@ -15,6 +15,7 @@ mod byte_budget;
 mod connection;
 pub mod data_directory;
 mod frame_memory;
+mod gathering;
 mod http;
 mod listener;
 mod node_settings;
@@ -35,8 +36,8 @@ use std::time::Duration;
 
 use crate::api::reply::Service;
 use crate::limits::{
-    CONNECTION_IDLE_MS, CONNECTIONS_PER_SHARD_MAX, DRAIN_MS, FILE_DESCRIPTORS_RESERVED, RECEIVE_BYTES,
-    REQUEST_BYTES_IN_FLIGHT_MIN, REQUEST_BYTES_MAX, SWEEP_INTERVAL_MS, SWEEP_PRESSED_INTERVAL_MS,
+    CONNECTION_IDLE_MS, CONNECTIONS_PER_SHARD_MAX, DRAIN_MS, FILE_DESCRIPTORS_RESERVED, GATHERING_SWEEP_INTERVAL_MS,
+    RECEIVE_BYTES, REQUEST_BYTES_IN_FLIGHT_MIN, REQUEST_BYTES_MAX, SWEEP_INTERVAL_MS, SWEEP_PRESSED_INTERVAL_MS,
 };
 use crate::metrics::ShardMetrics;
 use crate::runtime::Network;
@@ -147,11 +148,21 @@ impl<N: Network, S: Service<N::Buffer>> Server<N, S> {
 
     /// Looks over all connections now and then, for ever.
     async fn sweep(self: Rc<Self>) {
-        // When connections were looked over for idle ones.
-        let mut full_ms = 0;
+        // When connections were looked over for idle ones, and for who is in the way.
+        let (mut full_ms, mut pressed_ms) = (0, 0);
+        let pressed_interval_ms = self.config.sweep_pressed_interval_ms;
         loop {
-            self.runtime.sleep(Duration::from_millis(self.config.sweep_pressed_interval_ms)).await;
+            let is_lent_short = self.requests.is_lent_out();
+            let pause_ms = if is_lent_short { GATHERING_SWEEP_INTERVAL_MS } else { pressed_interval_ms };
+            self.runtime.sleep(Duration::from_millis(pause_ms)).await;
             let now_ms = self.runtime.now().value() / 1000;
+            if is_lent_short {
+                self.registry.sweep_gathering();
+                if now_ms < pressed_ms + pressed_interval_ms {
+                    continue;
+                }
+            }
+            pressed_ms = now_ms;
             let mut pressure = self.requests.pressure();
             let is_unsent_much = self.unsent.bytes() > self.config.request_bytes_in_flight_max / 4;
             pressure.answers = self.service.wants_answer_memory() || is_unsent_much;

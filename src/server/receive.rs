@@ -87,6 +87,11 @@ impl ReceiveBuffer {
         self.here().len() >= LENGTH_BYTES + frame_bytes
     }
 
+    /// Bytes that are missing of the next frame, whose length is `frame_bytes`.
+    pub(super) fn missing(&self, frame_bytes: usize) -> usize {
+        (LENGTH_BYTES + frame_bytes).saturating_sub(self.here().len())
+    }
+
     /// Bytes of memory that the next frame, whose length is `frame_bytes`, needs before it is received further: what is
     /// here, and as much again. A peer that announces much and sends little gets little. A frame of usual size is granted
     /// whole to a peer that has sent one before, or a good part of this one.
@@ -196,6 +201,18 @@ mod tests {
 
         fn is_hung_up(&self) -> bool {
             false
+        }
+
+        fn bytes_here(&self) -> io::Result<usize> {
+            unreachable!("nobody asks")
+        }
+
+        fn set_low_water(&self, _: usize) -> io::Result<usize> {
+            unreachable!("nobody asks")
+        }
+
+        fn poll_here(&mut self, _: &Context<'_>, _: usize) -> Poll<io::Result<usize>> {
+            unreachable!("nobody asks")
         }
 
         fn set_patient(&mut self, _: bool) {

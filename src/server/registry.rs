@@ -56,6 +56,14 @@ pub(super) struct Watch {
     is_looked_after: Cell<bool>,
     /// It is, as far as the system knows: what it sent before may be still to be received.
     is_deserted: Cell<bool>,
+    /// The system takes in what its peer sends, while its request waits.
+    is_gathering: Cell<bool>,
+    /// The connection shall look whether more of that is here.
+    is_progress_asked: Cell<bool>,
+    /// There was, when it looked.
+    has_gathered: Cell<bool>,
+    /// Looks in a row that found nothing more.
+    gathered_nothing: Cell<u8>,
     /// Sweeps in a row for which others waited, and nothing moved.
     silent_sweeps: Cell<u8>,
     /// The same, and little moved.
@@ -91,6 +99,16 @@ impl Watch {
         self.is_deserted.set(true);
     }
 
+    /// True once after each look at those that gather: it shall see whether more of its request is here.
+    pub(super) fn is_progress_asked(&self) -> bool {
+        self.is_progress_asked.take()
+    }
+
+    /// Notes that more of its request is here.
+    pub(super) fn on_gathered(&self) {
+        self.has_gathered.set(true);
+    }
+
     /// Notes what the connection is doing before it goes to sleep, and how to wake it.
     pub(super) fn on_pending(&self, context: &Context<'_>, doing: Doing) {
         self.is_waiting.set(doing.is_waiting);
@@ -98,6 +116,10 @@ impl Watch {
         self.is_send_blocked.set(doing.is_send_blocked);
         self.keeps_answers.set(doing.keeps_answers);
         self.is_deaf.set(doing.is_deaf);
+        if doing.is_gathering && !self.is_gathering.get() {
+            self.has_gathered.set(true);
+        }
+        self.is_gathering.set(doing.is_gathering);
         let mut waker = self.waker.borrow_mut();
         match &mut *waker {
             Some(waker) => waker.clone_from(context.waker()),
@@ -151,6 +173,13 @@ impl Watch {
         (sweep.now_ms.saturating_sub(self.active_ms.get()) >= sweep.idle_ms).then_some(Order::Idle)
     }
 
+    /// True when nothing more was here of its request for too long.
+    fn gathers_nothing(&self) -> bool {
+        let looks = if self.has_gathered.take() { 0 } else { self.gathered_nothing.get().saturating_add(1) };
+        self.gathered_nothing.set(looks);
+        looks >= SILENT_SWEEPS_MAX
+    }
+
     /// Counts the sweeps for which it held what others wait for and did not go on.
     fn is_in_the_way(&self, moved: u64, pressure: Pressure) -> Option<Order> {
         let is_pressed = match self.arriving.get() {
@@ -190,6 +219,8 @@ pub(super) struct Doing {
     pub(super) keeps_answers: bool,
     /// Nothing is received.
     pub(super) is_deaf: bool,
+    /// The system takes in what the peer sends, while the request waits for memory.
+    pub(super) is_gathering: bool,
 }
 
 /// One look at all connections.
@@ -252,6 +283,20 @@ impl Registry {
         for watch in deaf {
             watch.is_looked_after.set(true);
             watch.wake();
+        }
+    }
+
+    /// Orders connections to close for which the system takes in requests of which nothing comes; lets the others look.
+    pub(super) fn sweep_gathering(&self) {
+        let gathering: Vec<Rc<Watch>> =
+            self.watches.borrow().values().filter(|watch| watch.is_gathering.get()).cloned().collect();
+        for watch in gathering {
+            if watch.gathers_nothing() {
+                watch.give(Order::Stalled);
+            } else {
+                watch.is_progress_asked.set(true);
+                watch.wake();
+            }
         }
     }
 
@@ -364,6 +409,31 @@ mod tests {
         }
         assert_eq!([&known, &small, &usual].map(|watch| watch.order()), [Some(Order::Stalled); 3]);
         assert_eq!(fast.order(), None);
+    }
+
+    #[test]
+    fn what_the_system_takes_in_is_let_go_when_nothing_more_of_it_comes() {
+        let registry = Registry::default();
+        let add = |is_gathering| {
+            let (_, watch) = registry.add(0);
+            pending(&watch, Doing { is_gathering, ..Doing::default() });
+            watch
+        };
+        let (silent, slow, other) = (add(true), add(true), add(false));
+        // It only began at the first.
+        for round in 0..=SILENT_SWEEPS_MAX {
+            assert_eq!(silent.order(), None);
+            registry.sweep_gathering();
+            assert_eq!(
+                [&silent, &slow, &other].map(|watch| watch.is_progress_asked()),
+                [round < SILENT_SWEEPS_MAX, true, false]
+            );
+            slow.on_gathered();
+            for watch in [&silent, &slow] {
+                pending(watch, Doing { is_gathering: true, ..Doing::default() });
+            }
+        }
+        assert_eq!([&silent, &slow, &other].map(|watch| watch.order()), [Some(Order::Stalled), None, None]);
     }
 
     #[test]

@@ -7,13 +7,16 @@
 //!   peer that comes anew, however often, finds only the others: one for requests of *usual* size, as producers send them
 //!   unless they are told otherwise, and one for those beyond it.
 //!
+//! A larger one that must wait is received by the system meanwhile, if it is not too large (`gathering`): when it is whole it
+//! goes the way of small ones.
+//!
 //! What is short of memory is told to the registry, which lets go those who hold it and do not go on.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::byte_budget::ByteBudget;
-use crate::limits::{ARRIVING_BYTES_MIN, FRAME_POOLED_BYTES, REQUEST_SMALL_BYTES};
+use super::byte_budget::{ByteBudget, Claim};
+use crate::limits::{ARRIVING_BYTES_MIN, FRAME_POOLED_BYTES, LENT_BYTES_MIN, REQUEST_SMALL_BYTES};
 
 /// How a request gets its memory.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -79,6 +82,8 @@ pub(super) struct RequestMemory {
     usual: ByteBudget,
     large: ByteBudget,
     known: ByteBudget,
+    /// The system's, not ours.
+    lent: ByteBudget,
     arriving: ByteCount,
     arriving_max: usize,
 }
@@ -92,13 +97,29 @@ impl RequestMemory {
             usual: ByteBudget::new(eighth),
             large: ByteBudget::new(eighth),
             known: ByteBudget::new(quarter + eighth),
+            lent: ByteBudget::new(bytes_max.max(LENT_BYTES_MIN)),
             arriving: ByteCount::default(),
             arriving_max: eighth.max(ARRIVING_BYTES_MIN),
         }
     }
 
-    /// Where a request of such a class asks.
-    pub(super) fn of(&self, class: Class) -> &ByteBudget {
+    /// A place to ask from for a request of such a class. Connections that had a request applied before go ahead, except
+    /// for small ones: a peer that only ever sends parts of requests never has.
+    pub(super) fn claim(&self, class: Class, has_asked: bool) -> Claim {
+        claim(self.of(class), has_asked && class != Class::Small)
+    }
+
+    /// The same for memory that the system lends to a request which waits for ours.
+    pub(super) fn loan(&self, has_asked: bool) -> Claim {
+        claim(&self.lent, has_asked)
+    }
+
+    /// True when somebody waits for that.
+    pub(super) fn is_lent_out(&self) -> bool {
+        self.lent.is_contended()
+    }
+
+    fn of(&self, class: Class) -> &ByteBudget {
         match class {
             Class::Small => &self.small,
             Class::Usual => &self.usual,
@@ -133,6 +154,10 @@ impl RequestMemory {
             ..Pressure::default()
         }
     }
+}
+
+fn claim(budget: &ByteBudget, has_asked: bool) -> Claim {
+    if has_asked { budget.claim_ahead() } else { budget.claim() }
 }
 
 /// A sum of bytes over all connections of a shard. Every clone is the same one.
@@ -184,7 +209,7 @@ impl Drop for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::byte_budget::{Claim, Grant};
+    use crate::server::byte_budget::Grant;
     use std::task::{Context, Waker};
 
     fn take(claim: &mut Claim, bytes: usize) -> Option<Grant> {
@@ -199,13 +224,13 @@ mod tests {
         let mut held = Vec::new();
         let mut waiting: Vec<Claim> = Vec::new();
         for _ in 0..1000 {
-            let mut claim = memory.of(Class::of(20 << 20, known_by(1 << 20))).claim();
+            let mut claim = memory.claim(Class::of(20 << 20, known_by(1 << 20)), true);
             held.extend(take(&mut claim, 2 << 20));
             waiting.push(claim);
         }
         assert_eq!(memory.pressure(), Pressure { large: true, ..Pressure::default() });
         for (bytes, known_bytes) in [(64 << 10, 0), (1 << 20, 0), (1 << 20, known_by(70_000)), (20 << 20, usize::MAX)] {
-            let taken = take(&mut memory.of(Class::of(bytes, known_bytes)).claim(), bytes);
+            let taken = take(&mut memory.claim(Class::of(bytes, known_bytes), false), bytes);
             assert!(taken.is_some(), "{bytes} bytes, known up to {known_bytes}");
         }
         assert!(memory.bytes_used() <= 32 << 20);

@@ -13,6 +13,7 @@
 mod buffer;
 mod executors;
 mod file;
+mod low_water;
 mod machine;
 mod net;
 mod readiness;

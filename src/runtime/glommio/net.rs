@@ -14,6 +14,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendAncillaryBuffer, SendFlags, SocketFlags};
 use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 
+use super::low_water;
 use super::readiness::{Readiness, Registered};
 use crate::limits::{KEEPALIVE_SECONDS, LISTEN_BACKLOG};
 use crate::runtime::{Listener, Socket};
@@ -119,6 +120,26 @@ impl Socket for GlommioSocket {
         let now = Timespec { tv_sec: 0, tv_nsec: 0 };
         // A refusal says nothing of the peer.
         rustix::event::poll(&mut asked, Some(&now)).is_ok_and(|count| count > 0 && asked[0].revents().intersects(gone))
+    }
+
+    fn bytes_here(&self) -> io::Result<usize> {
+        Ok(usize::try_from(rustix::io::ioctl_fionread(&self.socket)?).expect("a size in memory"))
+    }
+
+    fn set_low_water(&self, bytes: usize) -> io::Result<usize> {
+        low_water::set(&self.socket, bytes)
+    }
+
+    fn poll_here(&mut self, context: &Context<'_>, bytes: usize) -> Poll<io::Result<usize>> {
+        while self.socket.interest().may_read(context) {
+            let here = self.bytes_here()?;
+            if here >= bytes || self.socket.interest().is_hung_up() {
+                return Poll::Ready(Ok(here));
+            }
+            // More is news once the low water is reached, or when none will come.
+            self.socket.interest().on_emptied();
+        }
+        Poll::Pending
     }
 
     fn set_patient(&mut self, is_patient: bool) {

@@ -136,6 +136,11 @@ impl Interest {
         self.is_readable.set(self.is_hung_up.get());
     }
 
+    /// True when the peer will send no more than what is there.
+    pub(super) fn is_hung_up(&self) -> bool {
+        self.is_hung_up.get()
+    }
+
     /// A write was not taken.
     pub(super) fn on_filled(&self) {
         self.is_writable.set(false);
