@@ -16,6 +16,23 @@ use crate::runtime::block::Slice;
 use crate::store::{ColdTurn, Read, ReadError, ReadWithin};
 use crate::types::{LeaderEpoch, MonotonicUs, Offset, TopicId};
 
+/// How far a read comes without waiting.
+enum Begun<R: Runtime> {
+    /// To its end.
+    Read(ReadOutcome<RecordSlice<R>>),
+    /// To what is not in memory.
+    OnDisk(Box<OnDisk<R>>),
+}
+
+/// What is to be read from disk, and the outcome so far.
+struct OnDisk<R: Runtime> {
+    partition: Rc<Partition>,
+    outcome: ReadOutcome<RecordSlice<R>>,
+    start: Offset,
+    bound: Offset,
+    within: ReadWithin,
+}
+
 impl<R: Runtime> Shard<R> {
     /// Reads the partitions in order until the limits are used up. Those after the limits still say where they stand. `take` gets
     /// the outcome of each before the next is read.
@@ -28,22 +45,21 @@ impl<R: Runtime> Shard<R> {
         let mut limits = part.limits;
         let mut turn = ColdTurn::default();
         for wanted in &part.partitions {
-            let outcome = match self.read_one(wanted, limits, &mut turn).await {
-                Ok(outcome) => outcome,
-                Err(error) => ReadOutcome::failed(error),
+            let read = match self.read_from_memory(wanted, limits) {
+                Ok(Begun::Read(outcome)) => Ok(outcome),
+                Ok(Begun::OnDisk(rest)) => self.read_from_disk(rest, &mut turn).await,
+                Err(error) => Err(error),
             };
+            let outcome = read.unwrap_or_else(ReadOutcome::failed);
             limits.on_read([&outcome]);
             outcomes.push(take(outcome));
         }
         outcomes
     }
 
-    async fn read_one(
-        &self,
-        wanted: &ReadPartition,
-        limits: ReadLimits,
-        turn: &mut ColdTurn,
-    ) -> Result<ReadOutcome<RecordSlice<R>>, ErrorCode> {
+    /// All of a read that is not of old data. No future is made for it: that of a read from disk is large, and moving it into
+    /// place for each partition was most of what is copied for an answer from memory.
+    fn read_from_memory(&self, wanted: &ReadPartition, limits: ReadLimits) -> Result<Begun<R>, ErrorCode> {
         let bytes_max = wanted.bytes_max.min(limits.bytes_max);
         let partition = self.partition(wanted.topic, wanted.partition).ok_or(ErrorCode::UnknownTopicOrPartition)?;
         check_leader_epoch(&partition, wanted.current_leader_epoch)?;
@@ -72,7 +88,7 @@ impl<R: Runtime> Shard<R> {
                 }
                 if end.epoch < epoch || end.end_offset < start {
                     outcome.diverging = Some((end.epoch.value(), end.end_offset.value()));
-                    return Ok(outcome);
+                    return Ok(Begun::Read(outcome));
                 }
             }
             if start < offsets.log_start() || start > offsets.log_end() {
@@ -81,22 +97,28 @@ impl<R: Runtime> Shard<R> {
             offsets.high_watermark()
         };
         if start >= bound || (bytes_max == 0 && limits.first_bytes_max == 0) {
-            return Ok(outcome);
+            return Ok(Begun::Read(outcome));
         }
         let within = ReadWithin {
             bytes_max: usize::try_from(bytes_max).expect("32 bits fit"),
             first_bytes_max: usize::try_from(limits.first_bytes_max).expect("32 bits fit"),
         };
-        let read = if limits.memory_only {
-            let Some(found) = self.store.read_tail_within(partition.log, start, bound, within) else {
-                outcome.needed_bytes = bytes_max.max(1);
-                return Ok(outcome);
-            };
-            Ok(found)
-        } else {
-            self.store.read_within(partition.log, start, bound, within, turn).await
-        };
-        let Read { slices, next_offset, needed_bytes } = read.map_err(|error| match error {
+        match self.store.read_tail_within(partition.log, start, bound, within) {
+            Some(found) => self.fill(&mut outcome, &partition, start, found),
+            None if limits.memory_only => outcome.needed_bytes = bytes_max.max(1),
+            None => return Ok(Begun::OnDisk(Box::new(OnDisk { partition, outcome, start, bound, within }))),
+        }
+        Ok(Begun::Read(outcome))
+    }
+
+    async fn read_from_disk(
+        &self,
+        rest: Box<OnDisk<R>>,
+        turn: &mut ColdTurn,
+    ) -> Result<ReadOutcome<RecordSlice<R>>, ErrorCode> {
+        let OnDisk { partition, mut outcome, start, bound, within } = *rest;
+        let read = self.store.read_within(partition.log, start, bound, within, turn).await;
+        let read = read.map_err(|error| match error {
             // Deleted, or its log start moved, while the read was under way.
             ReadError::OutOfRange { .. } => ErrorCode::OffsetOutOfRange,
             ReadError::UnknownLog { .. } => ErrorCode::UnknownTopicOrPartition,
@@ -105,17 +127,29 @@ impl<R: Runtime> Shard<R> {
                 ErrorCode::KafkaStorageError
             }
         })?;
+        self.fill(&mut outcome, &partition, start, read);
+        Ok(outcome)
+    }
+
+    /// Puts what was read from `start` on into an outcome.
+    fn fill(
+        &self,
+        outcome: &mut ReadOutcome<RecordSlice<R>>,
+        partition: &Partition,
+        start: Offset,
+        read: Read<R::Buffer>,
+    ) {
+        let Read { slices, next_offset, needed_bytes } = read;
         outcome.records = slices;
         if outcome.records.is_empty() && next_offset > start {
             // Whatever follows the hole is for the next request.
-            outcome.records.push(hole(&partition, start, next_offset));
+            outcome.records.push(hole(partition, start, next_offset));
         } else {
             outcome.needed_bytes = u32::try_from(needed_bytes).expect("at most one batch");
         }
         let bytes: usize = outcome.records.iter().map(RecordSlice::<R>::len).sum();
         outcome.bytes = u32::try_from(bytes).expect("bounded by bytes_max or one batch");
         self.metrics.fetch_bytes.add(u64::from(outcome.bytes));
-        Ok(outcome)
     }
 
     /// Enters the waiting room for a fetch of these partitions, which watches those that are this shard's.
