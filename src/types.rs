@@ -56,6 +56,11 @@ macro_rules! newtype {
 }
 
 newtype! {
+    /// A connection of a client, to whichever shard: never used again while the process runs.
+    ConnectionId(u64)
+}
+
+newtype! {
     /// Position of a record in a partition's log: one per record appended, never reused. Compaction leaves gaps.
     Offset(i64)
 }
@@ -166,6 +171,17 @@ impl MonotonicUs {
     /// Microseconds since `earlier`, 0 when that lies in the future.
     pub fn since_us(self, earlier: MonotonicUs) -> u64 {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl ConnectionId {
+    /// None that there is.
+    pub const NONE: ConnectionId = ConnectionId(0);
+
+    /// The `number`th connection of a shard, counted from 1.
+    pub fn of(shard: ShardId, number: u64) -> ConnectionId {
+        assert!(number > 0 && number < 1 << 48);
+        ConnectionId((u64::from(shard.0) << 48) | number)
     }
 }
 

@@ -26,6 +26,7 @@ pub(super) fn call_of(request: &Request, partition: i32) -> GroupCall {
         version: request.version,
         client_id: request.client_id.clone().unwrap_or_default(),
         client_host: Arc::clone(&request.peer.host),
+        connection: request.peer.connection,
         body: request.body.clone(),
     }
 }

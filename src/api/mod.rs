@@ -45,6 +45,7 @@ mod operations;
 mod produce;
 mod sync_group;
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -64,6 +65,7 @@ use crate::protocol::frame::{RequestHeader, response_frame, response_frame_aroun
 use crate::protocol::wire::{Message, Reader};
 use crate::runtime::Runtime;
 use crate::shard::message::{ControlReply, ControlRequest};
+use crate::types::ConnectionId;
 
 /// Of a request that has no time-out.
 const NO_TIMEOUT: i32 = 0;
@@ -73,11 +75,12 @@ const NO_TIMEOUT: i32 = 0;
 pub struct Peer {
     /// Its address as Kafka writes it: a slash, then the address in Java's form.
     host: Arc<str>,
+    connection: ConnectionId,
 }
 
 impl Peer {
     /// A peer at an address.
-    pub fn new(address: IpAddr) -> Peer {
+    pub fn new(address: IpAddr, connection: ConnectionId) -> Peer {
         let text = match address.to_canonical() {
             IpAddr::V4(address) => format!("/{address}"),
             IpAddr::V6(address) => {
@@ -86,7 +89,7 @@ impl Peer {
                 format!("/{}", parts.join(":"))
             }
         };
-        Peer { host: Arc::from(text) }
+        Peer { host: Arc::from(text), connection }
     }
 }
 
@@ -160,12 +163,14 @@ fn respond<B>(correlation_id: i32, version: i16, message: &impl Message) -> Resp
 /// The handlers of one shard.
 pub struct Api<R: Runtime> {
     broker: Rc<Broker<R>>,
+    /// Connections so far.
+    connections: Cell<u64>,
 }
 
 impl<R: Runtime> Api<R> {
     /// Handlers over one shard's broker.
     pub fn new(broker: Rc<Broker<R>>) -> Rc<Api<R>> {
-        Rc::new(Api { broker })
+        Rc::new(Api { broker, connections: Cell::new(0) })
     }
 }
 
@@ -173,7 +178,9 @@ impl<R: Runtime> Service<R::Buffer> for Api<R> {
     type Connection = Peer;
 
     fn connected(&self, peer: SocketAddr, _local: SocketAddr) -> Peer {
-        Peer::new(peer.ip())
+        let number = self.connections.get() + 1;
+        self.connections.set(number);
+        Peer::new(peer.ip(), ConnectionId::of(self.broker.shard.id, number))
     }
 
     fn wants_answer_memory(&self) -> bool {
@@ -252,7 +259,7 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_java_does() {
-        let host = |text: &str| Peer::new(text.parse().unwrap()).host.to_string();
+        let host = |text: &str| Peer::new(text.parse().unwrap(), ConnectionId::NONE).host.to_string();
         assert_eq!(host("127.0.0.1"), "/127.0.0.1");
         assert_eq!(host("::ffff:10.0.0.7"), "/10.0.0.7");
         assert_eq!(host("::1"), "/0:0:0:0:0:0:0:1");

@@ -28,7 +28,7 @@ use crate::cluster::image::MetadataImage;
 use crate::config::group;
 use crate::protocol::messages::join_group::JoinGroupResponse;
 use crate::protocol::messages::sync_group::SyncGroupResponse;
-use crate::types::{MonotonicUs, TimestampMs};
+use crate::types::{ConnectionId, MonotonicUs, TimestampMs};
 
 /// Names a JoinGroup or SyncGroup that waits for its answer; chosen by who drives the coordinator, never used twice.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -56,6 +56,8 @@ pub struct Caller<'a> {
     pub client_id: &'a str,
     /// The client's address as Kafka writes it: a slash, then the address.
     pub client_host: &'a str,
+    /// What the request came over.
+    pub connection: ConnectionId,
 }
 
 /// The answer to a request that had to wait.

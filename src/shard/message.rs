@@ -15,7 +15,7 @@ use crate::cluster::image::MetadataImage;
 use crate::protocol::api_key::ApiKey;
 use crate::protocol::error_code::ErrorCode;
 use crate::runtime::Volume;
-use crate::types::{Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId};
+use crate::types::{ConnectionId, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs, TopicId};
 
 /// What a shard's lane carries.
 #[derive(Debug)]
@@ -355,6 +355,8 @@ pub struct GroupCall {
     pub client_id: String,
     /// The client's address, as `coordinator::Caller` has it.
     pub client_host: Arc<str>,
+    /// The connection that it came over.
+    pub connection: ConnectionId,
     /// Body of the request, decoded once before.
     pub body: Bytes,
 }

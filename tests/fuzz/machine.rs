@@ -24,7 +24,7 @@ use corelane::shard::mesh::Lane;
 use corelane::shard::recovery::Recovered;
 use corelane::simulation::{SimulatedBuffer, SimulatedRuntime};
 use corelane::store::{Store, StoreOptions};
-use corelane::types::{NodeId, ShardId};
+use corelane::types::{ConnectionId, NodeId, ShardId};
 
 /// Memory of each shard's store, in bytes.
 pub(crate) const STORE_MEMORY_BYTES: u64 = 4 * 1024 * 1024;
@@ -89,7 +89,8 @@ impl Machine {
 
     /// Hands a frame without its length to one shard. The future ends when the request was applied.
     pub(crate) fn handle(&self, shard: usize, frame: &[u8]) -> LocalFuture<Reply<SimulatedBuffer>> {
-        Rc::clone(&self.apis[shard]).handle(Rc::new(Peer::new([127, 0, 0, 1].into())), Bytes::copy_from_slice(frame))
+        Rc::clone(&self.apis[shard])
+            .handle(Rc::new(Peer::new([127, 0, 0, 1].into(), ConnectionId::NONE)), Bytes::copy_from_slice(frame))
     }
 
     /// Hands over a good request and waits for its answer: the whole frame without its length.

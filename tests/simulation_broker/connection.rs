@@ -64,6 +64,7 @@ impl Connection {
         let pipe = Rc::new(RefCell::new(Pipe::default()));
         let mut serving = Serving {
             runtime: runtime.clone(),
+            peer: Rc::new(api.connected(([127, 0, 0, 1], 0).into(), ([127, 0, 0, 1], 0).into())),
             api: Rc::clone(api),
             pipe: Rc::clone(&pipe),
             handling: None,
@@ -139,6 +140,7 @@ impl Drop for Connection {
 struct Serving {
     runtime: SimulatedRuntime,
     api: Rc<Api<SimulatedRuntime>>,
+    peer: Rc<Peer>,
     pipe: Rc<RefCell<Pipe>>,
     handling: Option<LocalFuture<Reply<BufferOf>>>,
     answers: VecDeque<Slot>,
@@ -199,7 +201,7 @@ impl Serving {
                 return;
             }
             let Some(frame) = self.pipe.borrow_mut().requests.pop_front() else { return };
-            self.handling = Some(Rc::clone(&self.api).handle(Rc::new(Peer::new([127, 0, 0, 1].into())), frame));
+            self.handling = Some(Rc::clone(&self.api).handle(Rc::clone(&self.peer), frame));
         }
     }
 

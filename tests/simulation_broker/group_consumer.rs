@@ -50,6 +50,8 @@ pub(crate) struct Consumer {
     target: BTreeSet<Partition>,
     /// The last heartbeat has no answer, so that the next one says everything.
     is_unsure: bool,
+    /// It is not when it gave up waiting for one, and says no more than it must, as librdkafka.
+    is_terse: bool,
     /// What it said to have, last.
     said: BTreeSet<Partition>,
     /// Ids that it had before, and their epochs.
@@ -68,6 +70,7 @@ impl Consumer {
             has: BTreeSet::new(),
             target: BTreeSet::new(),
             is_unsure: true,
+            is_terse: random.chance(1, 2),
             said: BTreeSet::new(),
             before: None,
         }
@@ -217,7 +220,7 @@ async fn heartbeat(process: &Process, held: &Held, connection: &Connection) -> O
         held.with(|it| it.id = format!("member-{number}"));
     }
     let version = i16::from(held.with(|it| it.by_pattern) || held.chance(1, 2));
-    let says_all = held.with(|it| it.epoch == 0 || it.is_unsure) || held.chance(1, 5);
+    let says_all = held.with(|it| it.epoch == 0 || it.is_unsure) || (!held.with(|it| it.is_terse) && held.chance(1, 5));
     let (group, id, instance, epoch, has, said) =
         held.with(|it| (it.group, it.id.clone(), it.instance.clone(), it.epoch, it.has.clone(), it.said.clone()));
     let (by_pattern, assignor) = held.with(|it| (it.by_pattern, it.assignor));
@@ -234,7 +237,7 @@ async fn heartbeat(process: &Process, held: &Held, connection: &Connection) -> O
         topic_partitions: (says_all || has != said).then(|| to_rows(&has)),
         ..ConsumerGroupHeartbeatRequest::default()
     };
-    held.with(|it| it.is_unsure = true);
+    held.with(|it| it.is_unsure |= !it.is_terse);
     let told = held.groups.borrow().consumer[group].told;
     let answered = held.groups.borrow().intervals[group].answered();
     let until = process.runtime.now().plus_ms(claimed_ms(session_ms));
@@ -309,7 +312,7 @@ async fn commit_own(process: &Process, held: &Held, connection: &Connection, ago
     match error {
         0 => assert_eq!(ago, 0, "{group}: {id} is in epoch {epoch}, and an earlier one was accepted"),
         UNKNOWN_TOPIC => {}
-        STALE_EPOCH => held.with(|it| it.is_unsure = true),
+        STALE_EPOCH => held.with(|it| it.is_unsure |= !it.is_terse),
         UNKNOWN_MEMBER => held.start_over(),
         error => {
             assert!(is_absent(error), "{group}: OffsetCommit of {id} failed with {error}");

@@ -2,7 +2,7 @@
 
 mod request;
 
-use self::request::{check_request, differs, is_full, is_leave, random_id, update};
+use self::request::{check_request, differs, is_all, is_full, is_leave, random_id, update};
 use super::ConsumerGroup;
 use super::member::{LEAVE_FOR_A_WHILE, Member, MemberState, Name, Standing};
 use super::{pattern, reconcile, subscription};
@@ -162,7 +162,7 @@ impl ConsumerGroup {
         self.update_assignment(environment, bump);
         self.reconcile(environment, member_id, request);
         self.renew_session(environment, member_id);
-        Ok(self.answer(environment, member_id, &before, is_full(request)))
+        Ok(self.answer(environment, caller, request, member_id, &before))
     }
 
     fn check_room(&self, group_size_max: i32, member_id: &str) -> Result<(), Refusal> {
@@ -355,21 +355,37 @@ impl ConsumerGroup {
         }
     }
 
-    /// The answer to a heartbeat. The assignment is in it if the member asks by a full request, or if it has changed.
+    /// The answer to a heartbeat. The assignment is in it if the member asks by a full request, or if it has changed, as with
+    /// Kafka. It is also if the member was told of it over another connection and has not said since that it has it: then
+    /// that answer may be lost. KIP-848 asks for a full request then, but librdkafka sends one only when the connection
+    /// broke, not when it gave the answer up after its heartbeat interval. With Kafka such a member keeps what it should
+    /// give up until it is fenced, and what it was given nobody reads.
     fn answer(
-        &self,
+        &mut self,
         environment: &Environment<'_>,
+        caller: Caller<'_>,
+        request: &Request<'_>,
         member_id: &str,
         before: &Partitions,
-        is_full: bool,
     ) -> Response<'static> {
-        let standing = &self.members[member_id].standing;
-        let assigned = &standing.assigned;
+        let heartbeat_interval_ms = environment.consumer_heartbeat_interval_ms(&self.id);
+        let member = self.members.get_mut(member_id).expect("it was updated");
+        let assigned = &member.standing.assigned;
+        let has_it = request.topic_partitions.as_deref().is_some_and(|owned| is_all(owned, assigned));
+        let is_lost = !has_it && member.told_over.is_some_and(|connection| connection != caller.connection);
+        #[cfg(corelane_defect = "assignment_told_once")]
+        let is_lost = false;
+        let is_told = is_full(request) || assigned != before || is_lost;
+        if is_told {
+            member.told_over = Some(caller.connection);
+        } else if has_it {
+            member.told_over = None;
+        }
         Response {
             member_id: Some(member_id.to_owned().into()),
-            member_epoch: standing.epoch,
-            heartbeat_interval_ms: environment.consumer_heartbeat_interval_ms(&self.id),
-            assignment: (is_full || assigned != before).then(|| Assignment {
+            member_epoch: member.standing.epoch,
+            heartbeat_interval_ms,
+            assignment: is_told.then(|| Assignment {
                 topic_partitions: assigned
                     .topics()
                     .iter()

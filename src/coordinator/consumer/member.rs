@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::coordinator::assignor::Partitions;
 use crate::coordinator::records::{ConsumerGroupCurrentMemberAssignmentValue, ConsumerGroupMemberMetadataValue};
-use crate::types::MonotonicUs;
+use crate::types::{ConnectionId, MonotonicUs};
 
 /// Epoch of a member that leaves for good.
 pub(super) const LEAVE: i32 = -1;
@@ -50,6 +50,9 @@ pub(super) struct Member {
     pub session: Deadline,
     /// When it is gone unless it gives up what it must; set while it must.
     pub revocation: Deadline,
+    /// The connection over which it was told what it may read, while it has not said that it has just that. Of one that the
+    /// log told of, nobody knows.
+    pub told_over: Option<ConnectionId>,
 }
 
 /// A deadline and the timer entry that stands for it.
@@ -153,6 +156,7 @@ impl Member {
             standing: Standing::default(),
             session: Deadline::default(),
             revocation: Deadline::default(),
+            told_over: Some(ConnectionId::NONE),
         }
     }
 

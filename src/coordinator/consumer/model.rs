@@ -1,6 +1,7 @@
 //! Random groups: members that follow the protocol over a network that loses and a broker that restarts.
 //!
-//! A model member owns what it was given until it heartbeats without it. Checked after every event: nothing is owned twice,
+//! A model member owns what it was given until it heartbeats without it. Some say everything again when an answer is lost, as
+//! KIP-848 has it, some do not. Checked after every event: nothing is owned twice,
 //! epochs do not go back, and the log replays to the same group. In the end everybody behaves, and the group must settle
 //! with every partition owned.
 
@@ -13,7 +14,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest as Request, ConsumerGroupHeartbeatResponse as Response, TopicPartitions,
 };
-use crate::types::TopicId;
+use crate::types::{ConnectionId, ShardId, TopicId};
 
 const GROUP: &str = "g";
 const TOPICS: [&str; 4] = ["alpha", "beta", "gamma", "alpine"];
@@ -33,6 +34,12 @@ struct Client {
     assignor: Option<&'static str>,
     /// It must say everything again.
     full: bool,
+    /// It does not when an answer is lost, and says what it owns only when that has changed, as librdkafka.
+    is_terse: bool,
+    /// What it said last, and that was answered.
+    said: Option<BTreeSet<(TopicId, i32)>>,
+    /// Its connection, which ends when something is lost.
+    connection: u64,
     /// When it last heard from the broker; after a session without it owns nothing.
     heard_ms: u64,
     /// Static and away.
@@ -44,6 +51,7 @@ struct World<'a> {
     bench: Bench,
     clients: Vec<Client>,
     born: usize,
+    connections: u64,
     epochs: BTreeMap<String, i32>,
     group_epoch: i32,
     story: String,
@@ -64,6 +72,9 @@ impl World<'_> {
             pattern: None,
             assignor: [None, None, Some("range"), Some("uniform")][self.source.below(4)],
             full: true,
+            is_terse: self.source.below(2) == 0,
+            said: None,
+            connection: 0,
             heard_ms: self.bench.now_ms,
             away: false,
         };
@@ -91,21 +102,26 @@ impl World<'_> {
         if self.source.below(3) > 0 {
             client.owned = client.owned.intersection(&client.wanted).copied().collect();
         }
+        if client.connection == 0 {
+            self.connections += 1;
+            client.connection = self.connections;
+        }
+        self.bench.connection = ConnectionId::of(ShardId::new(0), client.connection);
         let request = client.request();
         let lost = lossy && self.source.below(8) == 0;
         let answer_lost = lossy && self.source.below(8) == 0;
         if lost {
-            self.clients[index].full = true;
+            client.on_loss();
             return;
         }
-        let request_owned = request.clone();
-        let response = self.bench.send(&request_owned);
-        drop(request);
+        let said = request.topic_partitions.is_some().then(|| client.owned.clone());
+        let response = self.bench.send(&request);
+        let client = &mut self.clients[index];
         if answer_lost {
-            self.clients[index].full = true;
+            client.on_loss();
         } else {
-            let now = self.bench.now_ms;
-            self.clients[index].on_response(&response, now, &self.story);
+            client.said = said.or(client.said.take());
+            client.on_response(&response, self.bench.now_ms, &self.story);
         }
         self.check();
     }
@@ -152,6 +168,13 @@ impl Client {
         self.wanted.clear();
         self.epoch = 0;
         self.full = true;
+        self.said = None;
+    }
+
+    /// No answer came, and a new connection is made.
+    fn on_loss(&mut self) {
+        self.full |= !self.is_terse;
+        self.connection = 0;
     }
 
     fn request(&self) -> Request<'static> {
@@ -159,7 +182,8 @@ impl Client {
         let mut owned: BTreeMap<TopicId, Vec<i32>> = BTreeMap::new();
         self.owned.iter().for_each(|&(topic, partition)| owned.entry(topic).or_default().push(partition));
         let owned = owned.into_iter().map(|(topic_id, partitions)| TopicPartitions { topic_id, partitions }).collect();
-        // Clients say what they own when it has changed; saying it always is as good.
+        // Most clients say what they own when it has changed; saying it always is as good.
+        let says = full || !self.is_terse || self.said.as_ref() != Some(&self.owned);
         Request {
             group_id: GROUP.into(),
             member_id: self.id.clone().into(),
@@ -169,7 +193,7 @@ impl Client {
             subscribed_topic_names: full.then(|| self.names.iter().map(|&name| name.into()).collect()),
             subscribed_topic_regex: full.then(|| self.pattern.unwrap_or_default().into()),
             server_assignor: self.assignor.filter(|_| full).map(Into::into),
-            topic_partitions: Some(owned),
+            topic_partitions: says.then_some(owned),
             ..Default::default()
         }
     }
@@ -206,6 +230,7 @@ fn run(seed: u64) {
         bench: Bench::new(),
         clients: Vec::new(),
         born: 0,
+        connections: 0,
         epochs: BTreeMap::new(),
         group_epoch: 0,
         story: format!("seed {seed}"),

@@ -14,7 +14,7 @@ use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::consumer_group_heartbeat::{
     ConsumerGroupHeartbeatRequest as Request, ConsumerGroupHeartbeatResponse as Response, TopicPartitions,
 };
-use crate::types::{MonotonicUs, TimestampMs, TopicId};
+use crate::types::{ConnectionId, MonotonicUs, ShardId, TimestampMs, TopicId};
 
 /// The metadata, and how it changes.
 #[derive(Debug)]
@@ -118,6 +118,8 @@ pub(super) struct Bench {
     pub(super) log: Vec<Record>,
     pub(super) now_ms: u64,
     pub(super) version: i16,
+    /// What the next request comes over.
+    pub(super) connection: ConnectionId,
     config: Rc<GroupConfig>,
     random: u8,
 }
@@ -135,6 +137,7 @@ impl Bench {
             log: Vec::new(),
             now_ms: 1000,
             version: 1,
+            connection: ConnectionId::of(ShardId::new(0), 1),
             config,
             random: 0,
         }
@@ -146,7 +149,8 @@ impl Bench {
 
     /// The records of a heartbeat, and its answer.
     pub(super) fn step(&mut self, request: &Request<'_>) -> (Vec<Record>, Response<'static>) {
-        let caller = Caller { version: self.version, client_id: "client", client_host: "/127.0.0.1" };
+        let connection = self.connection;
+        let caller = Caller { version: self.version, client_id: "client", client_host: "/127.0.0.1", connection };
         self.random = self.random.wrapping_add(1);
         let context = context(self.now_ms, &self.cluster, self.random);
         let (step, response) = self.coordinator.consumer_heartbeat(context, caller, request);

@@ -18,7 +18,7 @@ use crate::protocol::messages::offset_delete::{
 use crate::protocol::messages::offset_fetch::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics, OffsetFetchResponseGroup,
 };
-use crate::types::{MonotonicUs, TimestampMs, TopicId};
+use crate::types::{ConnectionId, MonotonicUs, TimestampMs, TopicId};
 
 /// When every test starts, in ms since 1970.
 pub(super) const START_MS: i64 = 1_700_000_000_000;
@@ -47,7 +47,7 @@ pub(super) fn commit<'a>(group: &'a str, topic: &'a str, partition: i32, offset:
 }
 
 pub(super) fn caller(version: i16) -> Caller<'static> {
-    Caller { version, client_id: "c", client_host: "/h" }
+    Caller { version, client_id: "c", client_host: "/h", connection: ConnectionId::NONE }
 }
 
 impl World {

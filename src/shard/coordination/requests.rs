@@ -115,7 +115,12 @@ impl<R: Runtime> Shard<R> {
     }
 
     fn ask(&self, coordinator: &mut Coordinator, context: Context<'_>, call: &GroupCall) -> Outcome {
-        let caller = Caller { version: call.version, client_id: &call.client_id, client_host: &call.client_host };
+        let caller = Caller {
+            version: call.version,
+            client_id: &call.client_id,
+            client_host: &call.client_host,
+            connection: call.connection,
+        };
         let reader = &mut Reader::new(&call.body);
         let version = call.version;
         macro_rules! decoded {
@@ -252,6 +257,7 @@ impl GroupCall {
             version: self.version,
             client_id: self.client_id.clone(),
             client_host: self.client_host.clone(),
+            connection: self.connection,
             body: Bytes::from(body),
         }
     }

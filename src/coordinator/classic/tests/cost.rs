@@ -3,12 +3,13 @@
 use std::time::Instant;
 
 use super::*;
+use crate::types::ConnectionId;
 
 #[test]
 fn a_thousand_members_form_a_generation_quickly() {
     let began = Instant::now();
     let mut world = World::with(GroupConfig::default());
-    let caller = Caller { version: 3, client_id: "client", client_host: "/127.0.0.1" };
+    let caller = Caller { version: 3, client_id: "client", client_host: "/127.0.0.1", connection: ConnectionId::NONE };
     let metadata = subscription::encode(&["topic-one", "topic-two"]);
     let mut tickets = Vec::new();
     for _ in 0..1_000 {

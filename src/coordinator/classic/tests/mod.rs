@@ -21,7 +21,7 @@ use crate::protocol::messages::join_group::{JoinGroupRequest, JoinGroupRequestPr
 use crate::protocol::messages::leave_group::{LeaveGroupRequest, LeaveGroupResponse, MemberIdentity};
 use crate::protocol::messages::list_groups::ListGroupsRequest;
 use crate::protocol::messages::sync_group::{SyncGroupRequest, SyncGroupRequestAssignment, SyncGroupResponse};
-use crate::types::{MonotonicUs, TimestampMs};
+use crate::types::{ConnectionId, MonotonicUs, TimestampMs};
 
 /// Somebody who joins.
 #[derive(Clone)]
@@ -159,7 +159,12 @@ impl World {
                 .collect(),
             reason: None,
         };
-        let caller = Caller { version: joiner.version, client_id: "client", client_host: "/127.0.0.1" };
+        let caller = Caller {
+            version: joiner.version,
+            client_id: "client",
+            client_host: "/127.0.0.1",
+            connection: ConnectionId::NONE,
+        };
         let (context, coordinator) = self.context();
         let step = coordinator.join(context, caller, ticket, &request);
         self.keep(step);
@@ -207,7 +212,7 @@ impl World {
 
     fn send_sync_as(&mut self, version: i16, request: &SyncGroupRequest<'_>) -> Ticket {
         let ticket = self.ticket();
-        let caller = Caller { version, client_id: "client", client_host: "/127.0.0.1" };
+        let caller = Caller { version, client_id: "client", client_host: "/127.0.0.1", connection: ConnectionId::NONE };
         let (context, coordinator) = self.context();
         let step = coordinator.sync(context, caller, ticket, request);
         self.keep(step);
@@ -251,7 +256,7 @@ impl World {
                 leavers.collect()
             },
         };
-        let caller = Caller { version, client_id: "client", client_host: "/127.0.0.1" };
+        let caller = Caller { version, client_id: "client", client_host: "/127.0.0.1", connection: ConnectionId::NONE };
         let (context, coordinator) = self.context();
         let (step, response) = coordinator.leave(context, caller, &request);
         // What `request` borrows ends here.
@@ -261,7 +266,8 @@ impl World {
     }
 
     fn describe(&self, version: i16, group: &str) -> DescribedGroup<'static> {
-        self.coordinator.describe_group(Caller { version, client_id: "", client_host: "" }, group)
+        self.coordinator
+            .describe_group(Caller { version, client_id: "", client_host: "", connection: ConnectionId::NONE }, group)
     }
 
     fn state(&self) -> String {

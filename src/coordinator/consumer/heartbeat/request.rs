@@ -2,12 +2,12 @@
 
 use super::Refusal;
 use crate::coordinator::Caller;
-use crate::coordinator::assignor::{ASSIGNORS, Assignor};
+use crate::coordinator::assignor::{ASSIGNORS, Assignor, Partitions};
 use crate::coordinator::consumer::member::{LEAVE, LEAVE_FOR_A_WHILE, sorted_names};
 use crate::coordinator::records::ConsumerGroupMemberMetadataValue;
 use crate::limits;
 use crate::protocol::error_code::ErrorCode;
-use crate::protocol::messages::consumer_group_heartbeat::ConsumerGroupHeartbeatRequest as Request;
+use crate::protocol::messages::consumer_group_heartbeat::{ConsumerGroupHeartbeatRequest as Request, TopicPartitions};
 use crate::types::TopicId;
 
 /// Whether the request keeps the rules (`throwIfConsumerGroupHeartbeatRequestIsInvalid`, in its order), and our bounds.
@@ -68,6 +68,14 @@ pub(super) fn is_leave(request: &Request<'_>) -> bool {
 pub(super) fn is_full(request: &Request<'_>) -> bool {
     let subscribes = request.subscribed_topic_names.is_some() || request.subscribed_topic_regex.is_some();
     request.rebalance_timeout_ms != -1 && subscribes && request.topic_partitions.is_some()
+}
+
+/// Whether these are all of the partitions, and no others. Whoever names one twice deceives only itself.
+pub(super) fn is_all(owned: &[TopicPartitions], partitions: &Partitions) -> bool {
+    let count: usize = owned.iter().map(|topic| topic.partitions.len()).sum();
+    let is_one =
+        |topic: &TopicPartitions| topic.partitions.iter().all(|index| partitions.contains(topic.topic_id, *index));
+    count == partitions.len() && owned.iter().all(is_one)
 }
 
 /// Whether anything in the request is news. What it leaves out is not.

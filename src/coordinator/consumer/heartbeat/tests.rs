@@ -7,6 +7,7 @@ use crate::coordinator::assignor::Assignor;
 use crate::coordinator::config::GroupConfig;
 use crate::coordinator::consumer::ConsumerGroupState;
 use crate::coordinator::consumer::testing::{Bench, beat, durable, given, join, owning};
+use crate::types::{ConnectionId, ShardId};
 
 /// What a record is, in short: for the order of records.
 fn kinds(records: &[Record]) -> Vec<String> {
@@ -539,4 +540,35 @@ fn a_thousand_members_join_and_settle() {
     assert_eq!(bench.group("g").state(), ConsumerGroupState::Stable);
     assert!(owned.iter().all(|owned| (1..=2).contains(&owned.len())));
     assert_eq!(bench.group("g").held.len(), 1500);
+}
+
+/// librdkafka gives an answer up after the heartbeat interval, connects again and says no more than that it is there. It kept
+/// what it should give up, and what it was given nobody read: seen in the soak, for minutes.
+#[test]
+fn an_assignment_whose_answer_may_be_lost_is_told_again() {
+    let (mut bench, topic) = bench(2);
+    let over = |bench: &mut Bench, connection: u64| bench.connection = ConnectionId::of(ShardId::new(0), connection);
+    bench.send(&join("g", "a", &["t"]));
+    bench.send(&owning("g", "a", 1, topic, &[0, 1]));
+    bench.send(&join("g", "b", &["t"]));
+    let told = bench.send(&beat("g", "a", 1));
+    let kept = given(&told).unwrap();
+    assert_eq!(kept.len(), 1, "it shall give up one");
+    assert!(bench.send(&beat("g", "a", 1)).assignment.is_none(), "it cannot be lost on a connection that goes on");
+    over(&mut bench, 2);
+    assert_eq!(given(&bench.send(&beat("g", "a", 1))).as_ref(), Some(&kept), "of what it shall give up");
+    assert!(bench.send(&beat("g", "a", 1)).assignment.is_none());
+    // What it has may be what it had before.
+    over(&mut bench, 3);
+    assert_eq!(given(&bench.send(&owning("g", "a", 1, topic, &[0, 1]))).as_ref(), Some(&kept));
+    bench.send(&owning("g", "a", 1, topic, &kept));
+    over(&mut bench, 4);
+    assert!(bench.send(&beat("g", "a", 2)).assignment.is_none(), "it said that it has just that");
+    let other = given(&bench.send(&beat("g", "b", 2)));
+    assert_eq!(other.as_ref().map(Vec::len), Some(1));
+    over(&mut bench, 5);
+    assert_eq!(given(&bench.send(&beat("g", "b", 2))), other, "of what it was given");
+    bench.restart();
+    assert_eq!(given(&bench.send(&beat("g", "b", 2))), other, "nobody knows any more what it was told");
+    assert!(bench.send(&beat("g", "b", 2)).assignment.is_none());
 }

@@ -22,7 +22,7 @@ use crate::shard::message::{GroupCall, Published};
 use crate::shard::recovery::Recovered;
 use crate::simulation::{SimulatedRuntime, Simulation};
 use crate::store::{Purpose, Store, StoreOptions};
-use crate::types::{Durability, ShardId};
+use crate::types::{ConnectionId, Durability, ShardId};
 
 type TestShard = Shard<SimulatedRuntime>;
 
@@ -91,6 +91,7 @@ fn call<M: wire::Message>(key: ApiKey, partition: i32, version: i16, message: &M
         version,
         client_id: "test".to_owned(),
         client_host: "/127.0.0.1".into(),
+        connection: ConnectionId::NONE,
         body: wire::body(message, version).into(),
     }
 }
