@@ -383,7 +383,8 @@ pub const GATHERED_BYTES_MAX: usize = 3 * 1024 * 1024;
 
 /// Bytes of requests that the system may take in at once for the connections of one shard, at least: as much as the shard's
 /// bound on requests in flight if that is more. It is memory of the kernel, beside `--memory`, and only while requests wait.
-/// With [`GATHERING_SWEEP_INTERVAL_MS`] it lets some 1,200 peers that send a part of 1 MiB through in a second.
+/// With [`GATHERING_SWEEP_INTERVAL_MS`] and [`GATHERING_LOOKS_MAX`] some 1,200 peers that send a part of 1 MiB pass in a second
+/// if they never asked anything, 350 if they did.
 pub const LENT_BYTES_MIN: usize = 128 * 1024 * 1024;
 
 /// Bytes received of a request when its socket got room for the rest, at most.
@@ -451,8 +452,12 @@ pub const SWEEP_PRESSED_INTERVAL_MS: u64 = 250;
 const _: () = assert!(SWEEP_INTERVAL_MS.is_multiple_of(SWEEP_PRESSED_INTERVAL_MS));
 
 /// How often those are looked over for which the system takes requests in, while others wait for that, in milliseconds. With
-/// [`SILENT_SWEEPS_MAX`] one that falls silent is let go after a tenth of a second or a little more.
+/// [`SILENT_SWEEPS_MAX`] one that never asked anything and falls silent is let go after a twelfth of a second.
 pub const GATHERING_SWEEP_INTERVAL_MS: u64 = 20;
+
+/// Looks in a row that find nothing more of a request on a connection that asked something before: a third of a second, which
+/// a segment that was lost on the way and sent again does not take.
+pub const GATHERING_LOOKS_MAX: u8 = 15;
 
 /// Sweeps in a row that find nothing arriving of a request, while others wait for the memory it holds, before its connection
 /// is closed.

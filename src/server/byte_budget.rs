@@ -4,8 +4,8 @@
 //! little holds little. So several requests that are half here can fill the budget together, and none could go on; the
 //! first of those to ask is then let beyond the bound, one at a time.
 //!
-//! Grants are in order of asking: first requests that hold something already, then new ones of those who may go ahead, then
-//! all others. A large request is not overtaken by small ones of its rank.
+//! Grants are in order of asking: first requests that hold something already, then new ones. Of these some go ahead of the
+//! others, which have every fourth turn all the same. A large request is not overtaken by small ones of its rank.
 //!
 //! Invariant: bytes out never exceed the bound by more than one request.
 
@@ -38,6 +38,19 @@ struct Waiting {
     ahead: VecDeque<(u64, Waker)>,
     /// Those that hold nothing.
     new: VecDeque<(u64, Waker)>,
+    /// Grants to those that held nothing.
+    turns: u64,
+}
+
+/// One turn in so many is of those that do not go ahead.
+const TURNS_OF_NEW: u64 = 4;
+
+/// In which of the queues somebody waits.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Rank {
+    Growing,
+    Ahead,
+    New,
 }
 
 impl ByteBudget {
@@ -69,19 +82,42 @@ impl ByteBudget {
         Claim { budget: self.clone(), ticket: None, is_ahead: false }
     }
 
-    /// The same, ahead of all those.
+    /// The same, ahead of most of those.
     pub fn claim_ahead(&self) -> Claim {
         Claim { budget: self.clone(), ticket: None, is_ahead: true }
     }
 }
 
 impl Waiting {
+    /// Whose turn it is.
     fn first(&self) -> Option<&(u64, Waker)> {
-        self.first_ahead().or_else(|| self.new.front())
+        let (ahead, new) = (self.ahead.front(), self.new.front());
+        let of_new = if self.is_turn_of_new() { new.or(ahead) } else { ahead.or(new) };
+        self.growing.front().or(of_new)
     }
 
-    fn first_ahead(&self) -> Option<&(u64, Waker)> {
-        self.growing.front().or_else(|| self.ahead.front())
+    fn is_turn_of_new(&self) -> bool {
+        self.turns % TURNS_OF_NEW == TURNS_OF_NEW - 1
+    }
+
+    /// Whether it is the turn of one with this ticket, or with none yet, who comes behind all of its rank.
+    fn is_turn_of(&self, rank: Rank, ticket: Option<u64>) -> bool {
+        let (queue, is_others) = match rank {
+            Rank::Growing => (&self.growing, false),
+            Rank::Ahead => (&self.ahead, self.is_turn_of_new() && !self.new.is_empty()),
+            Rank::New => (&self.new, !self.is_turn_of_new() && !self.ahead.is_empty()),
+        };
+        let is_behind_growing = rank != Rank::Growing && !self.growing.is_empty();
+        let is_first = queue.front().is_none_or(|(first, _)| Some(*first) == ticket);
+        is_first && !is_others && !is_behind_growing
+    }
+
+    fn queue(&mut self, rank: Rank) -> &mut VecDeque<(u64, Waker)> {
+        match rank {
+            Rank::Growing => &mut self.growing,
+            Rank::Ahead => &mut self.ahead,
+            Rank::New => &mut self.new,
+        }
     }
 
     fn remove(&mut self, ticket: u64) {
@@ -122,12 +158,12 @@ impl Claim {
         let inner = &self.budget.inner;
         let mut waiting = inner.waiting.borrow_mut();
         let is_growing = grant.is_some();
-        let first = match (is_growing, self.is_ahead) {
-            (true, _) => waiting.growing.front(),
-            (false, true) => waiting.first_ahead(),
-            (false, false) => waiting.first(),
+        let rank = match (is_growing, self.is_ahead) {
+            (true, _) => Rank::Growing,
+            (false, true) => Rank::Ahead,
+            (false, false) => Rank::New,
         };
-        let is_first = first.is_none_or(|(ticket, _)| Some(*ticket) == self.ticket);
+        let is_first = waiting.is_turn_of(rank, self.ticket);
         let others = inner.bytes_used.get() - held;
         let fits = others == 0 || others.saturating_add(bytes) <= inner.bytes_max;
         // The one that is beyond the bound goes on ahead of all: they wait for it to end.
@@ -137,6 +173,7 @@ impl Claim {
             if let Some(ticket) = self.ticket.take() {
                 waiting.remove(ticket);
             }
+            waiting.turns += u64::from(!is_growing);
             drop(waiting);
             inner.bytes_used.set(others + bytes);
             let grant =
@@ -155,11 +192,7 @@ impl Claim {
             inner.next_ticket.set(ticket + 1);
             ticket
         });
-        let queue = match (is_growing, self.is_ahead) {
-            (true, _) => &mut waiting.growing,
-            (false, true) => &mut waiting.ahead,
-            (false, false) => &mut waiting.new,
-        };
+        let queue = waiting.queue(rank);
         match queue.iter_mut().find(|(other, _)| *other == ticket) {
             Some((_, waker)) => waker.clone_from(context.waker()),
             None => queue.push_back((ticket, context.waker().clone())),
@@ -247,19 +280,36 @@ mod tests {
     }
 
     #[test]
-    fn who_may_go_ahead_overtakes_all_that_hold_nothing() {
+    fn who_may_go_ahead_overtakes_those_that_hold_nothing_three_times_in_four() {
         let budget = ByteBudget::new(100);
-        let (mut one, mut new, mut ahead, mut behind) =
-            (budget.claim(), budget.claim(), budget.claim_ahead(), budget.claim_ahead());
-        let mut grant = take(&mut one, 60);
-        assert!(take(&mut new, 100).is_none());
-        assert!(take(&mut ahead, 50).is_none());
-        assert!(take(&mut behind, 1).is_none(), "it overtook one of its rank");
-        assert!(grow(&mut one, &mut grant, 70));
-        drop(grant);
-        assert!(take(&mut new, 100).is_none());
-        let _ahead = take(&mut ahead, 50).unwrap();
-        assert!(take(&mut behind, 1).is_some());
+        let mut holder = budget.claim();
+        let mut grant = take(&mut holder, 100);
+        let mut new: Vec<Claim> = (0..4).map(|_| budget.claim()).collect();
+        let mut ahead: Vec<Claim> = (0..8).map(|_| budget.claim_ahead()).collect();
+        for claim in new.iter_mut().chain(&mut ahead) {
+            assert!(take(claim, 100).is_none());
+        }
+        let mut order = String::new();
+        while !(new.is_empty() && ahead.is_empty()) {
+            drop(grant.take());
+            for (queue, name) in [(&mut new, 'n'), (&mut ahead, 'a')] {
+                if grant.is_some() {
+                    continue;
+                }
+                // All others try too, and none of them may.
+                assert!(queue.iter_mut().skip(1).all(|claim| take(claim, 100).is_none()));
+                if let Some(first) = queue.first_mut() {
+                    grant = take(first, 100);
+                }
+                if grant.is_some() {
+                    queue.remove(0);
+                    order.push(name);
+                }
+            }
+            assert!(grant.is_some(), "nobody goes on: {order}");
+            assert!(take(&mut budget.claim_ahead(), 1).is_none() && take(&mut budget.claim(), 1).is_none());
+        }
+        assert_eq!(order, "aanaaanaaann");
     }
 
     #[test]

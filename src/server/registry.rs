@@ -9,7 +9,8 @@ use std::task::{Context, Waker};
 
 use super::request_memory::{Class, Pressure};
 use crate::limits::{
-    CONNECTION_UNUSED_MS, HUNG_UP_SWEEPS_MAX, SILENT_SWEEPS_MAX, STALL_BYTES_MIN, STALL_SWEEPS_MAX, UNREAD_SWEEPS_MAX,
+    CONNECTION_UNUSED_MS, GATHERING_LOOKS_MAX, HUNG_UP_SWEEPS_MAX, SILENT_SWEEPS_MAX, STALL_BYTES_MIN,
+    STALL_SWEEPS_MAX, UNREAD_SWEEPS_MAX,
 };
 
 /// Why a connection is closed from outside.
@@ -177,7 +178,7 @@ impl Watch {
     fn gathers_nothing(&self) -> bool {
         let looks = if self.has_gathered.take() { 0 } else { self.gathered_nothing.get().saturating_add(1) };
         self.gathered_nothing.set(looks);
-        looks >= SILENT_SWEEPS_MAX
+        looks >= if self.has_asked.get() { GATHERING_LOOKS_MAX } else { SILENT_SWEEPS_MAX }
     }
 
     /// Counts the sweeps for which it held what others wait for and did not go on.

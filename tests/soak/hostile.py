@@ -6,8 +6,8 @@ import random
 import socket
 import struct
 
-HALF_BYTES = 20 << 20
-SENT_BYTES = 1 << 20
+# How much of how much.
+HALF_SENT = [(1 << 20, 20 << 20), (500_000, 1 << 20), (1 << 20, 3 << 20), (40_000, 60_000)]
 PARKED_BYTES = 2 << 20
 WEEKS_MS = (1 << 31) - 1
 
@@ -66,7 +66,9 @@ class Peers:
 
     def half_sent(self, port):
         peer = self.connect(port)
-        self.send(peer, struct.pack(">i", HALF_BYTES) + struct.pack(">hhi", 0, 9, 1) + bytes(SENT_BYTES))
+        sent, whole = self.random.choice(HALF_SENT)
+        asked = self.random.choice([b"", API_VERSIONS])
+        self.send(peer, asked + struct.pack(">i", whole) + struct.pack(">hhi", 0, 9, 1) + bytes(sent))
 
     def garbage(self, port):
         self.send(self.connect(port), self.random.randbytes(self.random.randrange(1, 5000)))
