@@ -377,9 +377,9 @@ pub const REQUEST_SMALL_BYTES: usize = 64 * 1024;
 /// go: at least this, whatever the shard's memory.
 pub const ARRIVING_BYTES_MIN: usize = 1024 * 1024;
 
-/// Most bytes of a request that the system takes in while the request waits for memory: half of the greatest receive buffer
-/// that a socket has by Linux's default. Where the system has less, only smaller requests are.
-pub const GATHERED_BYTES_MAX: usize = 3 * 1024 * 1024;
+/// Most bytes of a request that the system takes in while the request waits for memory: with a fifth more, half of the
+/// greatest receive buffer that a socket has by Linux's default. Where the system has less, only smaller requests are.
+pub const GATHERED_BYTES_MAX: usize = 5 * 1024 * 1024 / 2;
 
 /// Bytes of requests that the system may take in at once for the connections of one shard, at least: as much as the shard's
 /// bound on requests in flight if that is more. It is memory of the kernel, beside `--memory`, and only while requests wait.
@@ -389,6 +389,10 @@ pub const LENT_BYTES_MIN: usize = 128 * 1024 * 1024;
 
 /// Bytes received of a request when its socket got room for the rest, at most.
 pub const GATHERING_RECEIVE_BYTES: usize = 4096;
+
+/// How often so much is received besides, when the peer has used up the room that it knew of: else it learns of more only by
+/// asking, after 200 ms, and is taken for silent meanwhile.
+pub const GATHERING_RECEIVES_MAX: u8 = 4;
 
 /// Buffer that all connections of a shard receive into, in bytes: a connection owns memory only for what it received.
 /// Measured with 16 KiB requests on one connection: 4.3 GB per CPU second with 64 KiB, 5.5 with 256.

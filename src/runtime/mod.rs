@@ -199,6 +199,15 @@ pub trait Listener: 'static {
     fn local_address(&self) -> io::Result<SocketAddr>;
 }
 
+/// What a socket has that was not received yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Here {
+    /// How much.
+    pub bytes: usize,
+    /// The peer will send no more.
+    pub is_all: bool,
+}
+
 /// A connected TCP socket, polled by one task for reading and writing alike. Dropping it closes the connection.
 pub trait Socket: 'static {
     /// Receives into `buffer` (not empty). Zero bytes mean that the peer will send no more.
@@ -218,9 +227,13 @@ pub trait Socket: 'static {
     /// `poll_read`.
     fn set_low_water(&self, bytes: usize) -> io::Result<usize>;
 
-    /// Waits until so many bytes are there, and receives none of them; not more than was settled for in `set_low_water`.
-    /// Returns how many are, which is fewer only when the peer will send no more.
-    fn poll_here(&mut self, context: &Context<'_>, bytes: usize) -> Poll<io::Result<usize>>;
+    /// How much is there, without receiving any of it. Waits while nothing has become readable since a `poll_read` fell short,
+    /// or since [`Socket::look_away`]. By what the system calls readable it may be less than the low water: the peer has used
+    /// up its room, and learns of more only when something is received.
+    fn poll_here(&mut self, context: &Context<'_>) -> Poll<io::Result<Here>>;
+
+    /// What is there is known: only more is news.
+    fn look_away(&mut self);
 
     /// Lets news of this socket wait a few milliseconds when other patient ones had some just now, so that many of them
     /// share a wake-up; or no longer. Where the system refuses, it stays as it was.

@@ -358,7 +358,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         match gathered {
             Gathered::Room => {
                 let _ = self.receive(context, turn, GATHERING_RECEIVE_BYTES, 0);
-                // Once, since it has its room now.
+                // A few times at most.
                 self.ending.is_none() && self.gather(context, turn, frame_bytes)
             }
             Gathered::Whole(grant) => {

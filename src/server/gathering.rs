@@ -15,15 +15,19 @@ use std::task::{Context, Poll, ready};
 
 use super::byte_budget::{Claim, Grant};
 use super::request_memory::{Class, RequestMemory};
-use crate::limits::GATHERED_BYTES_MAX;
-use crate::runtime::Socket;
+use crate::limits::{GATHERED_BYTES_MAX, GATHERING_RECEIVES_MAX};
+use crate::runtime::{Here, Socket};
 
 /// One request's place beside the queue of its class.
 pub(super) struct Gathering {
     loan: Claim,
     lent: Option<Grant>,
-    /// Where the system says that enough of it is here; 0 while it is not asked.
-    low_water: usize,
+    /// The system was asked to say when enough of it is here.
+    has_low_water: bool,
+    /// What was missing then.
+    missing_bytes: usize,
+    /// How often something may still be received because the peer has used up its room.
+    receives_left: u8,
     /// The system does not keep so much for a socket.
     is_refused: bool,
     whole: Claim,
@@ -33,7 +37,7 @@ pub(super) struct Gathering {
 
 /// What came of it.
 pub(super) enum Gathered {
-    /// The socket has room for all of the rest. Something must be received of it, or the peer does not learn of it.
+    /// The socket has room for more than its peer knows: something must be received. Then comes the next poll.
     Room,
     /// All of the rest is here, and this is the memory for the whole request.
     Whole(Grant),
@@ -50,7 +54,9 @@ impl Gathering {
         Gathering {
             loan: memory.loan(has_asked),
             lent: None,
-            low_water: 0,
+            has_low_water: false,
+            missing_bytes: 0,
+            receives_left: GATHERING_RECEIVES_MAX,
             is_refused: false,
             whole: memory.claim(Class::Small, false),
             seen_bytes: 0,
@@ -72,9 +78,9 @@ impl Gathering {
                 return Poll::Pending;
             }
             let wanted_bytes = missing_bytes.min(GATHERED_BYTES_MAX);
-            match ready!(self.poll_here(context, socket, wanted_bytes)) {
+            match ready!(self.poll_here(context, socket, wanted_bytes, missing_bytes)) {
                 Ok(None) => return Poll::Ready(Gathered::Room),
-                Ok(Some(here)) if here < wanted_bytes => return Poll::Ready(Gathered::Never),
+                Ok(Some(here)) if here.bytes < wanted_bytes => return Poll::Ready(Gathered::Never),
                 Ok(Some(_)) if wanted_bytes < missing_bytes => return Poll::Ready(Gathered::Much),
                 Ok(Some(_)) => {}
                 Err(error) => return Poll::Ready(Gathered::Failed(error)),
@@ -85,20 +91,25 @@ impl Gathering {
         Poll::Ready(Gathered::Whole(grant.expect("it is ready")))
     }
 
-    /// Waits until so much is here and returns how much is; nothing when the socket just got its room.
+    /// Waits until so much is here, or no more will be. `None` when something must be received for that.
     fn poll_here<S: Socket>(
         &mut self,
         context: &mut Context<'_>,
         socket: &mut S,
         wanted_bytes: usize,
-    ) -> Poll<io::Result<Option<usize>>> {
+        missing_bytes: usize,
+    ) -> Poll<io::Result<Option<Here>>> {
         let is_new = self.lent.is_none();
         if is_new {
             ready!(self.loan.poll_take(context, &mut self.lent, wanted_bytes));
         }
-        if self.low_water != wanted_bytes {
-            self.low_water = wanted_bytes;
-            if socket.set_low_water(wanted_bytes)? < wanted_bytes {
+        let was_received = self.missing_bytes != missing_bytes;
+        if was_received {
+            (self.has_low_water, self.missing_bytes) = (true, missing_bytes);
+            // The system counts its own descriptors of segments too, so a buffer for just so much would end short of it.
+            let room_bytes = wanted_bytes + wanted_bytes / 5;
+            let has_room = !is_new || socket.set_low_water(room_bytes)? == room_bytes;
+            if !has_room || socket.set_low_water(wanted_bytes)? < wanted_bytes {
                 self.is_refused = true;
                 self.end(socket);
                 return Poll::Pending;
@@ -107,7 +118,18 @@ impl Gathering {
         if is_new {
             return Poll::Ready(Ok(None));
         }
-        socket.poll_here(context, wanted_bytes).map_ok(Some)
+        loop {
+            let here = ready!(socket.poll_here(context))?;
+            if here.bytes >= wanted_bytes || here.is_all {
+                return Poll::Ready(Ok(Some(here)));
+            }
+            if !was_received && self.receives_left > 0 {
+                // Readable, and not enough: the peer is at the end of the room that it knows of.
+                self.receives_left -= 1;
+                return Poll::Ready(Ok(None));
+            }
+            socket.look_away();
+        }
     }
 
     /// True while something is lent and it is the peer's turn.
@@ -124,13 +146,13 @@ impl Gathering {
 
     /// Gives back what was lent. The socket is as before, except that its receive buffer stays large.
     pub(super) fn end<S: Socket>(&mut self, socket: &S) {
-        if self.low_water > 0
+        if self.has_low_water
             && let Err(error) = socket.set_low_water(1)
         {
             // The peer is gone. Reading says so, if the socket is read.
             tracing::debug!("a low water cannot be taken back: {error}");
         }
-        self.low_water = 0;
+        self.has_low_water = false;
         self.lent = None;
     }
 }

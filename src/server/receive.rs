@@ -174,6 +174,7 @@ impl ReceiveBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::Here;
     use std::collections::VecDeque;
     use std::io::IoSlice;
     use std::net::SocketAddr;
@@ -211,7 +212,11 @@ mod tests {
             unreachable!("nobody asks")
         }
 
-        fn poll_here(&mut self, _: &Context<'_>, _: usize) -> Poll<io::Result<usize>> {
+        fn poll_here(&mut self, _: &Context<'_>) -> Poll<io::Result<Here>> {
+            unreachable!("nobody asks")
+        }
+
+        fn look_away(&mut self) {
             unreachable!("nobody asks")
         }
 

@@ -17,7 +17,7 @@ use socket2::{Domain, Protocol, SockAddr, SockRef, TcpKeepalive, Type};
 use super::low_water;
 use super::readiness::{Readiness, Registered};
 use crate::limits::{KEEPALIVE_SECONDS, LISTEN_BACKLOG};
-use crate::runtime::{Listener, Socket};
+use crate::runtime::{Here, Listener, Socket};
 
 /// A listening socket of this core.
 pub struct GlommioListener {
@@ -130,16 +130,17 @@ impl Socket for GlommioSocket {
         low_water::set(&self.socket, bytes)
     }
 
-    fn poll_here(&mut self, context: &Context<'_>, bytes: usize) -> Poll<io::Result<usize>> {
-        while self.socket.interest().may_read(context) {
-            let here = self.bytes_here()?;
-            if here >= bytes || self.socket.interest().is_hung_up() {
-                return Poll::Ready(Ok(here));
-            }
-            // More is news once the low water is reached, or when none will come.
-            self.socket.interest().on_emptied();
+    fn poll_here(&mut self, context: &Context<'_>) -> Poll<io::Result<Here>> {
+        if !self.socket.interest().may_read(context) {
+            return Poll::Pending;
         }
-        Poll::Pending
+        // In this order: what is there once nothing more comes is all.
+        let is_all = self.socket.interest().is_hung_up();
+        Poll::Ready(self.bytes_here().map(|bytes| Here { bytes, is_all }))
+    }
+
+    fn look_away(&mut self) {
+        self.socket.interest().on_emptied();
     }
 
     fn set_patient(&mut self, is_patient: bool) {
