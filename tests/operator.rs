@@ -130,10 +130,18 @@ fn a_directory_that_goes_away_makes_the_broker_read_only() {
     assert_eq!(consumed(&broker, "gone"), 1);
 }
 
+/// Whoever ignores SIGHUP, as after `nohup`, hands that on to all it starts. From here on a broker heeds it again.
+#[allow(unsafe_code, reason = "the standard library changes no signal's action")]
+fn heed_hang_ups() {
+    // SAFETY: the default action is no code of ours.
+    unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+}
+
 /// A terminal that was closed left the broker without a clean stop, and a stray signal killed it. And what follows a SIGHUP at
 /// the end of a session, another one or the session's SIGTERM, is not the impatience that ends a broker at once.
 #[test]
 fn signals_stop_it_cleanly_or_not_at_all() {
+    heed_hang_ups();
     let mut broker = Broker::start(&Settings::default());
     for signal in [libc::SIGQUIT, libc::SIGUSR1, libc::SIGUSR2, libc::SIGPIPE, libc::SIGXFSZ] {
         broker.signal(signal);

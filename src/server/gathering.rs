@@ -7,8 +7,8 @@
 //! memory is granted, so it holds none while it is anybody's turn but ours. And of one that is larger, so much came that its
 //! connection counts as known.
 //!
-//! How much is lent at once is bounded. While others wait for that too, whoever falls silent is let go soon: nothing of it is
-//! in our memory, and it lost nothing but its place.
+//! How much is lent at once is bounded. While others wait for that too, whoever falls silent is let go soon: little of it is in
+//! our memory, and it lost nothing but its place.
 
 use std::io;
 use std::task::{Context, Poll, ready};
