@@ -97,8 +97,6 @@ pub(super) struct Connection<N: Network, S: Service<N::Buffer>> {
     outgrown: Option<Grant>,
     /// The other way to it, while it waits.
     gathering: Option<Gathering>,
-    /// A request came whole.
-    has_asked: bool,
     /// Requests up to this size may come from here: one of its kind came whole, or much of one.
     known_bytes: usize,
     handling: Option<Handling<N::Buffer>>,
@@ -146,7 +144,6 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             grant: None,
             outgrown: None,
             gathering: None,
-            has_asked: false,
             handling: None,
             answers: VecDeque::new(),
             ready_bytes: 0,
@@ -204,7 +201,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
         }
         if self.claim.is_waiting() && !self.may_apply() {
             // Whoever comes behind could go on. It asks again when it may.
-            self.claim = self.server.requests.claim(self.class, self.has_asked);
+            self.claim = self.server.requests.claim(self.class, self.watch.has_asked());
             self.end_gathering();
         }
         let is_waiting = self.handling.is_some() || self.answers.iter().any(|a| matches!(a, Answer::Waiting(..)));
@@ -313,7 +310,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             let class = Class::of(frame_bytes, self.known_bytes);
             if class != self.class {
                 self.class = class;
-                self.claim = self.server.requests.claim(class, self.has_asked);
+                self.claim = self.server.requests.claim(class, self.watch.has_asked());
             }
         }
         let bytes = match self.class {
@@ -338,7 +335,6 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             received: self.server.runtime.now(),
         };
         self.on_request(request.api_key);
-        self.has_asked = true;
         self.watch.on_request();
         let grant = self.grant.take().expect("it was granted above");
         let reply = Rc::clone(&self.server.service).handle(Rc::clone(&self.state), frame);
@@ -348,7 +344,8 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
 
     /// Goes on with a request that waits for memory, by the system's help. True when it is here whole, and granted.
     fn gather(&mut self, context: &mut Context<'_>, turn: &mut Turn, frame_bytes: usize) -> bool {
-        let gathering = self.gathering.get_or_insert_with(|| Gathering::new(&self.server.requests, self.has_asked));
+        let gathering =
+            self.gathering.get_or_insert_with(|| Gathering::new(&self.server.requests, self.watch.has_asked()));
         let missing = self.received.missing(frame_bytes);
         // A known connection is in the line already that is not for peers which send little.
         let much = self.class != Class::Known;
@@ -363,7 +360,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
             }
             Gathered::Whole(grant) => {
                 self.end_gathering();
-                self.claim = self.server.requests.claim(self.class, self.has_asked);
+                self.claim = self.server.requests.claim(self.class, self.watch.has_asked());
                 self.grant = Some(grant);
                 self.outgrown = None;
                 while self.ending.is_none() && !self.received.has(frame_bytes) {
@@ -377,7 +374,7 @@ impl<N: Network, S: Service<N::Buffer>> Connection<N, S> {
                 self.end_gathering();
                 self.known_bytes = usize::MAX;
                 self.outgrown = self.grant.take();
-                self.claim = self.server.requests.claim(Class::Known, self.has_asked);
+                self.claim = self.server.requests.claim(Class::Known, self.watch.has_asked());
                 self.next_request(context, turn)
             }
             Gathered::Never => {

@@ -85,6 +85,11 @@ impl Watch {
         self.has_asked.set(true);
     }
 
+    /// True once a request came whole.
+    pub(super) fn has_asked(&self) -> bool {
+        self.has_asked.get()
+    }
+
     /// Notes that the peer sends no more.
     pub(super) fn on_hung_up(&self) {
         self.is_hung_up.set(true);
