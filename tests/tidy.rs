@@ -92,6 +92,24 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("simulation", &["types", "limits", "runtime"]),
 ];
 
+/// The rooms of the store, lowest first: each imports only itself and those before it. What the door (`store/mod.rs`) says is
+/// for all.
+const STORE_ROOMS: &[&str] = &[
+    "format",
+    "index",
+    "notify",
+    "pieces",
+    "scan",
+    "windows",
+    "checkpoint",
+    "state",
+    "space",
+    "hot",
+    "reading",
+    "recovery",
+    "handle",
+];
+
 fn source_files() -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut directories = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
@@ -124,11 +142,11 @@ fn product_code(path: &Path) -> String {
     text.split("#[cfg(test)]").next().unwrap().to_owned()
 }
 
-/// The layers named in `use crate::x` or `crate::x::y`.
-fn imports(code: &str) -> BTreeSet<String> {
+/// The layers named in `use crate::x` or `crate::x::y`, where `root` is `crate::`.
+fn imports(code: &str, root: &str) -> BTreeSet<String> {
     code.lines()
         .filter(|line| !line.trim_start().starts_with("//"))
-        .flat_map(|line| line.split("crate::").skip(1))
+        .flat_map(|line| line.split(root).skip(1))
         .map(|rest| rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>())
         .filter(|name| !name.is_empty())
         .collect()
@@ -146,7 +164,7 @@ fn layers_import_only_what_is_below_them() {
             wrong.push(format!("{}: no such layer", path.display()));
             continue;
         };
-        for import in imports(&product_code(&path)) {
+        for import in imports(&product_code(&path), "crate::") {
             let is_layer = ARROWS.iter().any(|(name, _)| *name == import);
             if is_layer && import != layer && !allowed.contains(&import.as_str()) {
                 wrong.push(format!("{} imports {import}", path.display()));
@@ -154,6 +172,32 @@ fn layers_import_only_what_is_below_them() {
         }
     }
     assert!(wrong.is_empty(), "arrows that point up:\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn rooms_of_the_store_import_only_what_is_below_them() {
+    let mut wrong = Vec::new();
+    let mut seen = BTreeSet::new();
+    let door = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    for path in source_files() {
+        let Ok(inside) = path.strip_prefix(&door) else { continue };
+        let room = inside.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned();
+        if room == "mod" || room == "tests" {
+            continue;
+        }
+        let Some(height) = STORE_ROOMS.iter().position(|name| *name == room) else {
+            wrong.push(format!("{}: no such room", path.display()));
+            continue;
+        };
+        for import in imports(&product_code(&path), "crate::store::") {
+            if STORE_ROOMS.iter().position(|name| *name == import).is_some_and(|other| other > height) {
+                wrong.push(format!("{} imports {import}", path.display()));
+            }
+        }
+        seen.insert(room);
+    }
+    assert!(wrong.is_empty(), "arrows that point up:\n{}", wrong.join("\n"));
+    assert_eq!(seen.len(), STORE_ROOMS.len(), "every room is there");
 }
 
 #[test]

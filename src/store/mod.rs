@@ -3,11 +3,17 @@
 //! The public face is [`Store`]; this page of types is what the layers above may rely on.
 //!
 //! ```text
-//! append ──> segment_writer ──> blocks in memory ──> direct writes ──> segment files
+//! append ──> hot log         ──> blocks in memory ──> direct writes ──> segment files
 //!              (copied once)        │  tail cache         │ written, then durable
 //! read  <── tail ───────────────────┘                     │
 //! read  <── cold windows <── index (extents, footers) <───┘
 //! ```
+//!
+//! The rooms, lowest first; each may use those before it (checked by `tests/tidy.rs`): [`format`], the bytes on disk ·
+//! [`index`], where every live batch lies · `scan`, entries read from a file · [`windows`], segments read back from disk ·
+//! [`checkpoint`] · `state`, what all the others share · `space`, why a segment was freed or was not, and where the next one's
+//! file comes from · `hot`, the end of the log on its way to the disk · `reading` · `recovery` · `handle`, what is called from
+//! outside.
 //!
 //! Lives on one core; nothing here is shared with another. The directory of a shard holds `segment-<id>` files, drawn
 //! byte by byte in [`format`], and `checkpoint-0` and `checkpoint-1`, drawn in [`checkpoint`].
@@ -22,31 +28,24 @@
 //! directory was synced.
 
 pub mod checkpoint;
-mod checkpointing;
-pub mod cold;
-pub mod disk_reads;
-mod flush;
 pub mod format;
+mod handle;
+mod hot;
 pub mod index;
-mod log;
-mod lru;
 pub(crate) mod notify;
-pub mod open_segment;
-mod pace;
-mod preparation;
+mod pieces;
 mod reading;
 mod recovery;
 mod scan;
-mod segment_writer;
-mod segments;
 mod space;
-mod tail;
+mod state;
+pub mod windows;
 
 use std::path::PathBuf;
 
 pub use index::OldestRun;
-pub use log::Store;
 pub use reading::ColdTurn;
+pub use state::Store;
 
 use crate::runtime::block::Slice;
 use crate::types::{LogId, LogPosition, Offset, PartitionIndex, ShardId, TimestampMs, TopicId};

@@ -48,28 +48,28 @@ impl Bell {
 
 /// The bells of one store, by who listens.
 #[derive(Default)]
-pub(super) struct Bells {
+pub(in crate::store) struct Bells {
     /// The write task: something was appended, a write ended, a file is there.
-    pub(super) write: Bell,
+    pub(in crate::store) write: Bell,
     /// The footer task: a segment was sealed, a file is there.
-    pub(super) footer: Bell,
+    pub(in crate::store) footer: Bell,
     /// The flush task: *written* moved, or a flush was asked for.
-    pub(super) flush: Bell,
+    pub(in crate::store) flush: Bell,
     /// The task that prepares files: one was taken, or one became free.
-    pub(super) prepare: Bell,
+    pub(in crate::store) prepare: Bell,
     /// The task that prepares space: *written* moved, or a file is there.
-    pub(super) fill: Bell,
+    pub(in crate::store) fill: Bell,
     /// The checkpoint task: a segment was sealed, time has passed, or space is wanted.
-    pub(super) checkpoint: Bell,
+    pub(in crate::store) checkpoint: Bell,
     /// Appends that wait for room: *written* moved, or a file is there.
-    pub(super) room: Bell,
+    pub(in crate::store) room: Bell,
     /// Everyone who waits for positions, footers or the checkpoint files.
-    pub(super) progress: Bell,
+    pub(in crate::store) progress: Bell,
 }
 
 impl Bells {
     /// Wakes everyone: the store failed or stops.
-    pub(super) fn ring_all(&self) {
+    pub(in crate::store) fn ring_all(&self) {
         let Bells { write, footer, flush, prepare, fill, checkpoint, room, progress } = self;
         for bell in [write, footer, flush, prepare, fill, checkpoint, room, progress] {
             bell.ring();

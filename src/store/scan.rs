@@ -17,7 +17,7 @@ use crate::store::index::{IndexedEntry, u32_of};
 use crate::types::{Incarnation, Offset, SegmentNumber};
 
 /// Reads entries at ascending positions.
-pub(super) struct Scanner<F> {
+pub(in crate::store) struct Scanner<F> {
     file: F,
     /// Bytes of the file that may hold entries.
     limit: u32,
@@ -29,25 +29,25 @@ pub(super) struct Scanner<F> {
 }
 
 /// An entry, and where it stands.
-pub(super) struct Scanned<'a> {
+pub(in crate::store) struct Scanned<'a> {
     /// Position of its header.
-    pub(super) position: u32,
+    pub(in crate::store) position: u32,
     /// Position behind it.
-    pub(super) end: u32,
+    pub(in crate::store) end: u32,
     /// The entry.
-    pub(super) entry: Entry<'a>,
+    pub(in crate::store) entry: Entry<'a>,
 }
 
 impl<F: File> Scanner<F> {
     /// Reads `file` below `limit`, from the first entry on.
-    pub(super) fn new(file: F, limit: u32) -> Scanner<F> {
+    pub(in crate::store) fn new(file: F, limit: u32) -> Scanner<F> {
         let doubt_bytes = SCAN_DOUBT_FACTOR * u64::from(limit);
         Scanner { file, limit, start: SEGMENT_HEADER_BYTES, bytes: Vec::new(), doubt_bytes }
     }
 
     /// The entry that follows the one that ends at `end`; `None` when none does that counts: one of segment `number`, of
     /// an incarnation of at least `incarnation_min`, and that names `end` as its predecessor's.
-    pub(super) async fn next(
+    pub(in crate::store) async fn next(
         &mut self,
         end: u32,
         number: SegmentNumber,
@@ -83,7 +83,11 @@ impl<F: File> Scanner<F> {
     /// The length of what is damaged cannot be believed, so the next entry may begin at any byte. A header is known by its
     /// segment number and by the end of the entry before it, which must be near; its crc decides. Records that look like
     /// headers, by chance or on purpose, cost no more than [`SCAN_DOUBT_FACTOR`] allows: then no more of them are tried.
-    pub(super) async fn resume(&mut self, from: u32, numbers: &RangeInclusive<u64>) -> io::Result<Option<Scanned<'_>>> {
+    pub(in crate::store) async fn resume(
+        &mut self,
+        from: u32,
+        numbers: &RangeInclusive<u64>,
+    ) -> io::Result<Option<Scanned<'_>>> {
         let mut at = from;
         while let Some(found) = self.find_header(at, numbers).await? {
             at = found + 1;
@@ -186,7 +190,7 @@ impl<F: File> Scanner<F> {
 }
 
 /// What the index wants to know of an entry with batches; `None` when it has none or its offsets do not ascend.
-pub(super) fn indexed_entry(position: u32, entry: &Entry<'_>) -> Option<IndexedEntry> {
+pub(in crate::store) fn indexed_entry(position: u32, entry: &Entry<'_>) -> Option<IndexedEntry> {
     let mut indexed: Option<IndexedEntry> = None;
     for batch in entry.batches() {
         let (base_offset, last_offset) = (batch.base_offset(), batch.last_offset());

@@ -19,7 +19,8 @@ use corelane::simulation::random::Random;
 use corelane::simulation::seeds::Seeds;
 use corelane::simulation::{Crash, Ended, Simulation};
 use corelane::store::OpenError;
-use corelane::store::checkpoint::{CheckpointError, CheckpointFiles, Found};
+use corelane::store::checkpoint::files::CheckpointFiles;
+use corelane::store::checkpoint::{CheckpointError, Found};
 use corelane::store::format::SegmentHeader;
 
 use model::{Logs, Model};

@@ -11,32 +11,35 @@
 //! It does not know which segments live or what is in memory. One per core. Invariants: the bytes kept are at most the
 //! bound; a window is kept only if all of it was final when it was read.
 
+mod answer;
+pub mod disk_reads;
+mod extents;
+pub mod holds;
+mod lru;
+pub(in crate::store) mod pace;
+mod walk;
+
+use self::answer::Answer;
+use self::extents::{CachedExtents, ExtentsOf};
+use self::walk::{Piece, Source, Step, Walk, WindowPlan, io};
 use std::cell::RefCell;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
-use bytes::{Bytes, BytesMut};
-
 use crate::limits::{
-    COLD_BYTES_AHEAD_MAX, COLD_EXTENTS_DIVISOR, COLD_READ_DEPTH, COLD_READER_BYTES, COLD_READERS_MAX, COLD_READERS_MIN,
-    COLD_SPARSE_WINDOWS_MAX, COLD_WINDOW_BYTES, COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT, FETCH_COPY_BYTES_MAX,
-    SCAN_ENTRIES_PER_YIELD,
+    COLD_EXTENTS_DIVISOR, COLD_READER_BYTES, COLD_READERS_MAX, COLD_READERS_MIN, COLD_SPARSE_WINDOWS_MAX,
+    COLD_WINDOW_BYTES, COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT,
 };
 use crate::portions::{Portion, Portions};
 use crate::runtime::block::{Block, Slice};
 use crate::runtime::{File, Runtime};
 use crate::store::ReadWithin;
-use crate::store::disk_reads::{DiskReads, Pending, ReadFailure, ReadResult, SegmentHold};
-use crate::store::format::{
-    Entry, EntryHeader, EntryKind, Extent, FormatError, ROW_BYTES, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES,
-    next_unit, usize_of,
-};
-use crate::store::index::{Place, PlaceExtents, extents_from};
-use crate::store::lru::Lru;
-use crate::store::open_segment::OpenSegmentIndex;
-use crate::store::scan::{Scanner, indexed_entry};
-use crate::store::tail::taken;
-use crate::types::{Incarnation, LogId, Offset, SegmentNumber};
+use crate::store::format::{UNIT_BYTES, next_unit, usize_of};
+use crate::store::index::{Place, extents_from};
+use crate::store::windows::disk_reads::{DiskReads, Pending, ReadResult};
+use crate::store::windows::holds::SegmentHold;
+use crate::store::windows::lru::Lru;
+use crate::types::{LogId, Offset, SegmentNumber};
 
 /// Why a cold read failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -118,24 +121,6 @@ pub struct ColdStats {
 
 type WindowKey = (SegmentNumber, u32);
 type ExtentsKey = (SegmentNumber, ExtentsOf);
-
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-enum ExtentsOf {
-    Trailer,
-    Row(u32),
-    /// The footer as a whole, when it is damaged.
-    Footer,
-}
-
-#[derive(Clone)]
-enum CachedExtents {
-    Trailer(Trailer),
-    Row(Rc<[Extent]>),
-    /// Neither the footer nor the entries tell them.
-    Gone(ColdError),
-    /// That the footer is damaged was said.
-    Told,
-}
 
 type SharedRead<B> = Rc<Pending<ReadResult<B>>>;
 
@@ -281,160 +266,6 @@ impl<R: Runtime> ColdCache<R> {
         Ok(answer.finish())
     }
 
-    /// All extents of a log in one segment, by offset: known already, kept, or read from the footer. Of a place whose
-    /// extents are known they are those that the index was asked for.
-    ///
-    /// Errors: `Io`; `Damaged` when neither the footer nor the entries tell them.
-    pub async fn extents(
-        &self,
-        file: &R::File,
-        segment_bytes: u32,
-        hold: &SegmentHold,
-        log: LogId,
-        place: &Place,
-    ) -> Result<Rc<[Extent]>, ColdError> {
-        let (row, entries_bytes) = match &place.extents {
-            PlaceExtents::Known(extents) => return Ok(Rc::from(extents.as_slice())),
-            PlaceExtents::Footer { row, bytes } => (*row, *bytes),
-        };
-        let key = (place.segment, ExtentsOf::Row(row));
-        match self.state.borrow_mut().extents.get(key) {
-            Some(CachedExtents::Row(extents)) => return Ok(Rc::clone(extents)),
-            Some(CachedExtents::Gone(damage)) => return Err(damage.clone()),
-            _ => {}
-        }
-        let found = match self.read_extents(file, segment_bytes, hold, log, place, row).await {
-            Err(damage @ ColdError::Damaged { .. }) => {
-                self.on_damaged_footer(&damage);
-                match self.scan_extents(file, segment_bytes, hold, log, place).await? {
-                    Some((extents, bytes)) if bytes == entries_bytes => Ok(extents),
-                    _ => Err(damage),
-                }
-            }
-            found => Ok(found?),
-        };
-        let extents = found.as_ref().map_or(0, |extents| extents.len());
-        let weight = size_of::<(ExtentsKey, CachedExtents)>() + extents * size_of::<Extent>();
-        let cached = found.clone().map_or_else(CachedExtents::Gone, CachedExtents::Row);
-        let weight = u64::try_from(weight).expect("64 bits hold a usize");
-        self.state.borrow_mut().extents.insert(key, cached, weight);
-        found
-    }
-
-    /// Reads the extents from the footer.
-    ///
-    /// Errors: as [`ColdCache::extents`].
-    async fn read_extents(
-        &self,
-        file: &R::File,
-        segment_bytes: u32,
-        hold: &SegmentHold,
-        log: LogId,
-        place: &Place,
-        row: u32,
-    ) -> Result<Rc<[Extent]>, ColdError> {
-        let trailer = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
-        let (segment, next_offset) = (place.segment, place.end_offset);
-        let damaged =
-            |position: u32, what: &str| ColdError::Damaged { segment, position, what: what.to_owned(), next_offset };
-        if row >= trailer.rows {
-            return Err(damaged(trailer.directory_position, "the directory is shorter than the index says"));
-        }
-        let row_bytes = u32::try_from(ROW_BYTES).expect("48 fits");
-        let row_position = trailer.directory_position + row * row_bytes;
-        let bytes = self.read_bytes(file, hold, row_position, row_bytes).await?;
-        let bytes: &[u8; ROW_BYTES] = bytes.as_slice().try_into().expect("as long as asked");
-        let found = trailer.decode_row(bytes).map_err(|error| damaged(row_position, &error.to_string()))?;
-        if found.log != log || found.base_offset != place.base_offset {
-            return Err(damaged(row_position, "the row is another log's"));
-        }
-        let range = trailer.extents_range(&found);
-        let (position, length) = range.ok_or_else(|| damaged(row_position, "extents beyond the footer"))?;
-        let bytes = self.read_bytes(file, hold, position, length).await?;
-        let extents = found.decode_extents(&bytes, trailer.data_end);
-        Ok(extents.map_err(|error| damaged(position, &error.to_string()))?.into())
-    }
-
-    /// A footer may be damaged where the data is whole: recovery writes one anew that was, and a crash may tear that. What
-    /// it said is then found in the entries: the extents of `log`, and the bytes of its entries. They end where the first
-    /// entry of the segment, of whatever log, is damaged; `None` when none were found that fit the place.
-    ///
-    /// Errors: `Io`.
-    async fn scan_extents(
-        &self,
-        file: &R::File,
-        segment_bytes: u32,
-        hold: &SegmentHold,
-        log: LogId,
-        place: &Place,
-    ) -> Result<Option<(Rc<[Extent]>, u32)>, ColdError> {
-        let segment = place.segment;
-        self.state.borrow_mut().stats.segments_scanned += 1;
-        let file_bytes = u32::try_from(file.bytes()).unwrap_or(u32::MAX);
-        let mut scanner = Scanner::new(file.clone(), segment_bytes.min(file_bytes));
-        let mut found = OpenSegmentIndex::new();
-        let mut next_offset = place.base_offset;
-        let (mut end, mut incarnation) = (SEGMENT_HEADER_BYTES, Incarnation::new(0));
-        let mut entries: u32 = 0;
-        loop {
-            let next = scanner.next(end, segment, incarnation).await;
-            let next = next.map_err(|cause| ColdError::Io { segment: hold.segment(), cause: Rc::new(cause) })?;
-            let Some(scanned) = next else { break };
-            (end, incarnation) = (scanned.end, scanned.entry.header.incarnation);
-            if scanned.entry.header.log == log
-                && let Some(indexed) = indexed_entry(scanned.position, &scanned.entry)
-            {
-                if indexed.base_offset < next_offset || indexed.last_offset >= place.end_offset {
-                    return Ok(None);
-                }
-                next_offset = indexed.last_offset.advance(1);
-                found.add(log, &indexed);
-            }
-            entries += 1;
-            if entries.is_multiple_of(SCAN_ENTRIES_PER_YIELD) {
-                self.runtime.yield_now().await;
-            }
-        }
-        let run = found.run(log).filter(|run| run.base_offset() == place.base_offset);
-        Ok(run.map(|run| (Rc::from(run.extents.as_slice()), run.bytes)))
-    }
-
-    /// Tells it once for a segment, unless the cache is so full that it forgets that it did.
-    fn on_damaged_footer(&self, damage: &ColdError) {
-        let ColdError::Damaged { segment, .. } = damage else { return };
-        let mut state = self.state.borrow_mut();
-        let key = (*segment, ExtentsOf::Footer);
-        if state.extents.get(key).is_none() {
-            tracing::warn!("{damage}: its entries are read instead, which takes longer");
-            let weight = u64::try_from(size_of::<(ExtentsKey, CachedExtents)>()).expect("small");
-            state.extents.insert(key, CachedExtents::Told, weight);
-        }
-    }
-
-    async fn trailer(
-        &self,
-        file: &R::File,
-        segment_bytes: u32,
-        hold: &SegmentHold,
-        next_offset: Offset,
-    ) -> Result<Trailer, ColdError> {
-        let segment = hold.segment();
-        let key = (segment, ExtentsOf::Trailer);
-        if let Some(CachedExtents::Trailer(trailer)) = self.state.borrow_mut().extents.get(key) {
-            return Ok(*trailer);
-        }
-        let position = segment_bytes - UNIT_BYTES;
-        let damaged = |what: String| ColdError::Damaged { segment, position, what, next_offset };
-        let bytes = self.read_bytes(file, hold, position, UNIT_BYTES).await?;
-        let trailer = Trailer::decode(&bytes, segment_bytes).map_err(|error| damaged(format!("footer: {error}")))?;
-        if trailer.number != segment {
-            return Err(damaged(format!("the footer is of segment {}", trailer.number)));
-        }
-        let weight = u64::try_from(size_of::<(ExtentsKey, Trailer)>()).expect("small");
-        self.state.borrow_mut().extents.insert(key, CachedExtents::Trailer(trailer), weight);
-        Ok(trailer)
-    }
-
     /// Reads any range of bytes by whole units. The range lies in the file, so what it allocates is bounded by that.
     async fn read_bytes(
         &self,
@@ -540,366 +371,24 @@ impl<B> State<B> {
     }
 }
 
-/// What is wanted of one window: runs of whole units, ascending.
-#[derive(Debug, Eq, PartialEq)]
-struct WindowPlan {
-    window: u32,
-    runs: Vec<(u32, u32)>,
-}
-
-/// Splits extents (ascending) into windows and each window into runs of units, up to `readable_end`.
-fn plan(extents: &[Extent], readable_end: u32) -> Vec<WindowPlan> {
-    let mut plans: Vec<WindowPlan> = Vec::new();
-    for extent in extents {
-        let mut start = extent.position - extent.position % UNIT_BYTES;
-        let end = next_unit(extent.end().min(readable_end));
-        while start < end {
-            let window = start / COLD_WINDOW_BYTES;
-            let run_end = end.min((window + 1).saturating_mul(COLD_WINDOW_BYTES));
-            match plans.last_mut() {
-                Some(plan) if plan.window == window => match plan.runs.last_mut() {
-                    Some(run) if run.1 >= start => run.1 = run.1.max(run_end),
-                    _ => plan.runs.push((start, run_end)),
-                },
-                _ => plans.push(WindowPlan { window, runs: vec![(start, run_end)] }),
-            }
-            start = run_end;
-        }
-    }
-    plans
-}
-
-/// Bytes of a segment from `start` to `end`, in memory or on their way.
-struct Piece<B> {
-    start: u32,
-    end: u32,
-    source: Source<B>,
-}
-
-enum Source<B> {
-    Ready(Rc<Block<B>>),
-    Pending(SharedRead<B>),
-}
-
-/// The bytes of one entry: where they lie, or joined because they cross pieces.
-enum EntryBytes<B> {
-    Lent(Rc<Block<B>>, std::ops::Range<usize>),
-    Joined(Bytes),
-}
-
-impl<B: crate::runtime::Buffer> EntryBytes<B> {
-    fn as_slice(&self) -> &[u8] {
-        match self {
-            EntryBytes::Lent(block, range) => &block.as_slice()[range.clone()],
-            EntryBytes::Joined(bytes) => bytes,
-        }
-    }
-}
-
-/// One pass over the entries of some extents, with reads started a bounded way ahead.
-struct Walk<'a, R: Runtime> {
-    cache: &'a ColdCache<R>,
-    read: &'a ColdRead<R::File>,
-    plans: VecDeque<WindowPlan>,
-    pieces: VecDeque<Piece<R::Buffer>>,
-    /// Where the piece that was looked at last starts, and whether that was noticed.
-    piece_start: Option<u32>,
-    is_elsewhere: bool,
-    /// Where the log goes on behind the extent that is walked.
-    next_offset: Offset,
-}
-
-/// How a walk goes on.
-enum Step {
-    /// With the entry at this position.
-    To(u32),
-    /// No further: the answer is complete, or the rest is not on disk yet.
-    Complete,
-}
-
-impl<'a, R: Runtime> Walk<'a, R> {
-    fn new(cache: &'a ColdCache<R>, read: &'a ColdRead<R::File>, extents: &[Extent]) -> Walk<'a, R> {
-        let plans = plan(extents, read.readable_end).into();
-        let next_offset = read.place.end_offset;
-        Walk { cache, read, plans, pieces: VecDeque::new(), piece_start: None, is_elsewhere: false, next_offset }
-    }
-
-    /// True once after each step to another piece.
-    fn is_elsewhere(&mut self) -> bool {
-        std::mem::take(&mut self.is_elsewhere)
-    }
-
-    /// Adds what is wanted of the entry at `position`.
-    async fn step(
-        &mut self,
-        position: u32,
-        end: u32,
-        answer: &mut Answer<'_, R::Buffer, R::File>,
-        expected: &mut Option<Offset>,
-    ) -> Result<Step, ColdError> {
-        let Some(bytes) = self.entry(position, end).await? else { return Ok(Step::Complete) };
-        if self.is_elsewhere() {
-            answer.copy_always = self.cache.memory_bytes() > self.cache.bytes_max + self.cache.bytes_max / 2;
-        }
-        let entry = Entry::decode(bytes.as_slice()).map_err(|error| self.damaged(position, error))?;
-        match answer.add_entry(&bytes, &entry, expected) {
-            Ok(true) => Ok(Step::Complete),
-            Ok(false) => {
-                let entry_bytes = u32::try_from(entry.header.entry_bytes()).expect("it lies within an extent");
-                Ok(Step::To(position + entry_bytes))
-            }
-            Err(fault) => {
-                // The entry's crc vouches for where a damaged batch ends.
-                let next_offset = fault.batch_end.unwrap_or(self.next_offset);
-                let (segment, what) = (self.read.hold.segment(), fault.what.to_owned());
-                Err(ColdError::Damaged { segment, position, what, next_offset })
-            }
-        }
-    }
-
-    /// The bytes from the entry at `position` on: at least the whole entry, at most to `end`. `None` when the entry goes
-    /// beyond what is readable. Positions ascend.
-    async fn entry(&mut self, position: u32, end: u32) -> Result<Option<EntryBytes<R::Buffer>>, ColdError> {
-        let limit = end.min(self.read.readable_end);
-        if position >= limit {
-            return Ok(None);
-        }
-        let (block, piece_start, piece_end) = self.block_at(position).await?;
-        let first = usize_of(position - piece_start);
-        let lent = first..usize_of(limit.min(piece_end) - piece_start);
-        let needed = match EntryHeader::decode_unchecked(&block.as_slice()[lent.clone()]) {
-            Ok(header) => header.entry_bytes(),
-            Err(FormatError::Truncated { needed }) => needed,
-            Err(error) => return Err(self.damaged(position, error)),
-        };
-        if needed <= u64::try_from(lent.len()).expect("64 bits hold a usize") {
-            return Ok(Some(EntryBytes::Lent(block, lent)));
-        }
-        if needed > u64::from(end - position) {
-            return Err(self.damaged(position, "the entry goes beyond its extent"));
-        }
-        if needed > u64::from(limit - position) {
-            return Ok(None);
-        }
-        // The entry crosses into the next piece: join it. At most an extent's bytes, as checked.
-        let needed = usize::try_from(needed).expect("at most an extent");
-        let mut joined = BytesMut::with_capacity(needed);
-        joined.extend_from_slice(&block.as_slice()[lent]);
-        let mut next = piece_end;
-        while joined.len() < needed {
-            let (block, piece_start, piece_end) = self.block_at(next).await?;
-            let first = usize_of(next - piece_start);
-            let last = usize_of(piece_end - piece_start).min(first + needed - joined.len());
-            joined.extend_from_slice(&block.as_slice()[first..last]);
-            next = piece_end;
-        }
-        Ok(Some(EntryBytes::Joined(joined.freeze())))
-    }
-
-    /// The piece that holds `position`: its memory, start and end.
-    async fn block_at(&mut self, position: u32) -> Result<(Rc<Block<R::Buffer>>, u32, u32), ColdError> {
-        while self.pieces.front().is_some_and(|piece| piece.end <= position) {
-            self.pieces.pop_front();
-        }
-        self.start_ahead();
-        let piece = self.pieces.front_mut().filter(|piece| piece.start <= position && position < piece.end);
-        let Some(piece) = piece else {
-            return Err(self.damaged(position, "the segment ends before the extent"));
-        };
-        let block = match &piece.source {
-            Source::Ready(block) => Rc::clone(block),
-            Source::Pending(pending) => {
-                let block = pending.wait().await.map_err(|failure| io(&self.read.hold, failure))?;
-                piece.source = Source::Ready(Rc::clone(&block));
-                block
-            }
-        };
-        if self.piece_start.replace(piece.start) != Some(piece.start) {
-            self.is_elsewhere = true;
-        }
-        Ok((block, piece.start, piece.end))
-    }
-
-    fn start_ahead(&mut self) {
-        let depth = usize_of(COLD_READ_DEPTH);
-        while self.pieces.len() < depth {
-            let ahead: u32 = self.pieces.iter().map(|piece| piece.end - piece.start).sum();
-            if !self.pieces.is_empty() && ahead >= COLD_BYTES_AHEAD_MAX {
-                return;
-            }
-            let Some(plan) = self.plans.pop_front() else { return };
-            self.pieces.extend(self.cache.start_window(self.read, &plan));
-        }
-    }
-
-    fn damaged(&self, position: u32, what: impl ToString) -> ColdError {
-        let (segment, what) = (self.read.hold.segment(), what.to_string());
-        ColdError::Damaged { segment, position, what, next_offset: self.next_offset }
-    }
-}
-
-fn io(hold: &SegmentHold, failure: ReadFailure) -> ColdError {
-    ColdError::Io { segment: hold.segment(), cause: failure.cause }
-}
-
-/// Why an entry, or a batch in it, is not what was written.
-struct Fault {
-    what: &'static str,
-    /// Offset after the batch, when it alone is damaged.
-    batch_end: Option<Offset>,
-}
-
-impl Fault {
-    fn of_entry(what: &'static str) -> Fault {
-        Fault { what, batch_end: None }
-    }
-}
-
-/// Collects the batches of an answer.
-struct Answer<'a, B, F> {
-    read: &'a ColdRead<F>,
-    slices: Vec<Slice<B>>,
-    /// Small batches since the last slice.
-    copied: BytesMut,
-    bytes: usize,
-    next_offset: Offset,
-    needed_bytes: usize,
-    /// Answers pin so many windows beside those kept that nothing more is lent.
-    copy_always: bool,
-}
-
-impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
-    fn new(read: &'a ColdRead<F>) -> Answer<'a, B, F> {
-        Answer {
-            read,
-            slices: Vec::new(),
-            copied: BytesMut::new(),
-            bytes: 0,
-            next_offset: read.from,
-            needed_bytes: 0,
-            copy_always: false,
-        }
-    }
-
-    /// Adds those batches of a checked entry that are wanted. True when the answer is complete. `expected` is the offset
-    /// that the entry starts with, if the index says so.
-    fn add_entry(
-        &mut self,
-        bytes: &EntryBytes<B>,
-        entry: &Entry<'_>,
-        expected: &mut Option<Offset>,
-    ) -> Result<bool, Fault> {
-        let header = &entry.header;
-        if !matches!(header.kind, EntryKind::Append | EntryKind::Move) {
-            return Err(Fault::of_entry("the entry holds no batches"));
-        }
-        if header.log != self.read.log || header.segment != self.read.hold.segment() {
-            return Err(Fault::of_entry("the entry is another log's or of another life of the file"));
-        }
-        for batch in entry.batches() {
-            if expected.take().is_some_and(|expected| batch.base_offset() != expected) {
-                return Err(Fault::of_entry("the entry starts at another offset than the index says"));
-            }
-            let last_offset = batch.last_offset();
-            if last_offset < batch.base_offset() {
-                return Err(Fault::of_entry("the batch ends before it starts"));
-            }
-            if last_offset < self.read.from {
-                continue;
-            }
-            if self.bytes > 0 && batch.base_offset() < self.next_offset {
-                return Err(Fault::of_entry("offsets go back"));
-            }
-            let bytes_after = self.bytes + batch.bytes().len();
-            if last_offset >= self.read.bound {
-                self.step_to(batch.base_offset());
-                return Ok(true);
-            }
-            let first_bytes_max = if self.bytes == 0 { self.read.within.first_bytes_max } else { 0 };
-            if bytes_after > self.read.within.bytes_max.max(first_bytes_max) {
-                self.needed_bytes = if first_bytes_max > 0 { bytes_after } else { 0 };
-                self.step_to(batch.base_offset());
-                return Ok(true);
-            }
-            if !batch.crc_matches() {
-                let what = "the crc of the batch differs";
-                return Err(Fault { what, batch_end: Some(last_offset.advance(1)) });
-            }
-            self.add_batch(bytes, batch.bytes());
-            self.bytes = bytes_after;
-            self.next_offset = last_offset.advance(1);
-        }
-        Ok(false)
-    }
-
-    /// Nothing of the log lies below `offset` but what was given.
-    fn step_to(&mut self, offset: Offset) {
-        if self.bytes == 0 {
-            self.next_offset = self.next_offset.max(offset.min(self.read.bound));
-        }
-    }
-
-    fn add_batch(&mut self, whole: &EntryBytes<B>, batch: &[u8]) {
-        if self.copy_always || batch.len() <= FETCH_COPY_BYTES_MAX {
-            self.copied.extend_from_slice(batch);
-            return;
-        }
-        self.flush_copied();
-        let at = offset_within(whole.as_slice(), batch);
-        match whole {
-            EntryBytes::Joined(bytes) => self.slices.push(Slice::Bytes(bytes.slice(at..at + batch.len()))),
-            EntryBytes::Lent(block, range) => {
-                let start = range.start + at;
-                if let Some(Slice::Block { block: last, range }) = self.slices.last_mut()
-                    && Rc::ptr_eq(last, block)
-                    && range.end == start
-                {
-                    range.end = start + batch.len();
-                    return;
-                }
-                let range = start..start + batch.len();
-                self.slices.push(Slice::Block { block: Rc::clone(block), range });
-            }
-        }
-    }
-
-    fn flush_copied(&mut self) {
-        if !self.copied.is_empty() {
-            self.slices.push(Slice::Bytes(taken(&mut self.copied)));
-        }
-    }
-
-    fn finish(mut self) -> ColdBatches<B> {
-        self.flush_copied();
-        ColdBatches {
-            slices: self.slices,
-            bytes: self.bytes,
-            next_offset: self.next_offset,
-            needed_bytes: self.needed_bytes,
-        }
-    }
-}
-
-/// Where `part`, a subslice of `whole`, begins in it.
-fn offset_within(whole: &[u8], part: &[u8]) -> usize {
-    part.as_ptr().addr() - whole.as_ptr().addr()
-}
-
 const _: () = assert!(COLD_WINDOW_BYTES.is_multiple_of(UNIT_BYTES));
 
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
+    use super::walk::plan;
     use super::*;
     use crate::simulation::disk::Operation;
     use crate::simulation::random::Random;
     use crate::simulation::seeds::Seeds;
     use crate::simulation::{SimulatedBuffer, SimulatedFile, SimulatedRuntime, Simulation};
-    use crate::store::disk_reads::SegmentHolds;
+    use crate::store::format::Extent;
     use crate::store::format::tests::{append, batch};
     use crate::store::format::{ENTRY_HEADER_BYTES, SegmentHeader, Stream, entry_position};
+    use crate::store::index::PlaceExtents;
     use crate::store::index::{Index, IndexedEntry};
+    use crate::store::windows::holds::SegmentHolds;
     use crate::types::{Incarnation, LogPosition, ShardId, TimestampMs};
 
     const SEGMENT: SegmentNumber = SegmentNumber::new(6);

@@ -15,122 +15,27 @@
 //!
 //! Invariant: a segment is opened only where a file for it is there or can be expected.
 
-use crate::limits::{FILES_RESERVED, FREE_FILES_KEPT_MS, SEGMENTS_RESERVED};
+use crate::limits::{FILES_RESERVED, FREE_FILES_KEPT_MS};
 use crate::runtime::Runtime;
 use crate::store::format::usize_of;
-use crate::store::log::{Core, State};
+use crate::store::state::space::Room;
+use crate::store::state::{Core, State};
 use crate::store::{Purpose, StorageError, StoreOptions};
 use crate::types::MonotonicUs;
 
-/// What the store knows of its room.
-#[derive(Debug, Default)]
-pub(super) struct Space {
-    /// Bytes of segments in use when the store was opened.
-    used_bytes_at_open: u64,
-    /// Whom the open segment was opened for: those before it append only where the reserve is whole without it.
-    opened_for: Option<Purpose>,
-    /// Something was refused, and no room for it has come since.
-    is_full: bool,
-    /// The last checkpoint found no space.
-    is_checkpoint_waiting: bool,
-    /// Fewest free files since `free_since`: so many were not needed.
-    free_files_min: usize,
-    free_since: MonotonicUs,
-}
-
-/// Whether another segment may be opened.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Room {
-    /// Yes.
-    Now,
-    /// Once a file that is being made is there.
-    Soon,
-    /// No.
-    None,
-}
-
-impl Purpose {
-    /// Segments beyond the budget that it may open.
-    fn segments_reserved(self) -> u64 {
-        if cfg!(corelane_defect = "reserve_eaten_by_appends") {
-            return u64::from(SEGMENTS_RESERVED);
-        }
-        u64::from(match self {
-            Purpose::Client => 0,
-            Purpose::Group => SEGMENTS_RESERVED - 2,
-            Purpose::Metadata => SEGMENTS_RESERVED - 1,
-            Purpose::FreesSpace => SEGMENTS_RESERVED,
-        })
-    }
-
-    /// Files that it leaves to others.
-    fn files_left(self) -> usize {
-        if cfg!(corelane_defect = "reserve_eaten_by_appends") {
-            return 0;
-        }
-        match self {
-            Purpose::Client => FILES_RESERVED,
-            Purpose::Group | Purpose::Metadata => FILES_RESERVED - 1,
-            Purpose::FreesSpace => 0,
-        }
-    }
-}
-
-impl Space {
-    /// Of a store that uses so many bytes as it is opened.
-    pub(super) fn new(used_bytes: u64) -> Space {
-        Space { used_bytes_at_open: used_bytes, ..Space::default() }
-    }
-
-    /// Whether the open segment is part of a reserve that is not for `purpose`. After a start it is, since nobody knows what
-    /// it was opened for, until the reserve is seen to be whole.
-    pub(super) fn keeps_open_segment_from(&self, purpose: Purpose) -> bool {
-        purpose < self.opened_for.unwrap_or(Purpose::FreesSpace)
-    }
-
-    /// The open segment is for `purpose` and those after it.
-    pub(super) fn open_for(&mut self, purpose: Purpose) {
-        self.opened_for = Some(purpose);
-    }
-
-    /// Something was refused, and no room for it has come since.
-    pub(super) fn is_full(&self) -> bool {
-        self.is_full
-    }
-
-    /// The last checkpoint found no space.
-    pub(super) fn is_checkpoint_waiting(&self) -> bool {
-        self.is_checkpoint_waiting
-    }
-
-    /// A checkpoint was written, or found no space.
-    pub(super) fn on_checkpoint(&mut self, is_written: bool) {
-        self.is_checkpoint_waiting = !is_written;
-    }
-
-    /// Up to where segments may be opened for a purpose, in bytes.
-    fn limit_bytes(&self, options: &StoreOptions, purpose: Purpose) -> u64 {
-        let base = match purpose {
-            Purpose::Client => options.budget_bytes,
-            _ => options.budget_bytes.max(self.used_bytes_at_open),
-        };
-        base.saturating_add(purpose.segments_reserved() * u64::from(options.segment_bytes))
-    }
-}
-
 impl<R: Runtime> State<R> {
     /// Bytes that the next segment may have, when it is opened for `purpose`.
-    pub(super) fn bytes_left(&self, options: &StoreOptions, purpose: Purpose) -> u64 {
+    pub(in crate::store) fn bytes_left(&self, options: &StoreOptions, purpose: Purpose) -> u64 {
         self.space.limit_bytes(options, purpose).saturating_sub(self.segments.used_bytes())
     }
 
     /// Whether another segment may be opened for `purpose`.
-    pub(super) fn room(&self, options: &StoreOptions, purpose: Purpose) -> Room {
+    pub(in crate::store) fn room(&self, options: &StoreOptions, purpose: Purpose) -> Room {
         self.room_with(options, purpose, 1)
     }
 
     /// Whether the open segment is for `purpose`, though it was opened for others or nobody knows for whom.
-    pub(super) fn room_in_open(&self, options: &StoreOptions, purpose: Purpose) -> Room {
+    pub(in crate::store) fn room_in_open(&self, options: &StoreOptions, purpose: Purpose) -> Room {
         self.room_with(options, purpose, 0)
     }
 
@@ -149,19 +54,19 @@ impl<R: Runtime> State<R> {
     }
 
     /// Whom the next segment is opened for when an entry for `purpose` opens it: all who might open it now, at least that.
-    pub(super) fn next_is_for(&self, options: &StoreOptions, purpose: Purpose) -> Purpose {
+    pub(in crate::store) fn next_is_for(&self, options: &StoreOptions, purpose: Purpose) -> Purpose {
         let mut all = [Purpose::Client, Purpose::Group, Purpose::Metadata].into_iter();
         all.find(|other| self.room(options, *other) == Room::Now).map_or(purpose, |first| first.min(purpose))
     }
 
     /// Whether a file of so many bytes, that nothing waits for yet, stays within the limits.
-    pub(super) fn may_create(&self, options: &StoreOptions, bytes: u32) -> bool {
+    pub(in crate::store) fn may_create(&self, options: &StoreOptions, bytes: u32) -> bool {
         let limit_bytes = self.space.limit_bytes(options, Purpose::FreesSpace);
         self.segments.disk_bytes() + u64::from(bytes) <= limit_bytes
     }
 
     /// Once in a while lets go of the free files that nobody needed since, beside the reserve.
-    pub(super) fn let_go_of_free_files(&mut self, now: MonotonicUs) {
+    pub(in crate::store) fn let_go_of_free_files(&mut self, now: MonotonicUs) {
         let free_files = self.segments.free.len();
         self.space.free_files_min = self.space.free_files_min.min(free_files);
         if now.since_us(self.space.free_since) >= FREE_FILES_KEPT_MS * 1000 {
@@ -171,7 +76,7 @@ impl<R: Runtime> State<R> {
     }
 
     /// What somebody is told for whom there is no room.
-    pub(super) fn full(&self, options: &StoreOptions) -> StorageError {
+    pub(in crate::store) fn full(&self, options: &StoreOptions) -> StorageError {
         let (used_bytes, budget_bytes) = (self.segments.used_bytes(), options.budget_bytes);
         let is_within_budget = used_bytes + u64::from(options.segment_bytes) <= budget_bytes;
         StorageError::Full { used_bytes, budget_bytes, is_device_full: is_within_budget }
@@ -180,7 +85,7 @@ impl<R: Runtime> State<R> {
 
 impl<R: Runtime> Core<R> {
     /// Something was refused because there is no room: what is dead is freed at once, and the first refusal is told.
-    pub(super) fn on_full(&self, error: &StorageError) {
+    pub(in crate::store) fn on_full(&self, error: &StorageError) {
         let mut state = self.state.borrow_mut();
         state.space_wanted = true;
         let was_full = std::mem::replace(&mut state.space.is_full, true);
@@ -196,7 +101,7 @@ impl<R: Runtime> Core<R> {
     }
 
     /// A file became free or was made: perhaps there is room again.
-    pub(super) fn on_more_space(&self) {
+    pub(in crate::store) fn on_more_space(&self) {
         let mut state = self.state.borrow_mut();
         if state.space.is_full && state.room(&self.options, Purpose::Client) == Room::Now {
             state.space.is_full = false;

@@ -9,11 +9,13 @@
 //! Invariants: the rows of a log ascend by offset and by segment; a segment's live count is the number of rows that
 //! logs hold of it; positions given ascend.
 
+pub mod open_segment;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::store::format::{self, DirectoryRow, Extent, Footer, SegmentHeader};
-use crate::store::open_segment::{OpenRun, OpenSegmentIndex};
+use crate::store::index::open_segment::{OpenRun, OpenSegmentIndex};
 use crate::types::{Incarnation, LogId, LogPosition, Offset, SegmentNumber, StableMap, TimestampMs};
 
 /// The newest batches of a log that are looked at one by one before all are searched.

@@ -23,13 +23,13 @@ const UNIT: u32 = 4096;
 const _: () = assert!(UNIT as usize == IO_ALIGNMENT);
 
 /// A write to perform: the whole buffer at a byte of a segment's file.
-pub(super) struct Write<B> {
+pub(in crate::store) struct Write<B> {
     /// Names it to `on_written`.
-    pub(super) id: u64,
+    pub(in crate::store) id: u64,
     /// Where in the file.
-    pub(super) position: u32,
+    pub(in crate::store) position: u32,
     /// What to write; does not change until it is reported.
-    pub(super) buffer: Rc<B>,
+    pub(in crate::store) buffer: Rc<B>,
 }
 
 struct InFlight {
@@ -66,17 +66,17 @@ struct OpenSegment<B> {
 }
 
 /// A block that an append began, for the tail cache.
-pub(super) struct NewBlock<B> {
+pub(in crate::store) struct NewBlock<B> {
     /// Its segment.
-    pub(super) segment: SegmentNumber,
+    pub(in crate::store) segment: SegmentNumber,
     /// Its first byte in the segment.
-    pub(super) start: u32,
+    pub(in crate::store) start: u32,
     /// The block.
-    pub(super) block: Rc<Block<B>>,
+    pub(in crate::store) block: Rc<Block<B>>,
 }
 
 /// The end of one shard's log, in memory and in flight.
-pub(super) struct SegmentWriter<B> {
+pub(in crate::store) struct SegmentWriter<B> {
     block_bytes: u32,
     segments: VecDeque<OpenSegment<B>>,
     in_flight: VecDeque<InFlight>,
@@ -92,7 +92,7 @@ pub(super) struct SegmentWriter<B> {
 
 impl<B: Buffer> SegmentWriter<B> {
     /// A log that ends at `position`, all of it written. `segment_open` says whether the segment there may be continued.
-    pub(super) fn new(block_bytes: usize, position: LogPosition) -> SegmentWriter<B> {
+    pub(in crate::store) fn new(block_bytes: usize, position: LogPosition) -> SegmentWriter<B> {
         assert!(block_bytes.is_multiple_of(IO_ALIGNMENT));
         SegmentWriter {
             block_bytes: u32::try_from(block_bytes).expect("a block is smaller than a segment"),
@@ -108,38 +108,38 @@ impl<B: Buffer> SegmentWriter<B> {
     }
 
     /// End of the last entry.
-    pub(super) fn appended(&self) -> LogPosition {
+    pub(in crate::store) fn appended(&self) -> LogPosition {
         self.appended
     }
 
     /// End of the last entry in the longest run of completed writes: never inside of an entry, so that a durable
     /// position names nothing that is only half there.
-    pub(super) fn written(&self) -> LogPosition {
+    pub(in crate::store) fn written(&self) -> LogPosition {
         self.written
     }
 
     /// Bytes appended and not yet written.
-    pub(super) fn unwritten_bytes(&self) -> u64 {
+    pub(in crate::store) fn unwritten_bytes(&self) -> u64 {
         self.unwritten_bytes
     }
 
     /// Writes given out and not reported.
-    pub(super) fn in_flight(&self) -> usize {
+    pub(in crate::store) fn in_flight(&self) -> usize {
         self.in_flight.iter().filter(|write| !write.done).count()
     }
 
     /// Bytes of the writes given out and not reported.
-    pub(super) fn in_flight_bytes(&self) -> usize {
+    pub(in crate::store) fn in_flight_bytes(&self) -> usize {
         self.in_flight_bytes
     }
 
     /// Bytes given out in writes since the start.
-    pub(super) fn submitted_bytes(&self) -> u64 {
+    pub(in crate::store) fn submitted_bytes(&self) -> u64 {
         self.submitted_bytes
     }
 
     /// Begins segment `number` with its header block; what is appended from now on goes there. Returns the first block.
-    pub(super) fn open_segment(&mut self, number: SegmentNumber, header: &[u8], memory: B) -> NewBlock<B> {
+    pub(in crate::store) fn open_segment(&mut self, number: SegmentNumber, header: &[u8], memory: B) -> NewBlock<B> {
         assert!(header.len() == IO_ALIGNMENT);
         assert!(number > self.appended.segment);
         self.seal();
@@ -162,7 +162,7 @@ impl<B: Buffer> SegmentWriter<B> {
 
     /// Replaces the header block of a segment of which nothing was submitted: what it says of the file is known only when the
     /// file is there. Blocks do not change what they hold, so it goes into the copy that is then written.
-    pub(super) fn replace_header(&mut self, number: SegmentNumber, header: &[u8]) {
+    pub(in crate::store) fn replace_header(&mut self, number: SegmentNumber, header: &[u8]) {
         assert!(header.len() == IO_ALIGNMENT);
         let segment = self.segments.iter_mut().find(|segment| segment.number == number);
         let segment = segment.expect("a segment is kept until all of it was submitted");
@@ -172,7 +172,7 @@ impl<B: Buffer> SegmentWriter<B> {
 
     /// Goes on in a segment that an earlier life closed cleanly at the log's end. `content` is what its last block holds
     /// so far. Returns that block.
-    pub(super) fn continue_segment(&mut self, content: &[u8], mut memory: B) -> NewBlock<B> {
+    pub(in crate::store) fn continue_segment(&mut self, content: &[u8], mut memory: B) -> NewBlock<B> {
         assert!(self.segments.is_empty());
         let end = self.appended.byte;
         let first_block = end / self.block_bytes;
@@ -194,7 +194,7 @@ impl<B: Buffer> SegmentWriter<B> {
     }
 
     /// Nothing more is appended to the current segment.
-    pub(super) fn seal(&mut self) {
+    pub(in crate::store) fn seal(&mut self) {
         if let Some(segment) = self.segments.back_mut() {
             segment.sealed = true;
         }
@@ -202,7 +202,7 @@ impl<B: Buffer> SegmentWriter<B> {
     }
 
     /// Where an entry would start if it were appended now.
-    pub(super) fn next_start(&self) -> u32 {
+    pub(in crate::store) fn next_start(&self) -> u32 {
         let segment = self.segments.back().expect("a segment is open while appends are taken");
         let into_unit = segment.end % UNIT;
         if into_unit == 0 {
@@ -219,7 +219,7 @@ impl<B: Buffer> SegmentWriter<B> {
 
     /// Copies an entry, given in parts, to the log's end. Returns where it starts. `allocate` provides memory for new
     /// blocks, `on_block` is told of each.
-    pub(super) fn append(
+    pub(in crate::store) fn append(
         &mut self,
         parts: &[&[u8]],
         mut allocate: impl FnMut() -> B,
@@ -272,7 +272,11 @@ impl<B: Buffer> SegmentWriter<B> {
 
     /// The next write, when there is one: a full block, or with `partial` also the dirty units of an unfinished one.
     /// `allocate` provides memory of the length asked for.
-    pub(super) fn next_write(&mut self, partial: bool, allocate: impl FnOnce(usize) -> B) -> Option<Write<B>> {
+    pub(in crate::store) fn next_write(
+        &mut self,
+        partial: bool,
+        allocate: impl FnOnce(usize) -> B,
+    ) -> Option<Write<B>> {
         let block_bytes = self.block_bytes;
         let (index, Range { start, end }) = self.next_dirty()?;
         let segment = &mut self.segments[index];
@@ -328,7 +332,7 @@ impl<B: Buffer> SegmentWriter<B> {
     }
 
     /// Segment of the next write, and the bytes of it that it would carry now: the write goes to the end of their last unit.
-    pub(super) fn next_write_range(&self) -> Option<(SegmentNumber, Range<u32>)> {
+    pub(in crate::store) fn next_write_range(&self) -> Option<(SegmentNumber, Range<u32>)> {
         let (index, range) = self.next_dirty()?;
         Some((self.segments[index].number, range))
     }
@@ -356,7 +360,7 @@ impl<B: Buffer> SegmentWriter<B> {
     }
 
     /// A write ended well. Moves *written* over every write that completed without a gap; true when it moved.
-    pub(super) fn on_written(&mut self, id: u64) -> bool {
+    pub(in crate::store) fn on_written(&mut self, id: u64) -> bool {
         let write = self.in_flight.iter_mut().find(|write| write.id == id).expect("each write is reported once");
         write.done = true;
         self.in_flight_bytes -= write.bytes;

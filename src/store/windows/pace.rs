@@ -7,7 +7,7 @@ use crate::limits::{COLD_FLUSH_SLOWDOWN, COLD_READ_DEPTH};
 
 /// Watches flushes and says how many reads may be in flight.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(in crate::store) struct Pace {
     /// The quickest flush of late, in 1/256 of a microsecond; it drifts up, so that a device that became slower counts
     /// as usual after some hundred flushes.
     quickest: u64,
@@ -22,12 +22,12 @@ impl Default for Pace {
 
 impl Pace {
     /// Reads that may be in flight.
-    pub(super) fn depth(&self) -> u32 {
+    pub(in crate::store) fn depth(&self) -> u32 {
         self.depth
     }
 
     /// A flush took `flush_us`. Returns the reads that may be in flight from now on.
-    pub(super) fn on_flush(&mut self, flush_us: u64) -> u32 {
+    pub(in crate::store) fn on_flush(&mut self, flush_us: u64) -> u32 {
         let flush = flush_us.saturating_mul(256).max(256);
         if self.quickest < u64::MAX {
             self.quickest += self.quickest / 128 + 1;

@@ -12,11 +12,9 @@ use crate::limits::{
 };
 use crate::runtime::Runtime;
 use crate::store::StorageError;
-use crate::store::checkpoint::{
-    CheckpointError, CheckpointFiles, CheckpointHead, CheckpointWriter, FreeSegment, LiveSegment,
-};
-use crate::store::log::{Core, State};
-use crate::store::segments::RetiredSegment;
+use crate::store::checkpoint::files::CheckpointFiles;
+use crate::store::checkpoint::{CheckpointError, CheckpointHead, CheckpointWriter, FreeSegment, LiveSegment};
+use crate::store::state::{Core, State};
 use crate::types::{LogId, LogPosition, SegmentNumber};
 
 /// What a checkpoint will say of the store, decided when it begins.
@@ -29,7 +27,7 @@ struct Plan {
 
 impl<R: Runtime> Core<R> {
     /// Writes a checkpoint whenever one is due, until the store stops.
-    pub(super) async fn run_checkpoints(self: Rc<Self>) {
+    pub(in crate::store) async fn run_checkpoints(self: Rc<Self>) {
         loop {
             let goes_on = self.bells.checkpoint.until(|| self.state.borrow().checkpoint_due(&self)).await;
             if !goes_on {
@@ -47,7 +45,7 @@ impl<R: Runtime> Core<R> {
     }
 
     /// Makes a checkpoint due once per interval if the log moved, and frees what reads held until now.
-    pub(super) async fn run_checkpoint_timer(self: Rc<Self>) {
+    pub(in crate::store) async fn run_checkpoint_timer(self: Rc<Self>) {
         let mut covered = LogPosition::default();
         loop {
             self.runtime.sleep(Duration::from_millis(self.options.checkpoint_interval_ms)).await;
@@ -70,7 +68,7 @@ impl<R: Runtime> Core<R> {
     /// Writes a checkpoint now; with `clean` it says that nothing follows. Returns when it is durable.
     ///
     /// Errors: `ReadOnly`; `Full` when there is no room for it; `TooLarge`.
-    pub(super) async fn checkpoint(&self, clean: bool) -> Result<(), StorageError> {
+    pub(in crate::store) async fn checkpoint(&self, clean: bool) -> Result<(), StorageError> {
         // One at a time: the files are taken out meanwhile.
         let mut files = self.bells.progress.until(|| self.checkpoints.borrow_mut().take()).await;
         let written = self.write_checkpoint(clean, &mut files).await;
@@ -152,7 +150,7 @@ impl<R: Runtime> Core<R> {
     }
 
     /// Finishes all work and ends the tasks.
-    pub(super) async fn close(&self) -> Result<(), StorageError> {
+    pub(in crate::store) async fn close(&self) -> Result<(), StorageError> {
         self.flush_all().await?;
         self.bells
             .progress
@@ -182,13 +180,6 @@ impl<R: Runtime> State<R> {
         let much = self.stats.appended_bytes - self.appended_at_checkpoint >= core.options.checkpoint_appended_bytes;
         let due = self.checkpoint_wanted || space || (self.sealed > 0 && (much || since_us >= pause_us));
         due.then_some(true)
-    }
-
-    /// Segments that hold nothing live and lie before the one that is being filled, and before the first whose file is not
-    /// there yet: those behind it are found by their headers, each by the one after it, so none of them may go.
-    fn dead(&self) -> Vec<SegmentNumber> {
-        let before = self.writer.appended().segment.min(self.next_unnamed());
-        self.index.dead_segments().into_iter().filter(|number| *number < before).collect()
     }
 
     fn plan(&mut self, clean: bool) -> Result<Plan, StorageError> {
@@ -223,29 +214,5 @@ impl<R: Runtime> State<R> {
             free: free.collect(),
         };
         Ok(Plan { head, logs: self.index.logs(), dead })
-    }
-
-    /// The first segment number that the checkpoint does not account for: one whose file is not there yet is found by
-    /// its header, like those opened later.
-    fn next_unnamed(&self) -> SegmentNumber {
-        self.segments.without_file().unwrap_or(self.segments.next_number)
-    }
-
-    /// A durable checkpoint no longer names these segments.
-    fn retire(&mut self, dead: &[SegmentNumber]) {
-        for number in dead {
-            let Some(live) = self.segments.live.remove(number) else { continue };
-            self.index.remove_segment(*number);
-            self.footers_unflushed.remove(number);
-            if let Some(mut file) = live.file {
-                file.prepared = file.bytes;
-                let checkpoint_sequence = self.checkpoint_sequence;
-                self.segments.retired.push(RetiredSegment { file, checkpoint_sequence, number: *number });
-            }
-        }
-    }
-
-    fn free_retired(&mut self) {
-        self.segments.free_retired(self.checkpoint_sequence, &self.holds);
     }
 }

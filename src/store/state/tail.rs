@@ -8,15 +8,22 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::rc::{Rc, Weak};
 
-use bytes::{Bytes, BytesMut};
-
-use crate::limits::{COPY_WASTE_BYTES_MAX, FETCH_COPY_BYTES_MAX};
+use crate::limits::FETCH_COPY_BYTES_MAX;
 use crate::runtime::Buffer;
-use crate::runtime::block::{Block, Slice};
-use crate::store::Read;
+use crate::runtime::block::Block;
 use crate::store::index::TailBatch;
-use crate::store::reading::Want;
-use crate::types::{LogPosition, SegmentNumber};
+use crate::store::pieces::Pieces;
+use crate::store::{Read, ReadWithin};
+use crate::types::{LogPosition, Offset, SegmentNumber};
+
+/// What to read of a log.
+#[derive(Clone, Copy)]
+pub(in crate::store) struct Want {
+    pub(in crate::store) from: Offset,
+    /// Batches that end above it stay behind.
+    pub(in crate::store) bound: Offset,
+    pub(in crate::store) within: ReadWithin,
+}
 
 struct TailBlock<B> {
     segment: SegmentNumber,
@@ -26,7 +33,7 @@ struct TailBlock<B> {
 }
 
 /// The blocks in memory.
-pub(super) struct Tail<B> {
+pub(in crate::store) struct Tail<B> {
     blocks: VecDeque<TailBlock<B>>,
     /// Blocks given up here that unfinished answers still hold.
     pinned: Vec<Weak<Block<B>>>,
@@ -35,13 +42,13 @@ pub(super) struct Tail<B> {
 
 impl<B: Buffer> Tail<B> {
     /// An empty tail of blocks of `block_bytes`.
-    pub(super) fn new(block_bytes: usize) -> Tail<B> {
+    pub(in crate::store) fn new(block_bytes: usize) -> Tail<B> {
         let block_bytes = u64::try_from(block_bytes).expect("a block size fits 64 bits");
         Tail { blocks: VecDeque::new(), pinned: Vec::new(), block_bytes }
     }
 
     /// Takes in the log's next block.
-    pub(super) fn push(&mut self, segment: SegmentNumber, start: u32, block: Rc<Block<B>>) {
+    pub(in crate::store) fn push(&mut self, segment: SegmentNumber, start: u32, block: Rc<Block<B>>) {
         if let Some(last) = self.blocks.back() {
             assert!((last.segment, last.start) < (segment, start));
         }
@@ -49,14 +56,14 @@ impl<B: Buffer> Tail<B> {
     }
 
     /// Memory in use, in bytes, with what unfinished answers pin.
-    pub(super) fn memory_bytes(&self) -> u64 {
+    pub(in crate::store) fn memory_bytes(&self) -> u64 {
         let blocks = self.blocks.len() + self.pinned.len();
         u64::try_from(blocks).expect("a count fits 64 bits") * self.block_bytes
     }
 
     /// Gives up the oldest blocks until at most `bytes_max` are in use, but none that reaches beyond `written`. Returns
     /// where memory now begins when that moved.
-    pub(super) fn evict(&mut self, bytes_max: u64, written: LogPosition) -> Option<LogPosition> {
+    pub(in crate::store) fn evict(&mut self, bytes_max: u64, written: LogPosition) -> Option<LogPosition> {
         if self.memory_bytes() <= bytes_max {
             return None;
         }
@@ -80,13 +87,13 @@ impl<B: Buffer> Tail<B> {
     }
 
     /// First byte of the log that is in memory, when anything is.
-    pub(super) fn start(&self) -> Option<LogPosition> {
+    pub(in crate::store) fn start(&self) -> Option<LogPosition> {
         self.blocks.front().map(|block| LogPosition { segment: block.segment, byte: block.start })
     }
 
     /// The whole ones of `batches`, which are in memory and all that one log has from `want.from` on, that end at or
     /// below the bound, up to so many bytes.
-    pub(super) fn read<'a>(&self, batches: impl Iterator<Item = &'a TailBatch>, want: &Want) -> Read<B> {
+    pub(in crate::store) fn read<'a>(&self, batches: impl Iterator<Item = &'a TailBatch>, want: &Want) -> Read<B> {
         let mut pieces = Pieces::default();
         let mut bytes_left = want.within.bytes_max;
         let mut next_offset = None;
@@ -128,62 +135,11 @@ impl<B: Buffer> Tail<B> {
     }
 }
 
-/// Collects a fetch answer: small batches are copied together, large ones stay where they are.
-pub(super) struct Pieces<B> {
-    done: Vec<Slice<B>>,
-    copied: BytesMut,
-}
-
-impl<B> Default for Pieces<B> {
-    fn default() -> Self {
-        Pieces { done: Vec::new(), copied: BytesMut::new() }
-    }
-}
-
-impl<B: Buffer> Pieces<B> {
-    /// True while nothing was collected.
-    pub(super) fn is_empty(&self) -> bool {
-        self.done.is_empty() && self.copied.is_empty()
-    }
-
-    /// Adds a range of a block, copied when `copy`.
-    pub(super) fn push(&mut self, block: &Rc<Block<B>>, range: Range<usize>, copy: bool) {
-        if copy {
-            self.copied.extend_from_slice(&block.as_slice()[range]);
-        } else {
-            self.cut();
-            self.done.push(Slice::Block { block: Rc::clone(block), range });
-        }
-    }
-
-    fn cut(&mut self) {
-        if !self.copied.is_empty() {
-            self.done.push(Slice::Bytes(taken(&mut self.copied)));
-        }
-    }
-
-    /// The answer's pieces in order.
-    pub(super) fn finish(mut self) -> Vec<Slice<B>> {
-        self.cut();
-        self.done
-    }
-}
-
-/// Takes what was collected. A vector that doubles has up to half of its memory unused: what is much of it goes back, or an
-/// answer would have twice the memory that it counts for.
-pub(super) fn taken(copied: &mut BytesMut) -> Bytes {
-    if copied.capacity() - copied.len() < COPY_WASTE_BYTES_MAX {
-        return copied.split().freeze();
-    }
-    let mut bytes = Vec::from(std::mem::take(copied));
-    bytes.shrink_to_fit();
-    Bytes::from(bytes)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::runtime::Runtime;
+    use crate::runtime::block::Slice;
     use crate::simulation::{SimulatedRuntime, Simulation};
     use crate::store::ReadWithin;
     use crate::types::Offset;

@@ -7,26 +7,18 @@ use std::rc::Rc;
 
 use crate::portions::Portion;
 use crate::runtime::Runtime;
-use crate::store::cold::{ColdBatches, ColdError, ColdRead};
-use crate::store::disk_reads::SegmentHold;
 use crate::store::format::{Extent, StoredBatch};
 use crate::store::index::{Place, PlaceExtents};
-use crate::store::log::{State, Store};
+use crate::store::state::tail::Want;
+use crate::store::state::{State, Store};
+use crate::store::windows::holds::SegmentHold;
+use crate::store::windows::{ColdBatches, ColdError, ColdRead};
 use crate::store::{Read, ReadError, ReadWithin, Slices};
 use crate::types::{LogId, Offset, TimestampMs};
 
 /// The right to read old data from disk, taken when the first read of an answer needs it and kept until the answer is read.
 #[derive(Debug, Default)]
 pub struct ColdTurn(Option<Portion>);
-
-/// What to read of a log.
-#[derive(Clone, Copy)]
-pub(super) struct Want {
-    pub(super) from: Offset,
-    /// Batches that end above it stay behind.
-    pub(super) bound: Offset,
-    pub(super) within: ReadWithin,
-}
 
 /// Where what is wanted stands.
 enum Whereabouts<F> {

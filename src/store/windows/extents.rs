@@ -1,0 +1,187 @@
+//! Where the entries of one log stand in a sealed segment: from its footer, or from its entries where that is damaged.
+
+use super::{ColdCache, ColdError, ExtentsKey};
+use std::rc::Rc;
+
+use crate::limits::SCAN_ENTRIES_PER_YIELD;
+use crate::runtime::{File, Runtime};
+use crate::store::format::{Extent, ROW_BYTES, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES};
+use crate::store::index::open_segment::OpenSegmentIndex;
+use crate::store::index::{Place, PlaceExtents};
+use crate::store::scan::{Scanner, indexed_entry};
+use crate::store::windows::holds::SegmentHold;
+use crate::types::{Incarnation, LogId, Offset};
+
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) enum ExtentsOf {
+    Trailer,
+    Row(u32),
+    /// The footer as a whole, when it is damaged.
+    Footer,
+}
+
+#[derive(Clone)]
+pub(super) enum CachedExtents {
+    Trailer(Trailer),
+    Row(Rc<[Extent]>),
+    /// Neither the footer nor the entries tell them.
+    Gone(ColdError),
+    /// That the footer is damaged was said.
+    Told,
+}
+
+impl<R: Runtime> ColdCache<R> {
+    /// All extents of a log in one segment, by offset: known already, kept, or read from the footer. Of a place whose
+    /// extents are known they are those that the index was asked for.
+    ///
+    /// Errors: `Io`; `Damaged` when neither the footer nor the entries tell them.
+    pub async fn extents(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+        log: LogId,
+        place: &Place,
+    ) -> Result<Rc<[Extent]>, ColdError> {
+        let (row, entries_bytes) = match &place.extents {
+            PlaceExtents::Known(extents) => return Ok(Rc::from(extents.as_slice())),
+            PlaceExtents::Footer { row, bytes } => (*row, *bytes),
+        };
+        let key = (place.segment, ExtentsOf::Row(row));
+        match self.state.borrow_mut().extents.get(key) {
+            Some(CachedExtents::Row(extents)) => return Ok(Rc::clone(extents)),
+            Some(CachedExtents::Gone(damage)) => return Err(damage.clone()),
+            _ => {}
+        }
+        let found = match self.read_extents(file, segment_bytes, hold, log, place, row).await {
+            Err(damage @ ColdError::Damaged { .. }) => {
+                self.on_damaged_footer(&damage);
+                match self.scan_extents(file, segment_bytes, hold, log, place).await? {
+                    Some((extents, bytes)) if bytes == entries_bytes => Ok(extents),
+                    _ => Err(damage),
+                }
+            }
+            found => Ok(found?),
+        };
+        let extents = found.as_ref().map_or(0, |extents| extents.len());
+        let weight = size_of::<(ExtentsKey, CachedExtents)>() + extents * size_of::<Extent>();
+        let cached = found.clone().map_or_else(CachedExtents::Gone, CachedExtents::Row);
+        let weight = u64::try_from(weight).expect("64 bits hold a usize");
+        self.state.borrow_mut().extents.insert(key, cached, weight);
+        found
+    }
+
+    /// Reads the extents from the footer.
+    ///
+    /// Errors: as [`ColdCache::extents`].
+    pub(super) async fn read_extents(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+        log: LogId,
+        place: &Place,
+        row: u32,
+    ) -> Result<Rc<[Extent]>, ColdError> {
+        let trailer = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
+        let (segment, next_offset) = (place.segment, place.end_offset);
+        let damaged =
+            |position: u32, what: &str| ColdError::Damaged { segment, position, what: what.to_owned(), next_offset };
+        if row >= trailer.rows {
+            return Err(damaged(trailer.directory_position, "the directory is shorter than the index says"));
+        }
+        let row_bytes = u32::try_from(ROW_BYTES).expect("48 fits");
+        let row_position = trailer.directory_position + row * row_bytes;
+        let bytes = self.read_bytes(file, hold, row_position, row_bytes).await?;
+        let bytes: &[u8; ROW_BYTES] = bytes.as_slice().try_into().expect("as long as asked");
+        let found = trailer.decode_row(bytes).map_err(|error| damaged(row_position, &error.to_string()))?;
+        if found.log != log || found.base_offset != place.base_offset {
+            return Err(damaged(row_position, "the row is another log's"));
+        }
+        let range = trailer.extents_range(&found);
+        let (position, length) = range.ok_or_else(|| damaged(row_position, "extents beyond the footer"))?;
+        let bytes = self.read_bytes(file, hold, position, length).await?;
+        let extents = found.decode_extents(&bytes, trailer.data_end);
+        Ok(extents.map_err(|error| damaged(position, &error.to_string()))?.into())
+    }
+
+    /// A footer may be damaged where the data is whole: recovery writes one anew that was, and a crash may tear that. What
+    /// it said is then found in the entries: the extents of `log`, and the bytes of its entries. They end where the first
+    /// entry of the segment, of whatever log, is damaged; `None` when none were found that fit the place.
+    ///
+    /// Errors: `Io`.
+    async fn scan_extents(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+        log: LogId,
+        place: &Place,
+    ) -> Result<Option<(Rc<[Extent]>, u32)>, ColdError> {
+        let segment = place.segment;
+        self.state.borrow_mut().stats.segments_scanned += 1;
+        let file_bytes = u32::try_from(file.bytes()).unwrap_or(u32::MAX);
+        let mut scanner = Scanner::new(file.clone(), segment_bytes.min(file_bytes));
+        let mut found = OpenSegmentIndex::new();
+        let mut next_offset = place.base_offset;
+        let (mut end, mut incarnation) = (SEGMENT_HEADER_BYTES, Incarnation::new(0));
+        let mut entries: u32 = 0;
+        loop {
+            let next = scanner.next(end, segment, incarnation).await;
+            let next = next.map_err(|cause| ColdError::Io { segment: hold.segment(), cause: Rc::new(cause) })?;
+            let Some(scanned) = next else { break };
+            (end, incarnation) = (scanned.end, scanned.entry.header.incarnation);
+            if scanned.entry.header.log == log
+                && let Some(indexed) = indexed_entry(scanned.position, &scanned.entry)
+            {
+                if indexed.base_offset < next_offset || indexed.last_offset >= place.end_offset {
+                    return Ok(None);
+                }
+                next_offset = indexed.last_offset.advance(1);
+                found.add(log, &indexed);
+            }
+            entries += 1;
+            if entries.is_multiple_of(SCAN_ENTRIES_PER_YIELD) {
+                self.runtime.yield_now().await;
+            }
+        }
+        let run = found.run(log).filter(|run| run.base_offset() == place.base_offset);
+        Ok(run.map(|run| (Rc::from(run.extents.as_slice()), run.bytes)))
+    }
+
+    /// Tells it once for a segment, unless the cache is so full that it forgets that it did.
+    fn on_damaged_footer(&self, damage: &ColdError) {
+        let ColdError::Damaged { segment, .. } = damage else { return };
+        let mut state = self.state.borrow_mut();
+        let key = (*segment, ExtentsOf::Footer);
+        if state.extents.get(key).is_none() {
+            tracing::warn!("{damage}: its entries are read instead, which takes longer");
+            let weight = u64::try_from(size_of::<(ExtentsKey, CachedExtents)>()).expect("small");
+            state.extents.insert(key, CachedExtents::Told, weight);
+        }
+    }
+
+    async fn trailer(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+        next_offset: Offset,
+    ) -> Result<Trailer, ColdError> {
+        let segment = hold.segment();
+        let key = (segment, ExtentsOf::Trailer);
+        if let Some(CachedExtents::Trailer(trailer)) = self.state.borrow_mut().extents.get(key) {
+            return Ok(*trailer);
+        }
+        let position = segment_bytes - UNIT_BYTES;
+        let damaged = |what: String| ColdError::Damaged { segment, position, what, next_offset };
+        let bytes = self.read_bytes(file, hold, position, UNIT_BYTES).await?;
+        let trailer = Trailer::decode(&bytes, segment_bytes).map_err(|error| damaged(format!("footer: {error}")))?;
+        if trailer.number != segment {
+            return Err(damaged(format!("the footer is of segment {}", trailer.number)));
+        }
+        let weight = u64::try_from(size_of::<(ExtentsKey, Trailer)>()).expect("small");
+        self.state.borrow_mut().extents.insert(key, CachedExtents::Trailer(trailer), weight);
+        Ok(trailer)
+    }
+}
