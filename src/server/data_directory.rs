@@ -504,6 +504,7 @@ pub(super) mod tests {
         use crate::store::format::Stream;
         use crate::types::{Incarnation, LogPosition, SegmentNumber};
         let header = SegmentHeader {
+            version: crate::store::format::FORMAT_VERSION,
             shard,
             stream: Stream::Hot,
             number: SegmentNumber::new(1),

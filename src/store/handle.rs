@@ -152,7 +152,7 @@ impl<R: Runtime> Store<R> {
     /// Errors: `ReadOnly`, `Full`.
     pub fn create(&self, topic: TopicId, partition: PartitionIndex) -> Result<(LogId, LogPosition), StorageError> {
         let log = self.core.state.borrow().next_log;
-        let end = self.append_control(log, Control::Create { topic, partition })?;
+        let end = self.append_control(Purpose::Metadata, log, Control::Create { topic, partition })?;
         let mut state = self.core.state.borrow_mut();
         state.next_log = LogId::new(log.value() + 1);
         state.index.create(log, Offset::ZERO);
@@ -165,7 +165,7 @@ impl<R: Runtime> Store<R> {
     /// Errors: `UnknownLog`, `ReadOnly`; `Full` only when even the reserve is used up.
     pub fn delete(&self, log: LogId) -> Result<LogPosition, StorageError> {
         self.known(log)?;
-        let end = self.append_control(log, Control::Delete)?;
+        let end = self.append_control(Purpose::FreesSpace, log, Control::Delete)?;
         let mut state = self.core.state.borrow_mut();
         state.partitions.remove(&log);
         state.index.delete(log);
@@ -183,7 +183,7 @@ impl<R: Runtime> Store<R> {
         if log_start <= partition.log_start {
             return Ok(self.progress().appended);
         }
-        let end = self.append_control(log, Control::LogStart { offset: log_start })?;
+        let end = self.append_control(Purpose::FreesSpace, log, Control::LogStart { offset: log_start })?;
         self.core.state.borrow_mut().index.set_log_start(log, log_start);
         self.core.on_less_live();
         Ok(end)
@@ -193,12 +193,8 @@ impl<R: Runtime> Store<R> {
         self.partition(log).ok_or(StorageError::UnknownLog { log })
     }
 
-    fn append_control(&self, log: LogId, control: Control) -> Result<LogPosition, StorageError> {
+    fn append_control(&self, purpose: Purpose, log: LogId, control: Control) -> Result<LogPosition, StorageError> {
         let payload = control.encode();
-        let purpose = match control {
-            Control::Create { .. } => Purpose::Metadata,
-            Control::Delete | Control::LogStart { .. } => Purpose::FreesSpace,
-        };
         let (kind, covered) = (EntryKind::Control, &payload[..]);
         let entry = Entry { kind, batch_count: 0, log, covered, uncovered: &[], purpose };
         let mut state = self.core.state.borrow_mut();

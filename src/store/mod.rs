@@ -355,6 +355,16 @@ pub enum OpenError {
         /// Whose it is.
         found: ShardId,
     },
+    /// A later program wrote something that this one would have to understand.
+    #[error("segment {} of shard {shard} holds {what} at byte {}: use the newer program that wrote them", position.segment, position.byte)]
+    Unsupported {
+        /// Whose log.
+        shard: ShardId,
+        /// Where.
+        position: LogPosition,
+        /// What.
+        what: &'static str,
+    },
     /// A later program wrote it.
     #[error("{path} has format version {found}, this program reads {supported}: use the newer program", supported = format::FORMAT_VERSION)]
     NewerFormat {

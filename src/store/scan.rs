@@ -11,10 +11,10 @@ use crate::limits::{IO_ALIGNMENT, SCAN_DOUBT_FACTOR, SCAN_READ_BYTES};
 use crate::runtime::{Buffer, File};
 use crate::store::format::{
     ENTRY_HEADER_BYTES, ENTRY_KIND_AT, ENTRY_KIND_MAX, ENTRY_PREVIOUS_END_AT, ENTRY_SEGMENT_AT, Entry, EntryHeader,
-    SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit, usize_of,
+    MovePrefix, SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit, usize_of,
 };
 use crate::store::index::{IndexedEntry, u32_of};
-use crate::types::{Incarnation, Offset, SegmentNumber};
+use crate::types::{Incarnation, Offset, SegmentNumber, TimestampMs};
 
 /// Reads entries at ascending positions.
 pub(in crate::store) struct Scanner<F> {
@@ -191,6 +191,10 @@ impl<F: File> Scanner<F> {
 
 /// What the index wants to know of an entry with batches; `None` when it has none or its offsets do not ascend.
 pub(in crate::store) fn indexed_entry(position: u32, entry: &Entry<'_>) -> Option<IndexedEntry> {
+    let bytes = u32::try_from(entry.header.entry_bytes()).ok()?;
+    if let Some(moved) = entry.move_prefix() {
+        return indexed_move(position, bytes, &moved.ok()?, entry);
+    }
     let mut indexed: Option<IndexedEntry> = None;
     for batch in entry.batches() {
         let (base_offset, last_offset) = (batch.base_offset(), batch.last_offset());
@@ -200,7 +204,6 @@ pub(in crate::store) fn indexed_entry(position: u32, entry: &Entry<'_>) -> Optio
         if last_offset < base_offset || base_offset < Offset::ZERO || is_last_of_all || !follows {
             return None;
         }
-        let bytes = u32::try_from(entry.header.entry_bytes()).ok()?;
         let timestamp_max = batch.timestamp_max();
         let first = IndexedEntry { position, bytes, base_offset, last_offset, timestamp_max };
         let so_far = indexed.get_or_insert(first);
@@ -208,6 +211,22 @@ pub(in crate::store) fn indexed_entry(position: u32, entry: &Entry<'_>) -> Optio
         so_far.timestamp_max = so_far.timestamp_max.max(timestamp_max);
     }
     indexed
+}
+
+/// The same for a move, whose range says what it stands for, whatever is left in it.
+fn indexed_move(position: u32, bytes: u32, moved: &MovePrefix, entry: &Entry<'_>) -> Option<IndexedEntry> {
+    let (base_offset, last_offset) = (moved.base_offset, Offset::new(moved.end_offset.value() - 1));
+    let mut next = base_offset;
+    let mut timestamp_max = TimestampMs::NONE;
+    for batch in entry.batches() {
+        if batch.base_offset() < next || batch.last_offset() < batch.base_offset() || batch.last_offset() > last_offset
+        {
+            return None;
+        }
+        next = batch.last_offset().advance(1);
+        timestamp_max = timestamp_max.max(batch.timestamp_max());
+    }
+    Some(IndexedEntry { position, bytes, base_offset, last_offset, timestamp_max })
 }
 
 const ZEROES: [u8; IO_ALIGNMENT] = [0; IO_ALIGNMENT];

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -48,7 +48,13 @@ pub(crate) struct Broker {
 impl Broker {
     /// Starts a broker with an empty directory and returns when it has printed its `ready` line.
     pub(crate) fn start(settings: &Settings) -> Broker {
+        Broker::start_on(settings, |_| {})
+    }
+
+    /// The same with what `prepare` puts into its data directory, which does not exist yet.
+    pub(crate) fn start_on(settings: &Settings, prepare: impl FnOnce(&Path)) -> Broker {
         let directory = tempfile::Builder::new().prefix("corelane-test-").tempdir().unwrap();
+        prepare(&directory.path().join("data"));
         let shards = settings.shards.max(1);
         let port = free_ports(shards + 1);
         let http_port = port + shards;

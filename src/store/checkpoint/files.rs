@@ -29,7 +29,7 @@ impl<R: Runtime> CheckpointFiles<R> {
     /// Reads what is there. The checkpoint returned is durable: its file is flushed again, since a process that was
     /// killed may have written it without flushing.
     ///
-    /// Errors: `Io`, and `Version` for a file of a later format.
+    /// Errors: `Io`, and `Version` or `Unsupported` for what a later program wrote.
     pub async fn open(runtime: R, directory: &Path) -> Result<(CheckpointFiles<R>, Found), CheckpointError> {
         let names = runtime.list(directory).await.map_err(io("list directory"))?;
         let mut this = CheckpointFiles {
@@ -173,7 +173,10 @@ async fn read_file<F: File>(file: &F) -> Result<Option<(u64, Option<Checkpoint>)
         content.extend_from_slice(&buffer.as_slice()[..wanted]);
         position += u64_of(wanted);
     }
-    let checkpoint = decode_content(&header, &Bytes::from(content)).ok();
+    let checkpoint = match decode_content(&header, &Bytes::from(content)) {
+        Err(FormatError::Unsupported { what }) => return Err(CheckpointError::Unsupported(what)),
+        decoded => decoded.ok(),
+    };
     Ok(Some((header.sequence, checkpoint)))
 }
 

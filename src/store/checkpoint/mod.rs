@@ -8,12 +8,16 @@
 //!         32 partitions length u64 · 40 crc u32 over the content · 44 crc u32 over 0..44 · zeroes to 4096
 //! content partitions, one after the other, then the head
 //! partition  log id u64 · topic id 16 · partition i32 · log start i64 · log end i64
-//!            true at: segment u64, byte u32 · state length u32 · state
+//!            true at: segment u64, byte u32 · logs that it continues u32, each: log id u64 · cut i64 · state length u32 · state
 //! head       incarnation u32 · clean u8 · covered: segment u64, byte u32 · end when clean: segment u64, byte u32
 //!            next log id u64 · next file id u64 · next segment number u64
 //!            live segments u32, each: file id u64 · number u64 · size u32 · data end u32 (0: open) · incarnation u32
+//!            · stream u8
 //!            free segments u32, each: file id u64 · size u32
 //! ```
+//!
+//! Version 1 had no logs that continue others and no streams: all its segments are hot. A partition that continues others is
+//! for a later program; a checkpoint that has one is refused.
 //!
 //! **Which file counts, and when neither may.** A checkpoint is durable once its file is flushed. A crash while one is
 //! written leaves its file unreadable and the other, older one complete: since the new one never was durable, no segment
@@ -35,16 +39,20 @@ use bytes::Bytes;
 use crate::limits::{CHECKPOINT_BYTES_MAX, CHECKPOINT_CHUNK_BYTES, IO_ALIGNMENT};
 use crate::runtime::is_out_of_space;
 use crate::store::PartitionRecord;
-use crate::store::format::{Cursor, FormatError, NUMBER_MAX, usize_of};
+use crate::store::format::{Cursor, FormatError, NUMBER_MAX, Stream, usize_of};
 use crate::types::{FileId, Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, TopicId};
 
 const MAGIC: [u8; 8] = *b"CORELCKP";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// The oldest version that is read.
+const VERSION_MIN: u32 = 1;
 const HEADER_CRC_AT: usize = 44;
 
 /// A segment that holds live data or is being filled.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct LiveSegment {
+    /// What it is part of. A cold segment counts because it stands here.
+    pub stream: Stream,
     /// Its file.
     pub file: FileId,
     /// Its number.
@@ -124,6 +132,9 @@ pub enum CheckpointError {
     /// A later program wrote it.
     #[error("checkpoint has format version {0}, this program reads {VERSION}: start a newer one")]
     Version(u32),
+    /// A later program wrote something that this one would have to understand.
+    #[error("checkpoint holds {0}: use the newer program that wrote it")]
+    Unsupported(&'static str),
     /// The log names a durable checkpoint that cannot be read, so segments of the readable one may have been reused.
     #[error("checkpoint {named} was durable and cannot be read; the newest readable is {found:?}")]
     Lost {
@@ -231,6 +242,8 @@ impl CheckpointWriter {
         out.extend_from_slice(&record.log_start.value().to_le_bytes());
         out.extend_from_slice(&record.log_end.value().to_le_bytes());
         encode_position(position, out);
+        // Logs that it continues.
+        out.extend_from_slice(&0_u32.to_le_bytes());
         let state_bytes = u32::try_from(state.len()).expect("a partition's state is bounded");
         out.extend_from_slice(&state_bytes.to_le_bytes());
         for part in [&self.fixed[..], state] {
@@ -278,6 +291,7 @@ impl CheckpointWriter {
 /// The header of a checkpoint file, its own crc checked.
 #[derive(Clone, Copy, Debug)]
 struct FileHeader {
+    version: u32,
     partitions: u32,
     sequence: u64,
     content_bytes: u64,
@@ -293,6 +307,7 @@ impl FileHeader {
         }
         let version = cursor.u32()?;
         let header = FileHeader {
+            version,
             partitions: cursor.u32()?,
             sequence: cursor.u64()?,
             content_bytes: cursor.u64()?,
@@ -303,8 +318,11 @@ impl FileHeader {
         if cursor.u32()? != crc32c::crc32c(&block[..HEADER_CRC_AT]) {
             return Err(FormatError::Crc);
         }
-        if version != VERSION {
+        if version > VERSION {
             return Err(FormatError::Version(version));
+        }
+        if version < VERSION_MIN {
+            return Err(FormatError::Field { field: "version" });
         }
         if header.sequence == 0 || header.sequence > NUMBER_MAX {
             return Err(FormatError::Field { field: "sequence" });
@@ -329,16 +347,20 @@ fn decode_content(header: &FileHeader, content: &Bytes) -> Result<Checkpoint, Fo
     let mut cursor = Cursor::new(&partitions_content);
     let mut partitions = Vec::new();
     while cursor.left() > 0 {
-        partitions.push(decode_partition(&mut cursor, &partitions_content)?);
+        partitions.push(decode_partition(header.version, &mut cursor, &partitions_content)?);
     }
     if u64_of(partitions.len()) != u64::from(header.partitions) {
         return Err(FormatError::Field { field: "partition count" });
     }
-    let head = decode_head(&content[split..])?;
+    let head = decode_head(header.version, &content[split..])?;
     Ok(Checkpoint { sequence: header.sequence, head, partitions })
 }
 
-fn decode_partition(cursor: &mut Cursor<'_>, content: &Bytes) -> Result<CheckpointPartition, FormatError> {
+fn decode_partition(
+    version: u32,
+    cursor: &mut Cursor<'_>,
+    content: &Bytes,
+) -> Result<CheckpointPartition, FormatError> {
     let record = PartitionRecord {
         log: LogId::new(cursor.number("log id")?),
         topic: TopicId::new(cursor.array()?),
@@ -347,6 +369,9 @@ fn decode_partition(cursor: &mut Cursor<'_>, content: &Bytes) -> Result<Checkpoi
         log_end: Offset::new(cursor.i64()?),
     };
     let position = decode_position(cursor)?;
+    if version > VERSION_MIN && cursor.u32()? > 0 {
+        return Err(FormatError::Unsupported { what: "truncated logs" });
+    }
     let state_bytes = usize_of(cursor.u32()?);
     let state = content.slice_ref(cursor.slice(state_bytes)?);
     if record.log_start < Offset::ZERO || record.log_end < record.log_start {
@@ -370,6 +395,7 @@ fn encode_head(head: &CheckpointHead, out: &mut Vec<u8>) {
         out.extend_from_slice(&segment.bytes.to_le_bytes());
         out.extend_from_slice(&segment.data_end.unwrap_or(0).to_le_bytes());
         out.extend_from_slice(&segment.incarnation.value().to_le_bytes());
+        out.push(segment.stream.code());
     }
     out.extend_from_slice(&u32_of(head.free.len()).to_le_bytes());
     for free in &head.free {
@@ -378,7 +404,7 @@ fn encode_head(head: &CheckpointHead, out: &mut Vec<u8>) {
     }
 }
 
-fn decode_head(bytes: &[u8]) -> Result<CheckpointHead, FormatError> {
+fn decode_head(version: u32, bytes: &[u8]) -> Result<CheckpointHead, FormatError> {
     let mut cursor = Cursor::new(bytes);
     let incarnation = cursor.incarnation()?;
     let clean = match cursor.u8()? {
@@ -400,13 +426,20 @@ fn decode_head(bytes: &[u8]) -> Result<CheckpointHead, FormatError> {
     };
     // Counts are not believed: the vectors grow by what is really there.
     for _ in 0..cursor.u32()? {
-        let segment = LiveSegment {
+        let mut segment = LiveSegment {
+            stream: Stream::Hot,
             file: FileId::new(cursor.number("file id")?),
             number: cursor.segment_number()?,
             bytes: cursor.u32()?,
             data_end: Some(cursor.u32()?).filter(|end| *end != 0),
             incarnation: cursor.incarnation()?,
         };
+        if version > VERSION_MIN {
+            segment.stream = Stream::of_code(cursor.u8()?)?;
+        }
+        if segment.stream == Stream::Cold && segment.data_end.is_none() {
+            return Err(FormatError::Field { field: "data end" });
+        }
         if head.segments.last().is_some_and(|last| last.number >= segment.number) {
             return Err(FormatError::Field { field: "segment order" });
         }
@@ -461,11 +494,13 @@ mod tests {
         let mut number = 0;
         let segments = (0..random.below(20)).map(|file| {
             number += 1 + random.below(3);
+            let stream = if random.chance(1, 3) { Stream::Cold } else { Stream::Hot };
             LiveSegment {
+                stream,
                 file: FileId::new(file),
                 number: SegmentNumber::new(number),
                 bytes: 1 << 26,
-                data_end: random.chance(1, 2).then_some(4096),
+                data_end: (stream == Stream::Cold || random.chance(1, 2)).then_some(4096),
                 incarnation: Incarnation::new(1),
             }
         });

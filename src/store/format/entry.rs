@@ -1,7 +1,7 @@
 //! Entries, and the record batches in them.
 
 use super::cursor::truncated;
-use super::{Cursor, ENTRY_HEADER_BYTES, FormatError, MOVE_PREFIX_BYTES};
+use super::{Cursor, ENTRY_HEADER_BYTES, FormatError, MARKER_PREFIX_BYTES, MOVE_PREFIX_BYTES};
 use crate::store::BATCH_HEADER_BYTES;
 use crate::types::{Incarnation, LogId, LogPosition, Offset, SegmentNumber, TimestampMs};
 
@@ -10,13 +10,16 @@ use crate::types::{Incarnation, LogId, LogPosition, Offset, SegmentNumber, Times
 pub enum EntryKind {
     /// Batches of one partition, as appended.
     Append,
-    /// Batches of one partition that the cleaner moved: they replace a range only where the partition still maps it to
-    /// the source that the prefix names.
+    /// Batches of one partition that a job of the cleaner moved: all that is left of a range of offsets.
     Move,
     /// A fact about a log: see [`Control`].
     Control,
     /// Nothing; its payload is skipped.
     Padding,
+    /// One control batch, as appended: the end of a transaction.
+    Marker,
+    /// One control batch that was moved.
+    MovedMarker,
 }
 
 impl EntryKind {
@@ -26,6 +29,31 @@ impl EntryKind {
             EntryKind::Move => 2,
             EntryKind::Control => 3,
             EntryKind::Padding => 4,
+            EntryKind::Marker => 5,
+            EntryKind::MovedMarker => 6,
+        }
+    }
+
+    /// Whether its payload ends with batches.
+    pub fn has_batches(self) -> bool {
+        match self {
+            EntryKind::Append | EntryKind::Move | EntryKind::Marker | EntryKind::MovedMarker => true,
+            EntryKind::Control | EntryKind::Padding => false,
+        }
+    }
+
+    /// Whether it was written by a job of the cleaner.
+    pub fn is_moved(self) -> bool {
+        matches!(self, EntryKind::Move | EntryKind::MovedMarker)
+    }
+
+    /// Bytes of the payload before the batches.
+    fn prefix_bytes(self) -> usize {
+        match self {
+            EntryKind::Append | EntryKind::Control | EntryKind::Padding => 0,
+            EntryKind::Move => MOVE_PREFIX_BYTES,
+            EntryKind::Marker => MARKER_PREFIX_BYTES,
+            EntryKind::MovedMarker => MOVE_PREFIX_BYTES + MARKER_PREFIX_BYTES,
         }
     }
 
@@ -36,6 +64,8 @@ impl EntryKind {
             2 => Ok(EntryKind::Move),
             3 => Ok(EntryKind::Control),
             4 => Ok(EntryKind::Padding),
+            5 => Ok(EntryKind::Marker),
+            6 => Ok(EntryKind::MovedMarker),
             _ => Err(FormatError::Field { field: "entry kind" }),
         }
     }
@@ -48,7 +78,7 @@ pub struct EntryHeader {
     pub kind: EntryKind,
     /// Bytes behind the header.
     pub payload_bytes: u32,
-    /// Batches in the payload; 0 for control and padding.
+    /// Batches in the payload; 0 for control and padding, and for a move of which nothing is left.
     pub batch_count: u16,
     /// The life of the store that wrote it.
     pub incarnation: Incarnation,
@@ -103,8 +133,13 @@ impl EntryHeader {
             durable: LogPosition { segment: SegmentNumber::new(cursor.u64()?), byte: cursor.u32()? },
             previous_end: cursor.u32()?,
         };
-        let has_batches = matches!(kind, EntryKind::Append | EntryKind::Move);
-        if has_batches != (batch_count > 0) {
+        let is_sane = match kind {
+            EntryKind::Append => batch_count > 0,
+            EntryKind::Move => true,
+            EntryKind::Marker | EntryKind::MovedMarker => batch_count == 1,
+            EntryKind::Control | EntryKind::Padding => batch_count == 0,
+        };
+        if !is_sane {
             return Err(FormatError::Field { field: "batch count" });
         }
         Ok(header)
@@ -138,11 +173,10 @@ impl<'a> Entry<'a> {
         let Some(entry) = entry else { return Err(FormatError::Truncated { needed: entry_bytes }) };
         let (head, payload) = entry.split_at(ENTRY_HEADER_BYTES);
         let mut crc = crc32c::crc32c(&head[4..]);
-        let (prefix_bytes, has_batches) = match header.kind {
-            EntryKind::Append => (0, true),
-            EntryKind::Move => (MOVE_PREFIX_BYTES, true),
-            EntryKind::Control => (payload.len(), false),
-            EntryKind::Padding => (0, false),
+        let has_batches = header.kind.has_batches();
+        let prefix_bytes = match header.kind {
+            EntryKind::Control => payload.len(),
+            kind => kind.prefix_bytes(),
         };
         let Some(prefix) = payload.get(..prefix_bytes) else {
             return Err(FormatError::Field { field: "payload length" });
@@ -159,14 +193,53 @@ impl<'a> Entry<'a> {
         Ok(Entry { header, payload })
     }
 
+    /// What a move says of its range; `None` for what was not moved.
+    ///
+    /// Errors: as [`MovePrefix::decode`].
+    pub fn move_prefix(&self) -> Option<Result<MovePrefix, FormatError>> {
+        self.header.kind.is_moved().then(|| MovePrefix::decode(self.payload))
+    }
+
     /// The batches of the entry, in order; none for control and padding.
     pub fn batches(&self) -> impl Iterator<Item = StoredBatch<'a>> + use<'a> {
-        let (bytes, count) = match self.header.kind {
-            EntryKind::Append => (self.payload, self.header.batch_count),
-            EntryKind::Move => (&self.payload[MOVE_PREFIX_BYTES..], self.header.batch_count),
-            EntryKind::Control | EntryKind::Padding => (&self.payload[..0], 0),
-        };
-        batches(bytes, count).map(|batch| batch.expect("decode walked the batches"))
+        let kind = self.header.kind;
+        let bytes = if kind.has_batches() { &self.payload[kind.prefix_bytes()..] } else { &self.payload[..0] };
+        batches(bytes, self.header.batch_count).map(|batch| batch.expect("decode walked the batches"))
+    }
+}
+
+/// What stands before the batches of a move: a range of offsets, and where it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MovePrefix {
+    /// The segment that the first of it was read from.
+    pub source: SegmentNumber,
+    /// First offset of the range.
+    pub base_offset: Offset,
+    /// Offset after the last of the range.
+    pub end_offset: Offset,
+}
+
+impl MovePrefix {
+    /// The bytes of the prefix.
+    pub fn encode(&self) -> [u8; MOVE_PREFIX_BYTES] {
+        let mut out = [0; MOVE_PREFIX_BYTES];
+        out[..8].copy_from_slice(&self.source.value().to_le_bytes());
+        out[8..16].copy_from_slice(&self.base_offset.value().to_le_bytes());
+        out[16..].copy_from_slice(&self.end_offset.value().to_le_bytes());
+        out
+    }
+
+    /// Reads it from the start of a payload.
+    ///
+    /// Errors: `Field` for a range that ends before it begins.
+    pub fn decode(payload: &[u8]) -> Result<MovePrefix, FormatError> {
+        let mut cursor = Cursor::new(payload);
+        let source = SegmentNumber::new(cursor.u64()?);
+        let (base_offset, end_offset) = (Offset::new(cursor.i64()?), Offset::new(cursor.i64()?));
+        if base_offset < Offset::ZERO || base_offset >= end_offset {
+            return Err(FormatError::Field { field: "moved range" });
+        }
+        Ok(MovePrefix { source, base_offset, end_offset })
     }
 }
 

@@ -18,9 +18,31 @@
 //! row      0 log id u64 · 8 first extent u32 · 12 extent count u32 · 16 base offset i64 · 24 end offset i64 (exclusive)
 //!          32 timestamp max i64 · 40 bytes u32 · 44 crc u32 over the row's extents
 //! extent   0 base offset i64 · 8 timestamp max i64 · 16 position u32 · 20 length u32; offsets and positions ascend
+//! aborted  0 log id u64 · 8 producer id i64 · 16 first offset i64 · 24 last offset i64 · 32 last stable offset i64
 //! trailer  0 magic 8 · 8 segment number u64 · 16 incarnation u32 · 20 data end u32 · 24 rows u32 · 28 extents u32
-//!          32 directory position u32 · 36 extents position u32 · 40 crc u32 over the rows · 44 crc u32 over 0..44
+//!          32 aborted rows u32 · 36 directory position u32 · 40 extents position u32 · 44 aborted position u32
+//!          48 crc u32 over the rows · 52 crc u32 over the aborted rows · 56 zero u32 · 60 crc u32 over 0..60
+//!
+//! payloads append: batches
+//!          move: source segment u64 · base offset i64 · end offset i64 (exclusive) · batches, of which there may be none
+//!          control: 1 create: topic id 16 · partition i32
+//!                   2 delete
+//!                   3 log start: offset i64
+//!                   4 successor: topic id 16 · partition i32 · from offset i64 · continued log id u64 (0: none)
+//!          marker: first offset of its transaction i64 · last stable offset behind it i64 · one batch
+//!          moved marker: as a move · as a marker
 //! ```
+//!
+//! **Hot and cold.** A hot segment holds entries as they were appended, in the order of the log. A cold one was written whole
+//! by one job of the cleaner, of moves alone, and counts if and only if the checkpoint that is trusted names it: what it holds
+//! takes the place of what older segments hold of the same offsets. The ranges of its moves tile each of its rows without a
+//! hole, so a move without batches says that nothing is left of its range.
+//!
+//! **Versions.** Version 1 had hot segments only, one row per log in a directory, no aborted rows (its trailer had 48 bytes:
+//! directory position at 32, extents position at 36, crcs at 40 and 44), entries of the kinds 1, 3 and 4 and the controls 1 to
+//! 3. Its segments are read and never continued; a footer that one still lacks is written as that version has it. In what
+//! is read of version 2, markers and successors are understood as bytes; what they mean is for a later program, and a store
+//! that holds them is refused.
 //!
 //! Entries stand back to back from byte 4096. An entry header never crosses a 4 KiB unit: where fewer than 48 bytes are
 //! left in the unit, or where the kind is zero, the next entry starts at the next unit ([`entry_position`]). A zero kind
@@ -28,7 +50,7 @@
 //!
 //! The crc of an entry covers its header behind the crc, and of the payload what nothing else covers: of an append the
 //! first 61 bytes of each batch (offset and leader epoch lie outside the batch's own CRC, which covers the rest), of a
-//! move its 24-byte prefix as well, of a control entry everything, of padding nothing.
+//! move, a marker and a moved marker their prefix of 24, 16 and 40 bytes as well, of a control entry everything, of padding nothing.
 //!
 //! A row carries the crc of its own extents, so that one partition's extents can be read and trusted without the rest
 //! of the footer, and recovery reads directories only. The price: a footer torn by a crash may show a sound trailer and
@@ -43,15 +65,18 @@ mod segment;
 
 pub use control::Control;
 pub(crate) use cursor::{Cursor, usize_of};
-pub use entry::{Entry, EntryHeader, EntryKind, StoredBatch};
-pub use footer::{DirectoryRow, Extent, Footer, Trailer, footer_bytes};
+pub use entry::{Entry, EntryHeader, EntryKind, MovePrefix, StoredBatch};
+pub use footer::{AbortedRow, DirectoryRow, Extent, Footer, Trailer, footer_bytes};
 pub use segment::{SegmentHeader, Stream};
 
 use crate::limits::IO_ALIGNMENT;
 use crate::types::FileId;
 
 /// Version of everything on this page.
-pub const FORMAT_VERSION: u32 = 1;
+pub const FORMAT_VERSION: u32 = 2;
+
+/// The oldest version that is read.
+pub const FORMAT_VERSION_MIN: u32 = 1;
 
 /// Size of a segment's header block, and so the position of its first entry.
 pub const SEGMENT_HEADER_BYTES: u32 = 4096;
@@ -66,7 +91,7 @@ pub const ENTRY_HEADER_BYTES: usize = 48;
 pub(in crate::store) const ENTRY_KIND_AT: usize = 8;
 
 /// The greatest code of a kind, from 1.
-pub(in crate::store) const ENTRY_KIND_MAX: u8 = 4;
+pub(in crate::store) const ENTRY_KIND_MAX: u8 = 6;
 
 /// Where the segment number stands in an entry's header.
 pub(in crate::store) const ENTRY_SEGMENT_AT: usize = 24;
@@ -80,11 +105,17 @@ pub const ROW_BYTES: usize = 48;
 /// Size of one extent in a footer.
 pub const EXTENT_BYTES: usize = 24;
 
+/// Size of one aborted transaction's row in a footer.
+pub const ABORTED_ROW_BYTES: usize = 40;
+
 /// Size of a footer's trailer: the last bytes of a sealed segment.
-pub const TRAILER_BYTES: usize = 48;
+pub const TRAILER_BYTES: usize = 64;
 
 /// What stands before the batches of a move entry: source segment u64, base offset i64, end offset i64.
 pub const MOVE_PREFIX_BYTES: usize = 24;
+
+/// What stands before the batch of a marker entry: first offset of its transaction i64, last stable offset behind it i64.
+pub const MARKER_PREFIX_BYTES: usize = 16;
 
 const _: () = assert!(IO_ALIGNMENT == 4096);
 
@@ -145,6 +176,12 @@ pub enum FormatError {
     /// The kind of an entry is zero: nothing stands here.
     #[error("no entry")]
     NoEntry,
+    /// It is sound, and what it means is for a later program.
+    #[error("{what} are not supported by this program")]
+    Unsupported {
+        /// What stands there.
+        what: &'static str,
+    },
     /// A field holds what it must not.
     #[error("{field} is out of range")]
     Field {
@@ -160,7 +197,8 @@ pub(crate) mod tests {
     use crate::simulation::random::Random;
     use crate::store::BATCH_HEADER_BYTES;
     use crate::types::{
-        Incarnation, LogId, LogPosition, Offset, PartitionIndex, SegmentNumber, ShardId, TimestampMs, TopicId,
+        Incarnation, LogId, LogPosition, Offset, PartitionIndex, ProducerId, SegmentNumber, ShardId, TimestampMs,
+        TopicId,
     };
 
     /// A record batch of `bytes` in all, with the fields that the store reads and a CRC that matches.
@@ -196,6 +234,7 @@ pub(crate) mod tests {
 
     fn header() -> SegmentHeader {
         SegmentHeader {
+            version: FORMAT_VERSION,
             shard: ShardId::new(3),
             stream: Stream::Cold,
             number: SegmentNumber::new(9),
@@ -260,10 +299,10 @@ pub(crate) mod tests {
     #[test]
     fn later_version_is_named() {
         let mut bytes = header().encode();
-        bytes[8] = 2;
+        bytes[8] = 3;
         let crc = crc32c::crc32c(&bytes[..SEGMENT_CRC_AT]);
         bytes[SEGMENT_CRC_AT..].copy_from_slice(&crc.to_le_bytes());
-        assert_eq!(SegmentHeader::decode(&bytes), Err(FormatError::Version(2)));
+        assert_eq!(SegmentHeader::decode(&bytes), Err(FormatError::Version(3)));
     }
 
     #[test]
@@ -298,12 +337,19 @@ pub(crate) mod tests {
         }
     }
 
+    fn successor(continues: Option<LogId>) -> Control {
+        let (topic, partition) = (TopicId::new([8; 16]), PartitionIndex::new(5));
+        Control::Successor { topic, partition, from: Offset::new(1 << 33), continues }
+    }
+
     #[test]
     fn control_entries_round_trip_and_their_payload_is_covered() {
         for control in [
             Control::Create { topic: TopicId::new([7; 16]), partition: PartitionIndex::new(3) },
             Control::Delete,
             Control::LogStart { offset: Offset::new(1 << 40) },
+            successor(Some(LogId::new(77))),
+            successor(None),
         ] {
             let bytes = control_entry(control);
             assert_eq!(Control::decode(Entry::decode(&bytes).unwrap().payload), Ok(control));
@@ -315,6 +361,45 @@ pub(crate) mod tests {
         }
         assert_eq!(Control::decode(&[2, 0]), Err(FormatError::Field { field: "control length" }));
         assert_eq!(Control::decode(&[9]), Err(FormatError::Field { field: "control tag" }));
+    }
+
+    #[test]
+    fn moves_and_markers_cover_their_prefixes_and_a_move_may_be_empty() {
+        let range =
+            MovePrefix { source: SegmentNumber::new(4), base_offset: Offset::new(5), end_offset: Offset::new(30) };
+        let marker = [7; MARKER_PREFIX_BYTES];
+        let moved_marker = [&range.encode()[..], &marker[..]].concat();
+        for (kind, prefix, batches) in [
+            (EntryKind::Move, range.encode().to_vec(), 0),
+            (EntryKind::Move, range.encode().to_vec(), 2),
+            (EntryKind::Marker, marker.to_vec(), 1),
+            (EntryKind::MovedMarker, moved_marker, 1),
+        ] {
+            let all: Vec<Vec<u8>> = (0..batches).map(|n| batch(10 * (n + 1), 10 * (n + 1) + 9, 5, 100, 1)).collect();
+            let payload = [prefix.clone(), all.concat()].concat();
+            let header = EntryHeader {
+                kind,
+                payload_bytes: u32::try_from(payload.len()).unwrap(),
+                batch_count: u16::try_from(all.len()).unwrap(),
+                incarnation: Incarnation::new(1),
+                log: LogId::new(5),
+                segment: SegmentNumber::new(2),
+                durable: LogPosition::default(),
+                previous_end: 4096,
+            };
+            let covered = std::iter::once(&prefix[..]).chain(all.iter().map(|batch| &batch[..BATCH_HEADER_BYTES]));
+            let bytes = [&header.encode(covered)[..], &payload].concat();
+            let entry = Entry::decode(&bytes).unwrap();
+            assert_eq!(entry.batches().count(), all.len());
+            assert_eq!(entry.move_prefix(), kind.is_moved().then_some(Ok(range)));
+            for bit in 0..(ENTRY_HEADER_BYTES + prefix.len()) * 8 {
+                let mut flipped = bytes.clone();
+                flipped[bit / 8] ^= 1 << (bit % 8);
+                assert!(Entry::decode(&flipped).is_err(), "{kind:?}: bit {bit}");
+            }
+        }
+        let backwards = MovePrefix { end_offset: Offset::new(5), ..range };
+        assert!(MovePrefix::decode(&backwards.encode()).is_err());
     }
 
     #[test]
@@ -344,6 +429,17 @@ pub(crate) mod tests {
         assert_eq!(Entry::decode(&[0; 64]).unwrap_err(), FormatError::NoEntry);
     }
 
+    fn aborted() -> Vec<AbortedRow> {
+        let row = |producer: i64| AbortedRow {
+            log: LogId::new(3),
+            producer: ProducerId::new(producer),
+            first_offset: Offset::new(producer * 10),
+            last_offset: Offset::new(producer * 10 + 9),
+            last_stable_offset: Offset::new(producer * 10 + 10),
+        };
+        (1..=7).map(row).collect()
+    }
+
     fn footer() -> (Vec<DirectoryRow>, Vec<Extent>, Footer) {
         let mut rows = Vec::new();
         let mut extents = Vec::new();
@@ -368,7 +464,7 @@ pub(crate) mod tests {
                 extents_crc: 0,
             });
         }
-        let footer = Footer::encode(&header(), Incarnation::new(4), 20_000, &mut rows, &extents).unwrap();
+        let footer = Footer::encode(&header(), Incarnation::new(4), 20_000, &mut rows, &extents, &aborted()).unwrap();
         (rows, extents, footer)
     }
 
@@ -391,6 +487,9 @@ pub(crate) mod tests {
             let expected = &extents[usize_of(row.extent_first)..][..usize_of(row.extent_count)];
             assert_eq!(found, expected);
         }
+        let aborted_range = usize_of(trailer.aborted_position - footer.position)..;
+        let found = &footer.bytes[aborted_range][..7 * ABORTED_ROW_BYTES];
+        assert_eq!(trailer.decode_aborted(found), Ok(aborted()));
         assert_eq!(Trailer::decode(last_unit, 2 << 20), Err(FormatError::Field { field: "footer position" }));
     }
 
@@ -405,10 +504,12 @@ pub(crate) mod tests {
                 let first = usize_of(position - footer.position);
                 row.decode_extents(&bytes[first..first + usize_of(length)], trailer.data_end)?;
             }
+            let aborted = usize_of(trailer.aborted_position - footer.position);
+            trailer.decode_aborted(&bytes[aborted..][..7 * ABORTED_ROW_BYTES])?;
             Ok(())
         };
         assert_eq!(read(&footer.bytes), Ok(()));
-        let content = 90 * ROW_BYTES + usize_of(footer.trailer.extents) * EXTENT_BYTES;
+        let content = 90 * ROW_BYTES + usize_of(footer.trailer.extents) * EXTENT_BYTES + 7 * ABORTED_ROW_BYTES;
         let trailer = footer.bytes.len() - TRAILER_BYTES..footer.bytes.len();
         for byte in (0..content).chain(trailer) {
             let mut flipped = footer.bytes.clone();
@@ -420,8 +521,52 @@ pub(crate) mod tests {
     #[test]
     fn footer_that_does_not_fit_is_refused() {
         let small = SegmentHeader { bytes: 8192, ..header() };
-        assert_eq!(Footer::encode(&small, Incarnation::new(1), 4097, &mut [], &[]), None);
-        assert!(Footer::encode(&small, Incarnation::new(1), 4096, &mut [], &[]).is_some());
+        assert_eq!(Footer::encode(&small, Incarnation::new(1), 4097, &mut [], &[], &[]), None);
+        assert!(Footer::encode(&small, Incarnation::new(1), 4096, &mut [], &[], &[]).is_some());
+    }
+
+    /// What an earlier program left open gets the footer that it made room for.
+    #[test]
+    fn segment_of_version_1_gets_a_footer_of_version_1() {
+        let (mut rows, extents, _) = footer();
+        let old = SegmentHeader { version: 1, ..header() };
+        let written = Footer::encode(&old, Incarnation::new(4), 20_000, &mut rows, &extents, &[]).unwrap();
+        assert_eq!(&written.bytes[written.bytes.len() - 48..][..8], b"CORELFTR");
+        let last_unit = &written.bytes[written.bytes.len() - 4096..];
+        let trailer = Trailer::decode(last_unit, 1 << 20).unwrap();
+        assert_eq!((trailer, trailer.aborted), (written.trailer, 0));
+        let directory = &written.bytes[..usize_of(trailer.directory_bytes())];
+        assert_eq!(trailer.decode_directory(directory).unwrap(), rows);
+    }
+
+    #[test]
+    fn rows_of_one_log_may_be_several_but_must_not_overlap() {
+        let row = |base: i64, end: i64| DirectoryRow {
+            log: LogId::new(1),
+            extent_first: 0,
+            extent_count: 1,
+            base_offset: Offset::new(base),
+            end_offset: Offset::new(end),
+            timestamp_max: TimestampMs::new(1),
+            bytes: 100,
+            extents_crc: 0,
+        };
+        let extent = |base: i64, position| Extent {
+            base_offset: Offset::new(base),
+            timestamp_max: TimestampMs::new(1),
+            position,
+            bytes: 100,
+        };
+        let read = |mut rows: [DirectoryRow; 2]| {
+            let extents = [extent(rows[0].base_offset.value(), 4096), extent(rows[1].base_offset.value(), 4196)];
+            let footer = Footer::encode(&header(), Incarnation::new(4), 5000, &mut rows, &extents, &[]).unwrap();
+            let directory = &footer.bytes[..usize_of(footer.trailer.directory_bytes())];
+            footer.trailer.decode_directory(directory).map(|found| found == rows)
+        };
+        assert_eq!(read([row(0, 10), row(10, 20)]), Ok(true));
+        assert_eq!(read([row(0, 10), row(50, 60)]), Ok(true));
+        assert_eq!(read([row(0, 11), row(10, 20)]), Err(FormatError::Field { field: "directory order" }));
+        assert_eq!(read([row(50, 60), row(0, 10)]), Err(FormatError::Field { field: "directory order" }));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The header block of a segment.
 
 use super::cursor::truncated;
-use super::{Cursor, FORMAT_VERSION, FormatError, SEGMENT_HEADER_BYTES, UNIT_BYTES};
+use super::{Cursor, FORMAT_VERSION, FORMAT_VERSION_MIN, FormatError, SEGMENT_HEADER_BYTES, UNIT_BYTES};
 use crate::types::{Incarnation, LogPosition, SegmentNumber, ShardId};
 
 const SEGMENT_MAGIC: [u8; 8] = *b"CORELANE";
@@ -20,6 +20,8 @@ pub enum Stream {
 /// The header block of a segment: written once per life of the segment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct SegmentHeader {
+    /// The version of what the segment holds: [`FORMAT_VERSION`], or an older one that is still read.
+    pub version: u32,
     /// The shard whose log this is part of.
     pub shard: ShardId,
     /// The stream of that shard.
@@ -30,7 +32,7 @@ pub struct SegmentHeader {
     pub incarnation: Incarnation,
     /// Size of the file in bytes.
     pub bytes: u32,
-    /// The segment before it in its stream and the end of that one's last entry; zeroes for the first.
+    /// The segment before it and the end of that one's last entry; zeroes for the first, and for a cold one.
     pub predecessor: LogPosition,
     /// Sequence of the newest durable checkpoint when the segment was opened; 0 when there was none. A store that can
     /// read none so new has lost a checkpoint that was durable, and must not trust an older one.
@@ -39,17 +41,33 @@ pub struct SegmentHeader {
     pub durable: LogPosition,
 }
 
+impl Stream {
+    /// How it is written.
+    pub(in crate::store) fn code(self) -> u8 {
+        match self {
+            Stream::Hot => 0,
+            Stream::Cold => 1,
+        }
+    }
+
+    /// What was written so.
+    pub(in crate::store) fn of_code(code: u8) -> Result<Stream, FormatError> {
+        match code {
+            0 => Ok(Stream::Hot),
+            1 => Ok(Stream::Cold),
+            _ => Err(FormatError::Field { field: "stream" }),
+        }
+    }
+}
+
 impl SegmentHeader {
     /// The header block, [`SEGMENT_HEADER_BYTES`] long.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(SEGMENT_CRC_AT + 4);
         out.extend_from_slice(&SEGMENT_MAGIC);
-        out.extend_from_slice(&FORMAT_VERSION.to_le_bytes());
+        out.extend_from_slice(&self.version.to_le_bytes());
         out.extend_from_slice(&self.shard.value().to_le_bytes());
-        out.push(match self.stream {
-            Stream::Hot => 0,
-            Stream::Cold => 1,
-        });
+        out.push(self.stream.code());
         out.push(0);
         out.extend_from_slice(&self.number.value().to_le_bytes());
         out.extend_from_slice(&self.incarnation.value().to_le_bytes());
@@ -83,15 +101,14 @@ impl SegmentHeader {
             return Err(FormatError::Crc);
         }
         let version = cursor.u32()?;
-        if version != FORMAT_VERSION {
+        if version > FORMAT_VERSION {
             return Err(FormatError::Version(version));
         }
+        if version < FORMAT_VERSION_MIN {
+            return Err(FormatError::Field { field: "version" });
+        }
         let shard = ShardId::new(cursor.u16()?);
-        let stream = match cursor.u8()? {
-            0 => Stream::Hot,
-            1 => Stream::Cold,
-            _ => return Err(FormatError::Field { field: "stream" }),
-        };
+        let stream = Stream::of_code(cursor.u8()?)?;
         cursor.u8()?;
         let number = cursor.segment_number()?;
         let incarnation = cursor.incarnation()?;
@@ -104,6 +121,7 @@ impl SegmentHeader {
         let checkpoint_sequence = cursor.number("checkpoint sequence")?;
         let durable = LogPosition { segment: SegmentNumber::new(cursor.u64()?), byte: cursor.u32()? };
         Ok(SegmentHeader {
+            version,
             shard,
             stream,
             number,

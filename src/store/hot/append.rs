@@ -5,7 +5,8 @@
 
 use crate::runtime::Runtime;
 use crate::store::format::{
-    ENTRY_HEADER_BYTES, EntryHeader, EntryKind, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, UNIT_BYTES, footer_bytes,
+    ENTRY_HEADER_BYTES, EntryHeader, EntryKind, FORMAT_VERSION, SEGMENT_HEADER_BYTES, SegmentHeader, Stream,
+    UNIT_BYTES, footer_bytes,
 };
 use crate::store::state::segments::LiveSegment;
 use crate::store::state::space::Room;
@@ -94,7 +95,7 @@ impl<R: Runtime> State<R> {
         }
         let payload = entry.covered.len() + entry.uncovered.len();
         let entry_bytes = u64::try_from(ENTRY_HEADER_BYTES + payload).expect("usize fits 64 bits");
-        let overhead = u64::from(SEGMENT_HEADER_BYTES) + footer_bytes(1, 1) + u64::from(UNIT_BYTES);
+        let overhead = u64::from(SEGMENT_HEADER_BYTES) + footer_bytes(1, 1, 0) + u64::from(UNIT_BYTES);
         let max = u64::from(core.options.segment_bytes) - overhead;
         if entry_bytes > max {
             return Err(StorageError::TooLarge { bytes: entry_bytes, max });
@@ -144,6 +145,7 @@ impl<R: Runtime> State<R> {
         self.seal(predecessor, number);
         let file = self.segments.take_spare(bytes_min, bytes_max);
         let header = SegmentHeader {
+            version: FORMAT_VERSION,
             shard: core.options.shard,
             stream: Stream::Hot,
             number,

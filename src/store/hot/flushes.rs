@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::runtime::{File, Runtime};
 use crate::store::StorageError;
+use crate::store::format::Stream;
 use crate::store::state::{Core, State, Step};
 use crate::types::LogPosition;
 
@@ -100,8 +101,12 @@ impl<R: Runtime> State<R> {
         if self.durable >= target || !(awaited || self.flush_forced) {
             return None;
         }
-        // At a segment switch both files are flushed, the older one first. A retired one holds nothing of worth.
+        // At a segment switch both files are flushed, the older one first. A retired one holds nothing of worth, and a cold
+        // one was flushed before it became live.
         let touched = self.segments.live.range(self.durable.segment..=target.segment);
+        let touched = touched.filter(|(_, segment)| {
+            segment.header.stream == Stream::Hot || cfg!(corelane_defect = "cold_file_in_hot_flush")
+        });
         let files = touched.filter_map(|(_, segment)| Some(segment.file.as_ref()?.file.clone())).collect();
         Some(Step::Do(Flush { files, target }))
     }

@@ -6,9 +6,11 @@
 //! segment stay here only until its footer is written, then they are read from there.
 //!
 //! It does not know files, blocks or time. One per core, touched by the store only.
-//! Invariants: the rows of a log ascend by offset and by segment; a segment's live count is the number of rows that
-//! logs hold of it; positions given ascend.
+//! Invariants: the rows of a log ascend by offset, and of hot segments by segment; a segment's live count is the number of
+//! rows that logs hold of it, its live bytes are theirs; positions given ascend. A row of a cold segment takes the place of
+//! whole rows: no job takes a part of one.
 
+pub mod cold_segment;
 pub mod open_segment;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -161,6 +163,7 @@ struct LogState {
 struct SegmentState {
     number: SegmentNumber,
     live_rows: u32,
+    live_bytes: u64,
     /// Rows and extents until the footer that holds them is on disk.
     unwritten: Option<Rc<SealedExtents>>,
 }
@@ -395,7 +398,7 @@ impl Index {
         }
         let (mut rows, extents) = std::mem::take(&mut self.open).seal();
         self.open_number = next;
-        let footer = Footer::encode(header, incarnation, data_end, &mut rows, &extents);
+        let footer = Footer::encode(header, incarnation, data_end, &mut rows, &extents, &[]);
         let slot = self.take_slot(header.number, Some(Rc::new(SealedExtents { rows: rows.clone(), extents })));
         self.enter_rows(slot, &rows)?;
         Ok(footer)
@@ -423,6 +426,47 @@ impl Index {
         self.open_number = number.next();
         let slot = self.take_slot(number, None);
         self.enter_rows(slot, rows)
+    }
+
+    /// Enters a cold segment: its rows take the place of what their logs have of the same offsets, but for the open segment's,
+    /// which no job moves. Those of unknown logs and wholly below their log start are dead. `extents` stay in memory until
+    /// [`Index::footer_written`]; without them they are in the footer. Recovery enters all cold segments, in ascending order
+    /// of numbers, once the hot log is read: what was moved later counts.
+    ///
+    /// Errors: `OffsetsOverlap` with the open segment; the index is then of no use.
+    pub fn add_cold(
+        &mut self,
+        number: SegmentNumber,
+        rows: &[DirectoryRow],
+        extents: Option<Vec<Extent>>,
+    ) -> Result<(), IndexError> {
+        let unwritten = extents.map(|extents| Rc::new(SealedExtents { rows: rows.to_vec(), extents }));
+        let slot = self.take_slot(number, unwritten);
+        for (directory_row, row) in rows.iter().enumerate() {
+            self.splice(slot, u32_of(directory_row), row)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the log still has the row that a segment's directory has at this place.
+    pub fn has_row(&self, number: SegmentNumber, directory_row: u32, row: &DirectoryRow) -> bool {
+        let Some((state, slot)) = self.logs.get(&row.log).zip(self.slot_by_number.get(&number)) else { return false };
+        let at = state.rows.partition_point(|other| { other.base_offset } < row.base_offset);
+        let is_it = |found: &Row| (found.slot, found.directory_row) == (*slot, directory_row);
+        state.rows.get(at).is_some_and(is_it)
+    }
+
+    /// Bytes of entries that are live in a sealed segment; 0 for an unknown one.
+    pub fn live_bytes(&self, number: SegmentNumber) -> u64 {
+        let slot = self.slot_by_number.get(&number).map(|slot| format::usize_of(*slot));
+        slot.and_then(|slot| self.slots[slot].as_ref()).map_or(0, |state| state.live_bytes)
+    }
+
+    /// The rows of a sealed segment whose footer is not on disk yet, and their extents.
+    pub fn unwritten_rows(&self, number: SegmentNumber) -> Option<Vec<DirectoryRow>> {
+        let slot = format::usize_of(*self.slot_by_number.get(&number)?);
+        let sealed = self.slots[slot].as_ref()?.unwritten.as_ref()?;
+        Some(sealed.rows.clone())
     }
 
     /// Names the open segment, while it is empty: recovery skips numbers of segments that are gone.
@@ -580,17 +624,62 @@ impl Index {
             });
             state.rows_bytes += u64::from(row.bytes);
             segment.live_rows += 1;
+            segment.live_bytes += u64::from(row.bytes);
         }
         Ok(())
+    }
+
+    /// Enters a row of a cold segment in the place of what the log has of its offsets.
+    fn splice(&mut self, slot: u32, directory_row: u32, row: &DirectoryRow) -> Result<(), IndexError> {
+        let Some(mut state) = self.logs.remove(&row.log) else { return Ok(()) };
+        let mut result = Ok(());
+        if row.end_offset > state.start {
+            if let Some(run) = self.open.run(row.log).filter(|run| run.base_offset() < row.end_offset) {
+                let (log, end, base) = (row.log, row.end_offset, run.base_offset());
+                result = Err(IndexError::OffsetsOverlap { log, end, base });
+            } else {
+                self.splice_into(&mut state, slot, directory_row, row);
+            }
+        }
+        self.logs.insert(row.log, state);
+        result
+    }
+
+    fn splice_into(&mut self, state: &mut LogState, slot: u32, directory_row: u32, row: &DirectoryRow) {
+        let behind = state.rows.partition_point(|other| { other.base_offset } < row.end_offset);
+        // One that begins before goes on until here; nothing is left of it when that is below the log start.
+        let first = match row.base_offset <= state.start {
+            true => 0,
+            false => state.rows.partition_point(|other| { other.base_offset } < row.base_offset),
+        };
+        let gone: Vec<Row> = state.rows.drain(first..behind).collect();
+        for gone in gone {
+            state.rows_bytes -= u64::from(gone.bytes);
+            self.drop_row(gone);
+        }
+        let new = Row {
+            base_offset: row.base_offset,
+            timestamp_max: row.timestamp_max,
+            slot,
+            directory_row,
+            bytes: row.bytes,
+        };
+        state.rows.insert(first, new);
+        state.rows_bytes += u64::from(row.bytes);
+        state.end = state.end.max(row.end_offset);
+        let segment = self.slots[format::usize_of(slot)].as_mut().expect("the slot was just taken");
+        segment.live_rows += 1;
+        segment.live_bytes += u64::from(row.bytes);
     }
 
     fn drop_row(&mut self, row: Row) {
         let segment = self.slots[format::usize_of(row.slot)].as_mut().expect("a row's segment is known");
         segment.live_rows -= 1;
+        segment.live_bytes -= u64::from(row.bytes);
     }
 
     fn take_slot(&mut self, number: SegmentNumber, unwritten: Option<Rc<SealedExtents>>) -> u32 {
-        let state = SegmentState { number, live_rows: 0, unwritten };
+        let state = SegmentState { number, live_rows: 0, live_bytes: 0, unwritten };
         let slot = self.slots_free.pop().unwrap_or_else(|| {
             self.slots.push(None);
             u32_of(self.slots.len() - 1)
@@ -625,6 +714,7 @@ mod tests {
 
     fn header(number: SegmentNumber) -> SegmentHeader {
         SegmentHeader {
+            version: format::FORMAT_VERSION,
             shard: ShardId::new(0),
             stream: Stream::Hot,
             number,

@@ -76,17 +76,17 @@ impl OpenSegmentIndex {
     pub fn footer_bytes_with(&self, log: LogId, position: u32, entry_bytes: u32) -> u64 {
         let run = self.runs.get(&log);
         let joins = run.is_some_and(|run| run.extents.last().is_some_and(|extent| extent.takes(position, entry_bytes)));
-        format::footer_bytes(self.rows() + u32::from(run.is_none()), self.extents + u32::from(!joins))
+        format::footer_bytes(self.rows() + u32::from(run.is_none()), self.extents + u32::from(!joins), 0)
     }
 
     /// No footer is larger after one more entry, whatever its log: told without looking at any.
     pub fn footer_bytes_max_with_one(&self) -> u64 {
-        format::footer_bytes(self.rows() + 1, self.extents + 1)
+        format::footer_bytes(self.rows() + 1, self.extents + 1, 0)
     }
 
     /// Bytes of the footer as things stand: what a control entry, which needs no row, leaves it at.
     pub fn footer_bytes(&self) -> u64 {
-        format::footer_bytes(self.rows(), self.extents)
+        format::footer_bytes(self.rows(), self.extents, 0)
     }
 
     /// True when no batch was entered.
@@ -185,7 +185,7 @@ mod tests {
             position += bytes;
         }
         let (rows, extents) = open.clone().seal();
-        let size = format::footer_bytes(u32_of(rows.len()), u32_of(extents.len()));
+        let size = format::footer_bytes(u32_of(rows.len()), u32_of(extents.len()), 0);
         assert_eq!(size, open.footer_bytes());
     }
 }

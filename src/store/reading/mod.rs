@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use crate::portions::Portion;
 use crate::runtime::Runtime;
-use crate::store::format::{Extent, StoredBatch};
+use crate::store::format::{Extent, StoredBatch, Stream};
 use crate::store::index::{Place, PlaceExtents};
 use crate::store::state::tail::Want;
 use crate::store::state::{State, Store};
@@ -288,8 +288,9 @@ impl<R: Runtime> State<R> {
         let live = self.segments.live.get(&place.segment)?;
         let file = live.file.as_ref()?.file.clone();
         let written = self.writer.written();
-        // A segment before the one that is being written is on disk for good.
+        // A segment before the one that is being written is on disk for good, and so is a cold one when it is live.
         let readable_end = match place.segment.cmp(&written.segment) {
+            _ if live.header.stream == Stream::Cold => live.header.bytes,
             std::cmp::Ordering::Less => live.header.bytes,
             std::cmp::Ordering::Equal => written.byte,
             std::cmp::Ordering::Greater => 0,

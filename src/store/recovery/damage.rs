@@ -2,7 +2,6 @@
 
 use super::{Recovery, unreadable};
 
-use crate::limits::SCAN_ENTRIES_PER_YIELD;
 use crate::runtime::Runtime;
 use crate::store::checkpoint::CheckpointPartition;
 use crate::store::format::segment_file_name;
@@ -33,10 +32,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 let last = self.beyond.entry(header.log).or_insert(indexed.last_offset);
                 *last = (*last).max(indexed.last_offset);
             }
-            self.entries += 1;
-            if self.entries.is_multiple_of(SCAN_ENTRIES_PER_YIELD) {
-                self.runtime.yield_now().await;
-            }
+            self.yield_now_and_then().await;
         }
         Ok(())
     }
@@ -51,6 +47,7 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// Offsets from `base` to `end` of a log follow.
     pub(super) fn resume(&mut self, log: LogId, base: Offset, end: Offset) {
+        self.note_range(log, base, end);
         let Some(interrupted_at) = self.interrupted.get(&log).copied() else { return };
         if end <= interrupted_at {
             return;
@@ -75,6 +72,7 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// Ends recovery when something that was durable is gone, unless that is accepted.
     pub(super) fn judge_damage(&mut self, records: &[CheckpointPartition]) -> Result<(), OpenError> {
+        self.judge_cold();
         let Some(position) = self.damage else { return Ok(()) };
         for PartitionRecord { log, log_end, .. } in records.iter().map(|partition| partition.record) {
             if log_end > Offset::ZERO {

@@ -7,7 +7,8 @@ use std::path::Path;
 use crate::runtime::{Buffer, File, Runtime, created_name};
 use crate::store::checkpoint::CheckpointHead;
 use crate::store::format::{
-    FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, UNIT_BYTES, parse_segment_file_name, usize_of,
+    FORMAT_VERSION, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, UNIT_BYTES, parse_segment_file_name,
+    usize_of,
 };
 use crate::store::state::segments::SegmentFile;
 use crate::store::{OpenError, StoreOptions};
@@ -69,8 +70,10 @@ pub(super) async fn remove_left<R: Runtime>(runtime: &R, path: &Path) {
 
 /// How the files make up the log.
 pub(super) struct Chain<F> {
-    /// The log, in order.
+    /// The hot log, in order.
     pub(super) links: Vec<Link<F>>,
+    /// The cold segments that count, by number.
+    pub(super) cold: Vec<Link<F>>,
     /// Not part of it, but perhaps of what is missing: to be surveyed, then free.
     pub(super) suspects: Vec<SegmentFile<F>>,
     /// Of no more use.
@@ -95,7 +98,7 @@ impl<R: Runtime> Recovery<'_, R> {
     ) -> Chain<R::File> {
         let mut links = Vec::new();
         let mut later: BTreeMap<SegmentNumber, Link<R::File>> = BTreeMap::new();
-        let mut chain = Chain { links: Vec::new(), suspects: Vec::new(), free: Vec::new() };
+        let mut chain = Chain { links: Vec::new(), cold: Vec::new(), suspects: Vec::new(), free: Vec::new() };
         let listed: HashMap<FileId, _> = head.segments.iter().map(|segment| (segment.file, segment)).collect();
         let listed_free: HashMap<FileId, u32> = head.free.iter().map(|free| (free.file, free.bytes)).collect();
         for FoundFile { file, header } in found {
@@ -115,8 +118,9 @@ impl<R: Runtime> Recovery<'_, R> {
                 (Some(segment), header) if header.is_none_or(|header| header.number == segment.number) => {
                     // The checkpoint knows all that matters of a header that cannot be read.
                     let header = header.unwrap_or(SegmentHeader {
+                        version: FORMAT_VERSION,
                         shard: self.options.shard,
-                        stream: Stream::Hot,
+                        stream: segment.stream,
                         number: segment.number,
                         incarnation: segment.incarnation,
                         bytes: segment.bytes,
@@ -125,12 +129,21 @@ impl<R: Runtime> Recovery<'_, R> {
                         durable: LogPosition::default(),
                     });
                     let link = Link { file, header, expected_end: segment.data_end };
+                    if segment.stream == Stream::Cold {
+                        chain.cold.push(link);
+                        continue;
+                    }
                     // An earlier program named segments behind one whose file was not there yet.
                     if segment.number < head.next_segment {
                         links.push(link);
                     } else {
                         later.insert(segment.number, link);
                     }
+                }
+                // A cold segment counts where a checkpoint names it; without one, each that is whole does.
+                (_, Some(header)) if header.stream == Stream::Cold && complete => chain.free.push(file),
+                (_, Some(header)) if header.stream == Stream::Cold => {
+                    chain.cold.push(Link { file, header, expected_end: None });
                 }
                 (_, Some(header)) if header.number >= head.next_segment => {
                     if let Some(twice) = later.insert(header.number, Link { file, header, expected_end: None }) {
@@ -142,12 +155,18 @@ impl<R: Runtime> Recovery<'_, R> {
             }
         }
         links.sort_by_key(|link| link.header.number);
+        chain.cold.sort_by_key(|link| link.header.number);
         let path = path_back(&later, head.next_segment, complete);
         for number in &path {
             links.extend(later.remove(number));
         }
         for segment in &head.segments {
-            if !links.iter().any(|link| link.header.number == segment.number) {
+            if segment.stream == Stream::Cold {
+                if !chain.cold.iter().any(|link| link.header.number == segment.number) {
+                    tracing::warn!(shard = %self.options.shard, "segment {} is missing", segment.number);
+                    self.cold.damaged.get_or_insert(segment.number);
+                }
+            } else if !links.iter().any(|link| link.header.number == segment.number) {
                 self.damage.get_or_insert(LogPosition { segment: segment.number, byte: SEGMENT_HEADER_BYTES });
                 self.missing.insert(segment.number);
             }

@@ -9,21 +9,23 @@
 //! incarnation, and the chain of predecessors leads around what was cut); all that was read is flushed before the
 //! store opens; a log id, a segment number and a file id are never given twice.
 
+mod cold;
 mod damage;
 mod files;
 mod opening;
 mod replay;
 
+use self::cold::Cold;
 use self::files::{find_files, remove_left};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 
-use crate::limits::{RECOVERY_TOLD_MS, SCAN_SEGMENT_NUMBERS_AHEAD};
+use crate::limits::{RECOVERY_TOLD_MS, SCAN_ENTRIES_PER_YIELD, SCAN_SEGMENT_NUMBERS_AHEAD};
 use crate::runtime::Runtime;
 use crate::store::checkpoint::files::CheckpointFiles;
 use crate::store::checkpoint::{CheckpointError, CheckpointHead, CheckpointPartition};
-use crate::store::format::{Footer, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file_name, usize_of};
+use crate::store::format::{FORMAT_VERSION, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file_name, usize_of};
 use crate::store::index::Index;
 use crate::store::state::Core;
 use crate::store::state::segments::{LiveSegment, SegmentFile, Segments};
@@ -91,6 +93,7 @@ struct Recovery<'a, R: Runtime> {
     /// What such holes took.
     lost: Vec<LostOffsets>,
     footers: VecDeque<Footer>,
+    cold: Cold<R::File>,
     entries: u32,
     /// When it was last said how far it has come.
     told: MonotonicUs,
@@ -149,6 +152,7 @@ pub(in crate::store) async fn recover<R: Runtime>(
         interrupted: HashMap::new(),
         lost: Vec::new(),
         footers: VecDeque::new(),
+        cold: Cold::default(),
         entries: 0,
         told: runtime.now(),
         runtime,
@@ -159,8 +163,11 @@ pub(in crate::store) async fn recover<R: Runtime>(
         recovery.know(partition)?;
     }
     let mut chain = recovery.chain(found, &head, complete);
+    let cold = recovery.load_cold(std::mem::take(&mut chain.cold)).await?;
     let had_later_segments = chain.links.iter().any(|link| link.header.number >= head.next_segment);
     let (end, links, cut) = recovery.read(chain.links).await?;
+    recovery.replay_rest_of_cold().await?;
+    recovery.enter_cold()?;
     // After a clean stop nothing can be missing but what the checkpoint knows of: no file needs to be searched.
     let is_clean_end = head.clean_end == Some(end) && !had_later_segments;
     if !is_clean_end {
@@ -194,14 +201,16 @@ pub(in crate::store) async fn recover<R: Runtime>(
     }
 
     let stale = cfg!(corelane_defect = "stale_incarnation_accepted");
-    let clean = (is_clean_end || stale) && recovery.damage.is_none() && !links.is_empty();
+    // What an earlier program began is sealed: it is not continued in this one's format.
+    let is_ours = links.last().is_some_and(|link| link.header.version == FORMAT_VERSION);
+    let clean = (is_clean_end || stale) && recovery.damage.is_none() && is_ours;
     let mut segments = Segments::new(recovery.options.segment_bytes);
     segments.next_number = recovery.next_number;
     segments.next_file = FileId::new(next_file).max(head.next_file);
     let of_no_use = unused.into_iter().chain(chain.free).chain(chain.suspects).chain(cut);
     of_no_use.for_each(|file| segments.release(file));
     recovery.flush(&links).await?;
-    for link in links {
+    for link in links.into_iter().chain(cold) {
         let sealed_end = Some(link.end);
         let live = LiveSegment { header: link.header, file: Some(link.file), sealed_end };
         segments.live.insert(link.header.number, live);
@@ -260,6 +269,13 @@ impl<R: Runtime> Recovery<'_, R> {
     }
 
     /// Says from time to time how much is left to do.
+    async fn yield_now_and_then(&mut self) {
+        self.entries += 1;
+        if self.entries.is_multiple_of(SCAN_ENTRIES_PER_YIELD) {
+            self.runtime.yield_now().await;
+        }
+    }
+
     fn tell_progress(&mut self, left: usize, of_what: &str) {
         let now = self.runtime.now();
         if now.since_us(self.told) >= RECOVERY_TOLD_MS * 1000 {

@@ -10,7 +10,7 @@ use crate::runtime::{Buffer, File, Runtime, is_out_of_space};
 use crate::store::checkpoint::files::CheckpointFiles;
 use crate::store::checkpoint::{CheckpointHead, CheckpointPartition, CheckpointWriter};
 use crate::store::format::{
-    Footer, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, UNIT_BYTES, segment_file_name, usize_of,
+    FORMAT_VERSION, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, UNIT_BYTES, segment_file_name, usize_of,
 };
 use crate::store::notify::Bells;
 use crate::store::state::preparation::Preparation;
@@ -119,6 +119,7 @@ impl<R: Runtime> Recovery<'_, R> {
         // Also for a file that an earlier life created and whose name it did not live to make durable.
         self.runtime.sync_directory(&directory).await.map_err(failed("sync", &directory))?;
         let header = SegmentHeader {
+            version: FORMAT_VERSION,
             shard: self.options.shard,
             stream: Stream::Hot,
             number,

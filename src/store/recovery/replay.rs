@@ -3,10 +3,9 @@
 use super::files::ReadLink;
 use super::{Known, Link, Recovery, unreadable};
 
-use crate::limits::SCAN_ENTRIES_PER_YIELD;
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::format::{
-    Control, Entry, EntryKind, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES, segment_file_name, usize_of,
+    Control, DirectoryRow, Entry, EntryKind, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES, segment_file_name, usize_of,
 };
 use crate::store::scan::{Scanner, indexed_entry};
 use crate::store::state::segments::SegmentFile;
@@ -41,6 +40,7 @@ impl<R: Runtime> Recovery<'_, R> {
             if below_covered
                 && !is_last
                 && !link.is_cut()
+                && link.expected_end.is_some()
                 && let Some(data_end) = self.read_footer(&link).await?
             {
                 end = LogPosition { segment: number, byte: data_end };
@@ -73,12 +73,24 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// Enters a sealed segment by its footer; `None` when it has none that fits.
     async fn read_footer(&mut self, link: &Link<R::File>) -> Result<Option<u32>, OpenError> {
+        let Some((data_end, rows)) = self.footer(link).await? else { return Ok(None) };
+        let number = link.header.number;
+        for row in &rows {
+            self.resume(row.log, row.base_offset, row.end_offset);
+        }
+        self.index.add_sealed(number, &rows).map_err(|_| self.damaged_at(number))?;
+        Ok(Some(data_end))
+    }
+
+    /// The data end and the rows that a segment's footer names; `None` when it has none that fits.
+    pub(super) async fn footer(&self, link: &Link<R::File>) -> Result<Option<(u32, Vec<DirectoryRow>)>, OpenError> {
         let path = self.options.directory.join(segment_file_name(link.file.id));
         let (file, bytes) = (&link.file.file, link.header.bytes);
         let last = u64::from(bytes - UNIT_BYTES);
         let unit = file.read_at(last, usize_of(UNIT_BYTES)).await.map_err(unreadable(&path))?;
         let Ok(trailer) = Trailer::decode(unit.as_slice(), bytes) else { return Ok(None) };
-        if trailer.number != link.header.number || link.expected_end != Some(trailer.data_end) {
+        let is_expected = link.expected_end.is_none_or(|end| end == trailer.data_end);
+        if trailer.number != link.header.number || !is_expected {
             return Ok(None);
         }
         let directory_bytes = usize_of(trailer.directory_bytes());
@@ -90,14 +102,7 @@ impl<R: Runtime> Recovery<'_, R> {
             let read = file.read_at(position, read_bytes).await.map_err(unreadable(&path))?;
             directory.extend_from_slice(&read.as_slice()[..directory_bytes]);
         }
-        let Ok(rows) = trailer.decode_directory(&directory) else { return Ok(None) };
-        for row in &rows {
-            self.resume(row.log, row.base_offset, row.end_offset);
-        }
-        match self.index.add_sealed(trailer.number, &rows) {
-            Ok(()) => Ok(Some(trailer.data_end)),
-            Err(_) => Err(self.damaged_at(trailer.number)),
-        }
+        Ok(trailer.decode_directory(&directory).ok().map(|rows| (trailer.data_end, rows)))
     }
 
     /// Reads a segment's entries to where they end, which it returns.
@@ -112,33 +117,36 @@ impl<R: Runtime> Recovery<'_, R> {
             let next = scanner.next(end, number, incarnation).await.map_err(unreadable(&path))?;
             let Some(scanned) = next else { break };
             let position = LogPosition { segment: number, byte: scanned.position };
-            if !self.apply(position, &scanned.entry) {
+            if let Some(bound) = self.cold_bound(&scanned.entry) {
+                self.replay_cold(scanned.entry.header.log, bound).await?;
+            }
+            if !self.apply(position, &scanned.entry)? {
                 break;
             }
             incarnation = scanned.entry.header.incarnation;
             end = scanned.end;
-            self.entries += 1;
-            if self.entries.is_multiple_of(SCAN_ENTRIES_PER_YIELD) {
-                self.runtime.yield_now().await;
-            }
+            self.yield_now_and_then().await;
         }
         self.incarnation = self.incarnation.max(incarnation);
         Ok(end)
     }
 
     /// Takes in one entry; false when it contradicts what came before, so that it cannot count.
-    fn apply(&mut self, position: LogPosition, entry: &Entry<'_>) -> bool {
+    fn apply(&mut self, position: LogPosition, entry: &Entry<'_>) -> Result<bool, OpenError> {
         let log = entry.header.log;
         self.proof = self.proof.max(entry.header.durable);
         self.next_log = self.next_log.max(LogId::new(log.value().saturating_add(1)));
         match entry.header.kind {
-            EntryKind::Append => self.apply_batches(position, entry),
+            EntryKind::Append => Ok(self.apply_batches(position, entry)),
             EntryKind::Control => {
-                let Ok(control) = Control::decode(entry.payload) else { return false };
-                self.apply_control(position, log, control);
-                true
+                let Ok(control) = Control::decode(entry.payload) else { return Ok(false) };
+                self.apply_control(position, log, control)?;
+                Ok(true)
             }
-            EntryKind::Move | EntryKind::Padding => true,
+            // No hot segment holds a move.
+            EntryKind::Move | EntryKind::MovedMarker => Ok(false),
+            EntryKind::Padding => Ok(true),
+            EntryKind::Marker => Err(self.unsupported(position, "ends of transactions")),
         }
     }
 
@@ -179,7 +187,7 @@ impl<R: Runtime> Recovery<'_, R> {
         known.end = known.end.max(end);
     }
 
-    fn apply_control(&mut self, position: LogPosition, log: LogId, control: Control) {
+    fn apply_control(&mut self, position: LogPosition, log: LogId, control: Control) -> Result<(), OpenError> {
         let known = self.partitions.get(&log).map(|known| known.position);
         match control {
             // Below the checkpoint a log that it does not name was deleted again.
@@ -202,6 +210,12 @@ impl<R: Runtime> Recovery<'_, R> {
                 self.come_to(position, log, offset, offset);
             }
             Control::Create { .. } | Control::Delete | Control::LogStart { .. } => {}
+            Control::Successor { .. } => return Err(self.unsupported(position, "truncated logs")),
         }
+        Ok(())
+    }
+
+    fn unsupported(&self, position: LogPosition, what: &'static str) -> OpenError {
+        OpenError::Unsupported { shard: self.options.shard, position, what }
     }
 }

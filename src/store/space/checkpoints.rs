@@ -14,6 +14,8 @@ use crate::runtime::Runtime;
 use crate::store::StorageError;
 use crate::store::checkpoint::files::CheckpointFiles;
 use crate::store::checkpoint::{CheckpointError, CheckpointHead, CheckpointWriter, FreeSegment, LiveSegment};
+use crate::store::format::Stream;
+use crate::store::state::segments::LiveSegment as SegmentState;
 use crate::store::state::{Core, State};
 use crate::types::{LogId, LogPosition, SegmentNumber};
 
@@ -193,9 +195,13 @@ impl<R: Runtime> State<R> {
         // A file for one segment may come before that of an earlier one, which waits for another size: the checkpoint names a
         // beginning of the log without a gap.
         let next_segment = self.next_unnamed();
-        let named = self.segments.live.range(..next_segment).filter(|(number, _)| !dead.contains(number));
+        let is_named = |(number, live): &(&SegmentNumber, &SegmentState<R::File>)| {
+            (**number < next_segment || live.header.stream == Stream::Cold) && !dead.contains(number)
+        };
+        let named = self.segments.live.iter().filter(is_named);
         let named = named.skip(usize::from(cfg!(corelane_defect = "checkpoint_names_too_few_segments")));
         let segments = named.map(|(number, live)| LiveSegment {
+            stream: live.header.stream,
             file: live.file.as_ref().expect("every segment before the first without a file has one").id,
             number: *number,
             bytes: live.header.bytes,

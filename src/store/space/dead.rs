@@ -1,6 +1,7 @@
 //! From the last live batch of a segment to a file that is free: dead, left out by a durable checkpoint, held by no read.
 
 use crate::runtime::Runtime;
+use crate::store::format::Stream;
 use crate::store::state::segments::RetiredSegment;
 use crate::store::state::{Core, State};
 use crate::types::SegmentNumber;
@@ -16,10 +17,13 @@ impl<R: Runtime> Core<R> {
 
 impl<R: Runtime> State<R> {
     /// Segments that hold nothing live and lie before the one that is being filled, and before the first whose file is not
-    /// there yet: those behind it are found by their headers, each by the one after it, so none of them may go.
+    /// there yet: those behind it are found by their headers, each by the one after it, so none of them may go. Of cold ones any.
     pub(in crate::store) fn dead(&self) -> Vec<SegmentNumber> {
         let before = self.writer.appended().segment.min(self.next_unnamed());
-        self.index.dead_segments().into_iter().filter(|number| *number < before).collect()
+        let is_cold = |number: &SegmentNumber| {
+            self.segments.live.get(number).is_some_and(|live| live.header.stream == Stream::Cold)
+        };
+        self.index.dead_segments().into_iter().filter(|number| *number < before || is_cold(number)).collect()
     }
 
     /// The first segment number that the checkpoint does not account for: one whose file is not there yet is found by

@@ -8,7 +8,7 @@ use bytes::BytesMut;
 
 use crate::limits::FETCH_COPY_BYTES_MAX;
 use crate::runtime::block::Slice;
-use crate::store::format::{Entry, EntryKind};
+use crate::store::format::Entry;
 use crate::store::pieces::taken;
 use crate::types::Offset;
 
@@ -60,15 +60,23 @@ impl<'a, B: crate::runtime::Buffer, F> Answer<'a, B, F> {
         expected: &mut Option<Offset>,
     ) -> Result<bool, Fault> {
         let header = &entry.header;
-        if !matches!(header.kind, EntryKind::Append | EntryKind::Move) {
+        if !header.kind.has_batches() {
             return Err(Fault::of_entry("the entry holds no batches"));
         }
         if header.log != self.read.log || header.segment != self.read.hold.segment() {
             return Err(Fault::of_entry("the entry is another log's or of another life of the file"));
         }
+        // A move begins where its range does, of which the first batches may be gone.
+        let moved = entry.move_prefix().transpose().map_err(|_| Fault::of_entry("the move has no sane range"))?;
+        let first = moved.map(|moved| moved.base_offset).or_else(|| Some(entry.batches().next()?.base_offset()));
+        if expected.take().is_some_and(|expected| first != Some(expected)) {
+            return Err(Fault::of_entry("the entry starts at another offset than the index says"));
+        }
         for batch in entry.batches() {
-            if expected.take().is_some_and(|expected| batch.base_offset() != expected) {
-                return Err(Fault::of_entry("the entry starts at another offset than the index says"));
+            if moved
+                .is_some_and(|moved| batch.base_offset() < moved.base_offset || batch.last_offset() >= moved.end_offset)
+            {
+                return Err(Fault::of_entry("the batch lies outside of the range that was moved"));
             }
             let last_offset = batch.last_offset();
             if last_offset < batch.base_offset() {

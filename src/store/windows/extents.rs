@@ -131,8 +131,11 @@ impl<R: Runtime> ColdCache<R> {
             let next = next.map_err(|cause| ColdError::Io { segment: hold.segment(), cause: Rc::new(cause) })?;
             let Some(scanned) = next else { break };
             (end, incarnation) = (scanned.end, scanned.entry.header.incarnation);
+            // A cold segment may have several rows of a log.
             if scanned.entry.header.log == log
                 && let Some(indexed) = indexed_entry(scanned.position, &scanned.entry)
+                && indexed.last_offset >= place.base_offset
+                && indexed.base_offset < place.end_offset
             {
                 if indexed.base_offset < next_offset || indexed.last_offset >= place.end_offset {
                     return Ok(None);

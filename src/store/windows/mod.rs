@@ -451,6 +451,7 @@ mod tests {
 
         fn seal(&mut self) {
             let header = SegmentHeader {
+                version: crate::store::format::FORMAT_VERSION,
                 shard: ShardId::new(0),
                 stream: Stream::Hot,
                 number: SEGMENT,
