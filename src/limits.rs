@@ -240,6 +240,49 @@ pub const GIVE_BACK_DIVISOR: u32 = 16;
 /// them, at its default interval. Until then they are the next segments, which is faster than making new ones.
 pub const FREE_FILES_KEPT_MS: u64 = 15 * 60 * 1000;
 
+/// Space that a store may take beside what lives in it, in percent of that: the more, the less has to be moved to keep it.
+/// Simulated: 1.0 bytes written per byte ingested for equal retention, 1.1 to 1.7 for mixes.
+pub const CLEAN_SLACK_PERCENT: u64 = 30;
+
+/// Segments that a store may use beside that: the open one, the next one, the reserve, and what a moment's traffic leaves.
+pub const CLEAN_SLACK_SEGMENTS: u64 = 6;
+
+/// Segments in use from which on one more free file is kept, so that the cleaner finds one where nobody else does.
+pub const CLEAN_SPARE_FROM_SEGMENTS: u64 = 4;
+
+/// Most that one job of the cleaner moves, in segments of the usual size. Sources stay until what is made of them is whole.
+pub const CLEAN_LIVE_SEGMENTS_MAX: u64 = 4;
+
+/// Most segments that one job empties, and most rows that it moves: 80 bytes of memory each.
+pub const CLEAN_VICTIMS_MAX: usize = 64;
+/// See [`CLEAN_VICTIMS_MAX`].
+pub const CLEAN_ROWS_MAX: usize = 65_536;
+
+/// Small cold segments of about one size that become one.
+pub const CLEAN_MERGED_SEGMENTS_MIN: usize = 8;
+
+/// Rows of one log that follow each other become one of at most so many bytes: retention drops whole rows, so this is how much
+/// longer records may stay, in bytes of their partition. Kafka's segment, by which it does, has a GiB.
+pub const CLEAN_MERGED_ROW_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Rows of a directory that the cleaner looks at before it lets others run.
+pub const CLEAN_ROWS_PER_YIELD: usize = 256;
+
+/// Largest read of the cleaner, in bytes, but for a single entry that is larger.
+pub const CLEAN_READ_BYTES: u32 = 512 * 1024;
+
+/// Rows that are read ahead of the one that is moved, and up to how many bytes each: what a thousand thin rows need.
+pub const CLEAN_ROWS_AHEAD: usize = 8;
+/// See [`CLEAN_ROWS_AHEAD`].
+pub const CLEAN_ROW_AHEAD_BYTES: u32 = 128 * 1024;
+
+/// After moving a row the cleaner rests so many times as long as that took, longer while flushes are slow, but not for
+/// longer than so many milliseconds: a quarter of the disk's time, and of the core's, at the most. It does not rest where
+/// space is short.
+pub const CLEAN_REST_FACTOR: u64 = 3;
+/// See [`CLEAN_REST_FACTOR`].
+pub const CLEAN_REST_MS_MAX: u64 = 200;
+
 /// Room in a 4 KiB unit of the log below which the next entry starts at the next unit, in bytes: rewriting a nearly
 /// full unit for so little costs a write, leaving it costs at most this much space.
 pub const UNIT_ROOM_BYTES_MIN: u32 = 512;

@@ -209,6 +209,14 @@ pub struct ShardMetrics {
     pub damaged_reads: Counter,
     /// Segments read whole for one partition since the start, because their footer is damaged.
     pub segments_scanned: Gauge,
+    /// Bytes of entries in segments that are live.
+    pub store_live_bytes: Gauge,
+    /// Bytes of segments in use.
+    pub store_used_bytes: Gauge,
+    /// Bytes of entries that the cleaner moved since the start.
+    pub store_moved_bytes: Gauge,
+    /// Parts of partitions that the cleaner found damaged since the start, and left where they are.
+    pub store_damaged_rows: Gauge,
     /// Partitions the shard owns.
     pub partitions: Gauge,
     requests: [OnceLock<Box<Histogram>>; API_KEYS_MAX],
@@ -251,6 +259,10 @@ impl ShardMetrics {
             store_full: Gauge::default(),
             damaged_reads: Counter::default(),
             segments_scanned: Gauge::default(),
+            store_live_bytes: Gauge::default(),
+            store_used_bytes: Gauge::default(),
+            store_moved_bytes: Gauge::default(),
+            store_damaged_rows: Gauge::default(),
             partitions: Gauge::default(),
             requests: [const { OnceLock::new() }; API_KEYS_MAX],
         })
@@ -351,6 +363,10 @@ const METRICS: &[Metric] = &[
     gauge("corelane_store_full", "1 while records are refused for want of space.", |m| m.store_full.value()),
     counter("corelane_damaged_reads_total", "Reads that met a disk error or other bytes than were written.", |m| m.damaged_reads.value()),
     gauge("corelane_segments_scanned", "Segments read whole for one partition since the start, because their footer is damaged.", |m| m.segments_scanned.value()),
+    gauge("corelane_store_live_bytes", "Log bytes of records that are kept.", |m| m.store_live_bytes.value()),
+    gauge("corelane_store_used_bytes", "Bytes of segments in use: live records and what died beside them.", |m| m.store_used_bytes.value()),
+    gauge("corelane_store_moved_bytes", "Log bytes moved to give back the space beside them, since the start.", |m| m.store_moved_bytes.value()),
+    gauge("corelane_store_damaged_rows", "Parts of partitions found damaged when they were to be moved, and left where they are.", |m| m.store_damaged_rows.value()),
     gauge("corelane_groups", "Groups that the shard coordinates.", |m| m.groups.value()),
     counter("corelane_group_commits_total", "Offsets committed, one for each partition of a commit.", |m| m.group_commits.value()),
     counter("corelane_group_rebalances_total", "Assignments made: generations and target assignments.", |m| m.group_rebalances.value()),

@@ -105,6 +105,7 @@ const STORE_ROOMS: &[&str] = &[
     "state",
     "space",
     "hot",
+    "cleaning",
     "reading",
     "recovery",
     "handle",

@@ -62,6 +62,10 @@ impl<R: Runtime> Shard<R> {
         metrics.segments_free.set(stats.segments_free);
         metrics.segments_scanned.set(stats.segments_scanned);
         metrics.checkpoints.set(stats.checkpoints);
+        metrics.store_live_bytes.set(stats.live_bytes);
+        metrics.store_used_bytes.set(stats.used_bytes);
+        metrics.store_moved_bytes.set(stats.moved_bytes);
+        metrics.store_damaged_rows.set(stats.damaged_rows);
         metrics.partitions.set(u64::try_from(self.partition_count()).expect("a count fits 64 bits"));
         metrics.groups.set(u64::try_from(self.coordination.group_count()).expect("a count fits 64 bits"));
         metrics.store_read_only.set(u64::from(self.store.failure().is_some()));

@@ -355,4 +355,11 @@ impl<R: Runtime> Owner for StoreOwner<R> {
             partition.snapshot(out);
         }
     }
+
+    fn retention_ms(&self, log: LogId) -> Option<i64> {
+        let shard = self.shard.upgrade()?;
+        let partition = shard.by_log.borrow().get(&log).cloned()?;
+        let config = partition.config();
+        config.retention_ms.filter(|_| config.cleanup_policy.delete)
+    }
 }

@@ -34,12 +34,16 @@ impl<R: Runtime> Store<R> {
         Ok(Store { core })
     }
 
-    /// Names the shard that hears of progress. Checkpoints are written from now on.
+    /// Names the shard that hears of progress. Checkpoints are written, and space is given back, from now on.
     pub fn set_owner(&self, owner: Rc<dyn Owner>) {
         let earlier = self.core.owner.borrow_mut().replace(owner);
         assert!(earlier.is_none());
         self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoints());
         self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoint_timer());
+        self.core.runtime.spawn(Rc::clone(&self.core).run_cleaner());
+        if cfg!(corelane_defect = "jobs_in_parallel") {
+            self.core.runtime.spawn(Rc::clone(&self.core).run_cleaner());
+        }
     }
 
     /// Where the log stands.
@@ -266,6 +270,8 @@ impl<R: Runtime> Store<R> {
         let state = self.core.state.borrow();
         StoreStats {
             written_bytes: state.writer.submitted_bytes(),
+            live_bytes: state.live_bytes(),
+            used_bytes: state.segments.used_bytes(),
             segments_live: u64::try_from(state.segments.live.len()).expect("a count fits 64 bits"),
             segments_free: u64::try_from(state.segments.free.len()).expect("a count fits 64 bits"),
             segments_scanned: self.core.cold.stats().segments_scanned,

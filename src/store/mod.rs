@@ -12,7 +12,8 @@
 //! The rooms, lowest first; each may use those before it (checked by `tests/tidy.rs`): [`format`], the bytes on disk ·
 //! [`index`], where every live batch lies · `scan`, entries read from a file · [`windows`], segments read back from disk ·
 //! [`checkpoint`] · `state`, what all the others share · `space`, why a segment was freed or was not, and where the next one's
-//! file comes from · `hot`, the end of the log on its way to the disk · `reading` · `recovery` · `handle`, what is called from
+//! file comes from · `hot`, the end of the log on its way to the disk · `cleaning`, cold segments and their
+//! jobs · `reading` · `recovery` · `handle`, what is called from
 //! outside.
 //!
 //! Lives on one core; nothing here is shared with another. The directory of a shard holds `segment-<id>` files, drawn
@@ -28,6 +29,7 @@
 //! directory was synced.
 
 pub mod checkpoint;
+mod cleaning;
 pub mod format;
 mod handle;
 mod hot;
@@ -92,6 +94,12 @@ pub trait Owner {
     /// Appends the partition's own state (leader epochs, producers), as of now, to `out`, for the checkpoint.
     /// The store pairs it with the position of the last append of that partition.
     fn snapshot(&self, log: LogId, out: &mut Vec<u8>);
+
+    /// For how many milliseconds after its timestamp a record of the log is kept; `None` when time does not remove any. What is
+    /// about to go is not moved, and what goes together is put together: no more hangs on it.
+    fn retention_ms(&self, _log: LogId) -> Option<i64> {
+        None
+    }
 }
 
 /// What recovery tells its shard, in log order per partition. Everything is told before the store is open.
@@ -239,6 +247,8 @@ pub struct StoreOptions {
     pub segment_bytes: u32,
     /// Segments of one size before new files get the next size up: `limits::SEGMENTS_BEFORE_GROWTH`, fewer in tests.
     pub segments_before_growth: u64,
+    /// Segments that may be in use beside live data and its slack: `limits::CLEAN_SLACK_SEGMENTS`, fewer in tests.
+    pub clean_slack_segments: u64,
     /// Size of a block, in bytes: `limits::BLOCK_BYTES`, smaller in tests.
     pub block_bytes: usize,
     /// This shard's share of the device, in bytes.
@@ -264,6 +274,7 @@ impl StoreOptions {
             memory_bytes,
             segment_bytes: crate::limits::SEGMENT_BYTES_MIN,
             segments_before_growth: crate::limits::SEGMENTS_BEFORE_GROWTH,
+            clean_slack_segments: crate::limits::CLEAN_SLACK_SEGMENTS,
             block_bytes: crate::limits::BLOCK_BYTES,
             budget_bytes,
             written_flush_interval_ms: 50,
@@ -446,6 +457,16 @@ pub struct StoreStats {
     pub segments_recycled: u64,
     /// Checkpoints written.
     pub checkpoints: u64,
+    /// Bytes of entries that live.
+    pub live_bytes: u64,
+    /// Bytes of segments that are in use, what they gave back left out.
+    pub used_bytes: u64,
+    /// Bytes of entries that the cleaner moved.
+    pub moved_bytes: u64,
+    /// Jobs that the cleaner ended well.
+    pub cleaning_jobs: u64,
+    /// Rows that it found damaged and left where they are.
+    pub damaged_rows: u64,
 }
 
 #[cfg(test)]

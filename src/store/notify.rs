@@ -61,6 +61,8 @@ pub(in crate::store) struct Bells {
     pub(in crate::store) fill: Bell,
     /// The checkpoint task: a segment was sealed, time has passed, or space is wanted.
     pub(in crate::store) checkpoint: Bell,
+    /// The cleaner: a checkpoint was written, time has passed, or space is wanted.
+    pub(in crate::store) clean: Bell,
     /// Appends that wait for room: *written* moved, or a file is there.
     pub(in crate::store) room: Bell,
     /// Everyone who waits for positions, footers or the checkpoint files.
@@ -70,8 +72,8 @@ pub(in crate::store) struct Bells {
 impl Bells {
     /// Wakes everyone: the store failed or stops.
     pub(in crate::store) fn ring_all(&self) {
-        let Bells { write, footer, flush, prepare, fill, checkpoint, room, progress } = self;
-        for bell in [write, footer, flush, prepare, fill, checkpoint, room, progress] {
+        let Bells { write, footer, flush, prepare, fill, checkpoint, clean, room, progress } = self;
+        for bell in [write, footer, flush, prepare, fill, checkpoint, clean, room, progress] {
             bell.ring();
         }
     }

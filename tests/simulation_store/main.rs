@@ -33,6 +33,8 @@ enum Theme {
     Crashes,
     /// Writes, flushes and creations fail now and then.
     Faults,
+    /// Little lives in many segments, so that the cleaner always has something to move.
+    Mixed,
     /// The device has little room, at times none, also while the store is opened; and it comes back.
     Space,
 }
@@ -41,8 +43,10 @@ enum Theme {
 fn run(seed: u64, theme: Theme) -> u64 {
     let mut random = Random::new(seed).split();
     let mut plan = Plan::draw(&mut random);
-    if theme == Theme::Space {
-        plan.be_short_of_space(&mut random);
+    match theme {
+        Theme::Space => plan.be_short_of_space(&mut random),
+        Theme::Mixed => plan.be_mixed(&mut random),
+        Theme::Crashes | Theme::Faults => {}
     }
     let model = Rc::new(RefCell::new(Model::default()));
     let mut simulation = Simulation::new(seed);
@@ -52,7 +56,11 @@ fn run(seed: u64, theme: Theme) -> u64 {
         let acts = *random.pick(&[5, 40, 300, 1500]);
         let ending = if random.chance(1, 5) { Ending::Close(acts) } else { Ending::Crash(acts, crash) };
         arm_crash(&mut simulation, &mut random, crash);
-        let faulty = theme == Theme::Faults && random.chance(1, 2);
+        let faulty = match theme {
+            Theme::Faults => random.chance(1, 2),
+            Theme::Mixed => random.chance(1, 6),
+            Theme::Crashes | Theme::Space => false,
+        };
         if theme == Theme::Space {
             let segments = *random.pick(&[0, 8, 12, 20]);
             let capacity_bytes = segments * u64::from(plan.segment_bytes);
@@ -194,6 +202,13 @@ fn what_was_acknowledged_survives_failing_disks_and_crashes() {
 }
 
 #[test]
+fn what_was_moved_survives_crashes() {
+    Seeds::from_environment(60).each(|seed| {
+        run(seed, Theme::Mixed);
+    });
+}
+
+#[test]
 fn what_was_acknowledged_survives_full_devices_and_crashes() {
     Seeds::from_environment(60).each(|seed| {
         run(seed, Theme::Space);
@@ -204,7 +219,10 @@ fn what_was_acknowledged_survives_full_devices_and_crashes() {
 fn a_flipped_bit_is_cut_off_reported_or_harmless_but_never_believed() {
     Seeds::from_environment(100).each(|seed| {
         let mut random = Random::new(seed).split();
-        let plan = Plan::draw(&mut random);
+        let mut plan = Plan::draw(&mut random);
+        if seed.is_multiple_of(2) {
+            plan.be_mixed(&mut random);
+        }
         let model = Rc::new(RefCell::new(Model::default()));
         let mut simulation = Simulation::new(seed);
         for _ in 0..2 {

@@ -39,12 +39,16 @@ pub(crate) struct Plan {
     pub(crate) flushed_percent: u64,
     /// Segments of one size before new files are larger.
     pub(crate) segments_before_growth: u64,
+    /// Segments in use beside live data and its slack: with none the cleaner works whenever it can.
+    pub(crate) clean_slack_segments: u64,
     /// How often the administrator deletes, of all it does.
     pub(crate) delete_percent: u64,
     /// Longest pause of a task between two acts, in microseconds.
     pub(crate) pause_us_max: u64,
     /// The device has little room, or none.
     pub(crate) is_short_of_space: bool,
+    /// Some logs keep what they get while others let go of it, so that little lives in many segments.
+    pub(crate) is_mixed: bool,
 }
 
 impl Plan {
@@ -72,10 +76,28 @@ impl Plan {
             records_bytes,
             flushed_percent: *random.pick(&[0, 50, 100]),
             segments_before_growth: *random.pick(&[1, 2, 4, 64]),
+            clean_slack_segments: *random.pick(&[0, 1, 6]),
             delete_percent: *random.pick(&[0, 10, 60]),
             pause_us_max: *random.pick(&[1, 100, 3000]),
             is_short_of_space: false,
+            is_mixed: false,
         }
+    }
+
+    /// The same with much for the cleaner to do.
+    pub(crate) fn be_mixed(&mut self, random: &mut Random) {
+        self.logs_max = *random.pick(&[4, 12, 30]);
+        self.delete_percent = *random.pick(&[0, 5]);
+        self.clean_slack_segments = *random.pick(&[0, 0, 2, 6]);
+        self.checkpoint_interval_ms = *random.pick(&[1, 10, 100]);
+        self.budget_bytes = u64::from(self.segment_bytes) * random.pick(&[24, 64, 200]);
+        self.pause_us_max = *random.pick(&[1, 100, 1000]);
+        self.is_mixed = true;
+    }
+
+    /// Whether a log keeps what it gets, in a mixed plan.
+    fn keeps(&self, log: LogId) -> bool {
+        self.is_mixed && log.value().is_multiple_of(3)
     }
 
     /// The same for a device without room. The reserve is some files of a segment each, so that segments are of a size which
@@ -95,6 +117,7 @@ impl Plan {
         let mut options = StoreOptions::new(ShardId::new(0), directory, self.memory_bytes, self.budget_bytes);
         options.segment_bytes = self.segment_bytes;
         options.segments_before_growth = self.segments_before_growth;
+        options.clean_slack_segments = self.clean_slack_segments;
         options.block_bytes = self.block_bytes;
         options.checkpoint_interval_ms = self.checkpoint_interval_ms;
         options.checkpoint_appended_bytes = 4 * u64::from(self.segment_bytes);
@@ -190,6 +213,11 @@ impl Owner for Gate {
         let model = self.model.borrow();
         model.logs.get(&log).expect("a snapshot is asked for logs that exist").shadow.encode(out);
     }
+
+    fn retention_ms(&self, log: LogId) -> Option<i64> {
+        // Nothing goes by time here, so none may say that it soon will.
+        [None, Some(1 << 33), Some(1 << 40)][usize::try_from(log.value() % 3).expect("a remainder")]
+    }
 }
 
 /// One life of the store. `faulty`: the disk fails on purpose, so opening may fail and the store may become read-only.
@@ -280,6 +308,9 @@ impl Life {
         if self.plan.is_short_of_space {
             self.heal().await;
         }
+        if self.plan.is_mixed && self.store.failure().is_none() {
+            self.come_to_rest().await;
+        }
         match self.store.close().await {
             Ok(()) => {
                 let progress = self.store.progress();
@@ -288,6 +319,33 @@ impl Life {
             }
             Err(error) => assert!(faulty, "closing failed on a healthy disk: {error}"),
         }
+    }
+
+    /// Once nobody appends, the store takes no more space than it should, and what is left is all there; then nothing moves.
+    async fn come_to_rest(&self) {
+        let mut jobs = self.store.stats().cleaning_jobs;
+        for _ in 0..200 {
+            // A job rests a fifth of a second for each row at the most.
+            self.runtime.sleep(Duration::from_secs(60)).await;
+            let stats = self.store.stats();
+            if self.store.failure().is_some() {
+                return;
+            }
+            if std::mem::replace(&mut jobs, stats.cleaning_jobs) == stats.cleaning_jobs {
+                let segment_bytes = u64::from(self.plan.segment_bytes);
+                // Header, footer and the rest of a last block are a third of so small a segment.
+                let slack = self.plan.clean_slack_segments.max(6) + 2;
+                let bound = stats.live_bytes * 2 + slack * segment_bytes;
+                // A store whose segments grow counts in the larger ones.
+                let grows = self.plan.segments_before_growth < 64;
+                assert!(grows || stats.used_bytes <= bound, "space does not come back: {stats:?}");
+                if !self.plan.is_short_of_space {
+                    check_contents(&self.store, &self.model, false).await;
+                }
+                return;
+            }
+        }
+        panic!("the cleaner does not end: {:?}", self.store.stats());
     }
 
     /// Deletes all that there is, which must need no room but the reserve, and finds room for records then: however full the
@@ -353,7 +411,10 @@ impl Life {
         if model.logs.is_empty() {
             return None;
         }
-        model.logs.keys().nth(random.index(model.logs.len())).copied()
+        let mut log = || model.logs.keys().nth(random.index(model.logs.len())).copied();
+        let first = log()?;
+        // Those that keep what they get, get little.
+        if self.plan.keeps(first) { log() } else { Some(first) }
     }
 
     /// Ends when the level has reached `end`; false when the store failed instead.
@@ -490,6 +551,9 @@ impl Life {
             let model = self.model.borrow();
             (model.logs[&log].log_start, model.logs[&log].log_end)
         };
+        if self.plan.keeps(log) && random.chance(19, 20) {
+            return None;
+        }
         let span = u64::try_from(log_end.since(log_start)).unwrap();
         // Mostly nearly everything goes, so that segments die and are reused.
         let step = if random.chance(3, 4) { span - span / 8 } else { random.below(span + 1) };

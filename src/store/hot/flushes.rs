@@ -104,9 +104,7 @@ impl<R: Runtime> State<R> {
         // At a segment switch both files are flushed, the older one first. A retired one holds nothing of worth, and a cold
         // one was flushed before it became live.
         let touched = self.segments.live.range(self.durable.segment..=target.segment);
-        let touched = touched.filter(|(_, segment)| {
-            segment.header.stream == Stream::Hot || cfg!(corelane_defect = "cold_file_in_hot_flush")
-        });
+        let touched = touched.filter(|(_, segment)| segment.header.stream == Stream::Hot);
         let files = touched.filter_map(|(_, segment)| Some(segment.file.as_ref()?.file.clone())).collect();
         Some(Step::Do(Flush { files, target }))
     }

@@ -34,6 +34,8 @@ impl OpenRun {
 pub struct OpenSegmentIndex {
     runs: StableMap<LogId, OpenRun>,
     extents: u32,
+    /// Bytes of all entries.
+    bytes: u64,
 }
 
 impl OpenSegmentIndex {
@@ -55,6 +57,7 @@ impl OpenSegmentIndex {
         run.end_offset = entry.last_offset.advance(1);
         run.timestamp_max = run.timestamp_max.max(entry.timestamp_max);
         run.bytes += entry.bytes;
+        self.bytes += u64::from(entry.bytes);
         match run.extents.last_mut() {
             Some(extent) if extent.takes(entry.position, entry.bytes) => {
                 extent.bytes += entry.bytes;
@@ -115,6 +118,11 @@ impl OpenSegmentIndex {
             extents.extend_from_slice(&run.extents);
         }
         (rows, extents)
+    }
+
+    /// Bytes of its entries of batches, headers included.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// What it holds of a log.

@@ -208,7 +208,11 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// Enters the rows of cold segments, when the hot log was read: what they hold counts.
     pub(super) fn enter_cold(&mut self) -> Result<(), OpenError> {
-        for index in 0..self.cold.segments.len() {
+        let mut order: Vec<usize> = (0..self.cold.segments.len()).collect();
+        if cfg!(corelane_defect = "older_cold_wins") {
+            order.reverse();
+        }
+        for index in order {
             let segment = &mut self.cold.segments[index];
             let (number, extents) = (segment.number, segment.extents.take());
             let rows = std::mem::take(&mut segment.rows);

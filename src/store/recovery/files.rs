@@ -1,9 +1,9 @@
 //! Which files of a directory make up the log, and in which order.
 
-use super::{Link, Recovery, failed, is_zero, unreadable};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
+use super::{Link, Recovery, failed, is_zero, unreadable};
 use crate::runtime::{Buffer, File, Runtime, created_name};
 use crate::store::checkpoint::CheckpointHead;
 use crate::store::format::{

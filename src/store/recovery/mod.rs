@@ -15,12 +15,12 @@ mod files;
 mod opening;
 mod replay;
 
-use self::cold::Cold;
-use self::files::{find_files, remove_left};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 
+use self::cold::Cold;
+use self::files::{find_files, remove_left};
 use crate::limits::{RECOVERY_TOLD_MS, SCAN_ENTRIES_PER_YIELD, SCAN_SEGMENT_NUMBERS_AHEAD};
 use crate::runtime::Runtime;
 use crate::store::checkpoint::files::CheckpointFiles;

@@ -1,11 +1,11 @@
 //! Where the new life of the store begins: in the segment where an earlier one ended in good order, or in a fresh one.
 
-use super::files::ReadLink;
-use super::{Recovery, failed, is_zero, unreadable};
 use std::cell::RefCell;
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use super::files::ReadLink;
+use super::{Recovery, failed, is_zero, unreadable};
 use crate::runtime::{Buffer, File, Runtime, is_out_of_space};
 use crate::store::checkpoint::files::CheckpointFiles;
 use crate::store::checkpoint::{CheckpointHead, CheckpointPartition, CheckpointWriter};
@@ -13,6 +13,7 @@ use crate::store::format::{
     FORMAT_VERSION, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, UNIT_BYTES, segment_file_name, usize_of,
 };
 use crate::store::notify::Bells;
+use crate::store::state::cleaning::Cleaning;
 use crate::store::state::preparation::Preparation;
 use crate::store::state::segment_writer::SegmentWriter;
 use crate::store::state::segments::{LiveSegment, SegmentFile, Segments};
@@ -190,6 +191,7 @@ impl<R: Runtime> Recovery<'_, R> {
             checkpoint_wanted: false,
             space_wanted: false,
             space,
+            cleaning: Cleaning::default(),
             sealed: 0,
             appended_at_checkpoint: 0,
             checkpointed_at: runtime.now(),

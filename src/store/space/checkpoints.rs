@@ -56,12 +56,13 @@ impl<R: Runtime> Core<R> {
                 return;
             }
             state.free_retired();
-            state.let_go_of_free_files(self.runtime.now());
+            state.let_go_of_free_files(&self.options, self.runtime.now());
             let appended = state.writer.appended();
             state.checkpoint_wanted |= appended != covered;
             covered = appended;
             drop(state);
             self.on_more_space();
+            self.want_cleaning();
             self.bells.checkpoint.ring();
             self.bells.prepare.ring();
         }
@@ -76,6 +77,7 @@ impl<R: Runtime> Core<R> {
         let written = self.write_checkpoint(clean, &mut files).await;
         *self.checkpoints.borrow_mut() = Some(files);
         self.on_more_space();
+        self.want_cleaning();
         self.bells.progress.ring();
         self.bells.prepare.ring();
         self.bells.room.ring();
@@ -153,6 +155,7 @@ impl<R: Runtime> Core<R> {
 
     /// Finishes all work and ends the tasks.
     pub(in crate::store) async fn close(&self) -> Result<(), StorageError> {
+        self.state.borrow_mut().cleaning.is_closing = true;
         self.flush_all().await?;
         self.bells
             .progress

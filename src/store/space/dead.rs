@@ -38,6 +38,9 @@ impl<R: Runtime> State<R> {
             let Some(live) = self.segments.live.remove(number) else { continue };
             self.index.remove_segment(*number);
             self.footers_unflushed.remove(number);
+            self.cleaning.damaged_rows.remove(number);
+            self.cleaning.stuck.remove(number);
+            self.cleaning.built.remove(number);
             if let Some(mut file) = live.file {
                 file.prepared = file.bytes;
                 let checkpoint_sequence = self.checkpoint_sequence;

@@ -4,7 +4,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::limits::{FILES_RESERVED, PREPARE_RETRY_MS};
+use crate::limits::PREPARE_RETRY_MS;
 use crate::runtime::Runtime;
 use crate::store::StoreOptions;
 use crate::store::format::segment_file_name;
@@ -100,7 +100,7 @@ impl<R: Runtime> State<R> {
         let (bytes, recycled) = match waiting.map(|number| self.segments.live[&number].header.bytes) {
             Some(bytes) => (bytes, free.iter().position(|file| file.bytes == bytes)),
             None if self.segments.ready.is_some() => {
-                if free_files >= FILES_RESERVED || !self.may_create(&core.options, segment_bytes) {
+                if free_files >= self.files_reserved(&core.options) || !self.may_create(&core.options, segment_bytes) {
                     return None;
                 }
                 (segment_bytes, None)
@@ -109,7 +109,7 @@ impl<R: Runtime> State<R> {
                 let bytes = self.segments.bytes_of_next(segment_bytes, segments_before_growth);
                 // A file kept ready is a convenience and stays within the budget, and beside the reserve if it can.
                 let may_create = !self.segments.out_of_space && self.may_create(&core.options, bytes);
-                let recycles = free_files > FILES_RESERVED || !may_create;
+                let recycles = free_files > self.files_reserved(&core.options) || !may_create;
                 // One that was written is written faster.
                 let candidates = free.iter().enumerate().filter(|(_, file)| recycles && usable(file));
                 let recycled = candidates.min_by_key(|(_, file)| file.bytes - file.prepared).map(|(index, _)| index);

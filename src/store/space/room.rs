@@ -15,7 +15,7 @@
 //!
 //! Invariant: a segment is opened only where a file for it is there or can be expected.
 
-use crate::limits::{FILES_RESERVED, FREE_FILES_KEPT_MS};
+use crate::limits::{CLEAN_SPARE_FROM_SEGMENTS, FILES_RESERVED, FREE_FILES_KEPT_MS};
 use crate::runtime::Runtime;
 use crate::store::format::usize_of;
 use crate::store::state::space::Room;
@@ -45,7 +45,7 @@ impl<R: Runtime> State<R> {
         if self.segments.used_bytes() + more_bytes > self.space.limit_bytes(options, purpose) {
             return Room::None;
         }
-        let files = purpose.files_left() + usize_of(segments);
+        let files = purpose.files_left() + usize::from(self.keeps_spare(options)) + usize_of(segments);
         if self.segments.spare_files(options.segment_bytes) >= files {
             return Room::Now;
         }
@@ -59,18 +59,30 @@ impl<R: Runtime> State<R> {
         all.find(|other| self.room(options, *other) == Room::Now).map_or(purpose, |first| first.min(purpose))
     }
 
+    /// Whether one more free file is kept than the reserve: the cleaner's, so that it finds one where nobody else does. A small
+    /// store has nothing to clean.
+    pub(in crate::store) fn keeps_spare(&self, options: &StoreOptions) -> bool {
+        self.segments.used_bytes() >= CLEAN_SPARE_FROM_SEGMENTS * u64::from(options.segment_bytes)
+    }
+
+    /// Free files that are kept for those who cannot wait.
+    pub(in crate::store) fn files_reserved(&self, options: &StoreOptions) -> usize {
+        FILES_RESERVED + usize::from(self.keeps_spare(options))
+    }
+
     /// Whether a file of so many bytes, that nothing waits for yet, stays within the limits.
     pub(in crate::store) fn may_create(&self, options: &StoreOptions, bytes: u32) -> bool {
-        let limit_bytes = self.space.limit_bytes(options, Purpose::FreesSpace);
+        let spare_bytes = u64::from(self.keeps_spare(options)) * u64::from(options.segment_bytes);
+        let limit_bytes = self.space.limit_bytes(options, Purpose::FreesSpace).saturating_add(spare_bytes);
         self.segments.disk_bytes() + u64::from(bytes) <= limit_bytes
     }
 
     /// Once in a while lets go of the free files that nobody needed since, beside the reserve.
-    pub(in crate::store) fn let_go_of_free_files(&mut self, now: MonotonicUs) {
+    pub(in crate::store) fn let_go_of_free_files(&mut self, options: &StoreOptions, now: MonotonicUs) {
         let free_files = self.segments.free.len();
         self.space.free_files_min = self.space.free_files_min.min(free_files);
         if now.since_us(self.space.free_since) >= FREE_FILES_KEPT_MS * 1000 {
-            self.segments.let_go(self.space.free_files_min.saturating_sub(FILES_RESERVED));
+            self.segments.let_go(self.space.free_files_min.saturating_sub(self.files_reserved(options)));
             (self.space.free_files_min, self.space.free_since) = (self.segments.free.len(), now);
         }
     }
@@ -98,6 +110,13 @@ impl<R: Runtime> Core<R> {
             );
         }
         self.bells.checkpoint.ring();
+        self.want_cleaning();
+    }
+
+    /// Something changed: perhaps there is something to clean.
+    pub(in crate::store) fn want_cleaning(&self) {
+        self.state.borrow_mut().cleaning.is_wanted = true;
+        self.bells.clean.ring();
     }
 
     /// A file became free or was made: perhaps there is room again.

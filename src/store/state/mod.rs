@@ -2,6 +2,7 @@
 //!
 //! Data and what is true of it; who does something with it lives in a room of its own (`hot`, `space`, `reading`, `recovery`).
 
+pub(in crate::store) mod cleaning;
 pub(in crate::store) mod preparation;
 pub(in crate::store) mod segment_writer;
 pub(in crate::store) mod segments;
@@ -13,6 +14,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 
+use self::cleaning::Cleaning;
 use self::preparation::Preparation;
 use self::segment_writer::SegmentWriter;
 use self::segments::Segments;
@@ -81,6 +83,7 @@ pub(in crate::store) struct State<R: Runtime> {
     /// Something was refused for want of space: what is dead should be freed at once.
     pub(in crate::store) space_wanted: bool,
     pub(in crate::store) space: Space,
+    pub(in crate::store) cleaning: Cleaning,
     /// Segments sealed since the last checkpoint began.
     pub(in crate::store) sealed: u32,
     /// Bytes appended when the last checkpoint began.
@@ -145,9 +148,12 @@ impl<R: Runtime> State<R> {
         Some(PartitionRecord { log, topic, partition, log_start, log_end })
     }
 
-    /// Everything appended is durable, no footer is left to write, and no zeroes are in flight.
+    /// Everything appended is durable, no footer is left to write, no zeroes are in flight, and nothing is being moved.
     pub(in crate::store) fn is_idle(&self) -> bool {
-        self.durable >= self.writer.appended() && self.footers.is_empty() && self.preparation.is_idle()
+        self.durable >= self.writer.appended()
+            && self.footers.is_empty()
+            && self.preparation.is_idle()
+            && !self.cleaning.is_running
     }
 }
 

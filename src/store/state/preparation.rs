@@ -43,6 +43,12 @@ impl Preparation {
         self.in_flight.is_none()
     }
 
+    /// Bytes appended per second of late; 0 when nobody measured.
+    pub(in crate::store) fn bytes_per_second(&self, now: MonotonicUs) -> u64 {
+        let is_recent = now.since_us(self.measured.0) / 1000 < 4 * FILL_AHEAD_MS;
+        if is_recent { self.period_bytes * 1000 / FILL_AHEAD_MS } else { 0 }
+    }
+
     /// Takes the next block of `file` that was never written, from `from` and below `until`.
     pub(in crate::store) fn take<F: Clone>(
         &mut self,

@@ -2,7 +2,7 @@
 //!
 //! A file has a name for ever (its id); a segment is one life of a file, under a number that never comes back. Invariant:
 //! a file is in exactly one place: live, retired (dead, but the newest durable checkpoint may name it or a read holds
-//! it), free, unwanted, ready, or with the task that prepares or removes it.
+//! it), free, unwanted, ready, or with the task that prepares, fills or removes it.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -23,6 +23,13 @@ pub(in crate::store) struct SegmentFile<F> {
     pub(in crate::store) prepared: u32,
     /// Open for direct I/O.
     pub(in crate::store) file: F,
+}
+
+impl<F: File> SegmentFile<F> {
+    /// Bytes that it takes on disk, without what it gave back.
+    pub(in crate::store) fn allocated_bytes(&self) -> u64 {
+        self.file.allocated_bytes().min(u64::from(self.bytes))
+    }
 }
 
 /// A segment with entries.
@@ -61,6 +68,8 @@ pub(in crate::store) struct Segments<F> {
     pub(in crate::store) ready: Option<SegmentFile<F>>,
     /// The file with the task that prepares it, in bytes.
     pub(in crate::store) preparing_bytes: u64,
+    /// The file that the cleaner fills, in bytes.
+    pub(in crate::store) building_bytes: u64,
     /// Given to the next file created.
     pub(in crate::store) next_file: FileId,
     /// Given to the next segment opened.
@@ -80,6 +89,7 @@ impl<F: File> Segments<F> {
             unwanted: Vec::new(),
             ready: None,
             preparing_bytes: 0,
+            building_bytes: 0,
             next_file: FileId::new(1),
             next_number: SegmentNumber::new(1),
             out_of_space: false,
@@ -91,13 +101,14 @@ impl<F: File> Segments<F> {
         Some(self.live.get(&number)?.file.as_ref()?.file.clone())
     }
 
-    /// Bytes that cannot be given to a new segment: live and retired ones, without what they gave back.
+    /// Bytes that cannot be given to a new segment: live and retired ones, without what they gave back, and what is being
+    /// built.
     pub(in crate::store) fn used_bytes(&self) -> u64 {
-        let space = |file: &SegmentFile<F>| file.file.allocated_bytes().min(u64::from(file.bytes));
+        let space = SegmentFile::allocated_bytes;
         let of_live = |segment: &LiveSegment<F>| segment.file.as_ref().map_or(u64::from(segment.header.bytes), space);
         let live: u64 = self.live.values().map(of_live).sum();
         let retired: u64 = self.retired.iter().map(|segment| space(&segment.file)).sum();
-        live + retired
+        live + retired + self.building_bytes
     }
 
     /// A file is of no more use as it is: the next segment's, if it is as large as one and has all of its space.

@@ -1,6 +1,7 @@
 //! The store as a whole in simulation: what its tests share, and what it does when nothing goes wrong.
 
 mod checkpoints;
+mod cleaning;
 mod crashes;
 mod damage;
 mod lookups;
@@ -29,6 +30,7 @@ fn options() -> StoreOptions {
         memory_bytes: 256 * 1024,
         segment_bytes: SEGMENT_BYTES,
         segments_before_growth: 64,
+        clean_slack_segments: 6,
         block_bytes: BLOCK_BYTES,
         budget_bytes: 64 * u64::from(SEGMENT_BYTES),
         written_flush_interval_ms: 50,

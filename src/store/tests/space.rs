@@ -66,7 +66,7 @@ fn what_frees_space_goes_further_than_metadata_that_than_groups_and_those_than_c
                     assert!(store.is_full());
                 }
                 assert_eq!(segments, [5, 7, 8, 9]);
-                assert!(segment_files(&runtime) <= 9);
+                assert!(segment_files(&runtime) <= 10, "with the cleaner's");
                 // What was just opened is full as well: nothing can be freed any more until something dies, but the log
                 // start was moved before that in any real order.
                 store.close().await.unwrap();
@@ -329,7 +329,7 @@ fn a_file_whose_name_cannot_be_made_durable_is_not_left_behind() {
                 runtime.sleep(Duration::from_secs(10)).await;
                 let (files_now, live_now) = created(&runtime);
                 assert!(
-                    files_now <= files + live_now - live,
+                    files_now <= files + live_now - live + 1, // the spare one of the cleaner
                     "{files} files, {files_now} now; {live_now} segments live"
                 );
                 store.close().await.unwrap();

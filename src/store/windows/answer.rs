@@ -1,9 +1,9 @@
 //! What is taken of the entries that are walked over: whole batches, checked, lent or copied.
 
-use super::walk::EntryBytes;
-use super::{ColdBatches, ColdRead};
 use std::rc::Rc;
 
+use super::walk::EntryBytes;
+use super::{ColdBatches, ColdRead};
 use bytes::BytesMut;
 
 use crate::limits::FETCH_COPY_BYTES_MAX;

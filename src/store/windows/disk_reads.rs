@@ -30,11 +30,11 @@ pub(crate) struct Pending<T> {
 }
 
 impl<T: Clone> Pending<T> {
-    fn new() -> Rc<Pending<T>> {
+    pub(crate) fn new() -> Rc<Pending<T>> {
         Rc::new(Pending { value: RefCell::new(None), wakers: RefCell::new(Vec::new()) })
     }
 
-    fn complete(&self, value: T) {
+    pub(crate) fn complete(&self, value: T) {
         let earlier = self.value.borrow_mut().replace(value);
         assert!(earlier.is_none());
         // Taken first: a waker may run code that waits again.

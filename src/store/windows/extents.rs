@@ -1,11 +1,11 @@
 //! Where the entries of one log stand in a sealed segment: from its footer, or from its entries where that is damaged.
 
-use super::{ColdCache, ColdError, ExtentsKey};
 use std::rc::Rc;
 
+use super::{ColdCache, ColdError, ExtentsKey};
 use crate::limits::SCAN_ENTRIES_PER_YIELD;
 use crate::runtime::{File, Runtime};
-use crate::store::format::{Extent, ROW_BYTES, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES};
+use crate::store::format::{DirectoryRow, Extent, ROW_BYTES, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES};
 use crate::store::index::open_segment::OpenSegmentIndex;
 use crate::store::index::{Place, PlaceExtents};
 use crate::store::scan::{Scanner, indexed_entry};
@@ -103,6 +103,52 @@ impl<R: Runtime> ColdCache<R> {
         let bytes = self.read_bytes(file, hold, position, length).await?;
         let extents = found.decode_extents(&bytes, trailer.data_end);
         Ok(extents.map_err(|error| damaged(position, &error.to_string()))?.into())
+    }
+
+    /// The directory of a sealed segment, as its footer has it.
+    ///
+    /// Errors: `Io`; `Damaged`.
+    pub(in crate::store) async fn directory(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+    ) -> Result<Vec<DirectoryRow>, ColdError> {
+        let trailer = self.trailer(file, segment_bytes, hold, Offset::ZERO).await?;
+        if trailer.rows == 0 {
+            return Ok(Vec::new());
+        }
+        let (position, length) = (trailer.directory_position, trailer.directory_bytes());
+        let bytes = self.read_bytes(file, hold, position, length).await?;
+        trailer.decode_directory(&bytes).map_err(|error| ColdError::Damaged {
+            segment: hold.segment(),
+            position,
+            what: error.to_string(),
+            next_offset: Offset::ZERO,
+        })
+    }
+
+    /// The extents of a row of which all is known but those; not kept. As [`ColdCache::extents`] where the footer is damaged.
+    ///
+    /// Errors: as [`ColdCache::extents`].
+    pub(in crate::store) async fn extents_of_row(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+        row: &DirectoryRow,
+        place: &Place,
+    ) -> Result<Rc<[Extent]>, ColdError> {
+        if matches!(place.extents, PlaceExtents::Footer { .. }) {
+            let trailer = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
+            if let Some((position, length)) = trailer.extents_range(row)
+                && let Ok(extents) =
+                    row.decode_extents(&self.read_bytes(file, hold, position, length).await?, trailer.data_end)
+            {
+                return Ok(extents.into());
+            }
+        }
+        self.extents(file, segment_bytes, hold, row.log, place).await
     }
 
     /// A footer may be damaged where the data is whole: recovery writes one anew that was, and a crash may tear that. What

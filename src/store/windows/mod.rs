@@ -19,13 +19,13 @@ mod lru;
 pub(in crate::store) mod pace;
 mod walk;
 
-use self::answer::Answer;
-use self::extents::{CachedExtents, ExtentsOf};
-use self::walk::{Piece, Source, Step, Walk, WindowPlan, io};
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::{Rc, Weak};
 
+use self::answer::Answer;
+use self::extents::{CachedExtents, ExtentsOf};
+use self::walk::{Piece, Source, Step, Walk, WindowPlan, io};
 use crate::limits::{
     COLD_EXTENTS_DIVISOR, COLD_READER_BYTES, COLD_READERS_MAX, COLD_READERS_MIN, COLD_SPARSE_WINDOWS_MAX,
     COLD_WINDOW_BYTES, COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT,
@@ -280,6 +280,19 @@ impl<R: Runtime> ColdCache<R> {
         let block = pending.wait().await.map_err(|failure| io(hold, failure))?;
         let first = usize_of(position - start);
         Ok(block.as_slice()[first..first + usize_of(length)].to_vec())
+    }
+
+    /// Reads the units from `start` to `end` for one reader only.
+    ///
+    /// Errors: `Io`.
+    pub(in crate::store) async fn read_units(
+        &self,
+        file: &R::File,
+        hold: &SegmentHold,
+        start: u32,
+        end: u32,
+    ) -> Result<Rc<Block<R::Buffer>>, ColdError> {
+        self.start_sparse(file, hold, start, end).wait().await.map_err(|failure| io(hold, failure))
     }
 
     /// Starts a read of the units from `start` to `end` for one reader only.

@@ -1,10 +1,10 @@
 //! One pass over the entries of some extents, with reads started a bounded way ahead.
 
-use super::answer::Answer;
-use super::{ColdCache, ColdError, ColdRead, SharedRead};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use super::answer::Answer;
+use super::{ColdCache, ColdError, ColdRead, SharedRead};
 use bytes::{Bytes, BytesMut};
 
 use crate::limits::{COLD_BYTES_AHEAD_MAX, COLD_READ_DEPTH, COLD_WINDOW_BYTES};

@@ -1,0 +1,470 @@
+//! The cleaner: gives back the space of what is dead beside what lives.
+//!
+//! A segment is freed when nothing in it is live, and one record of an eternal topic keeps a whole one. So one task per core
+//! moves what is live out of segments in which little is: a *job* picks victims (`victims`), reads their live rows (`rows`),
+//! writes them into cold segments by remaining life and log (`builder`), and only when such a segment is whole and durable
+//! lets the index point to it (`switch`).
+//!
+//! ```text
+//! victims ──rows──> builder ──> written ──> flushed ──> switch: the index points there ──> footer ──> the next checkpoint
+//!    └───────────── live until the switch, named until that checkpoint, held until the job ends ────> names it: they are free
+//! ```
+//!
+//! A cold segment counts if and only if the checkpoint that is trusted names it. So a crash at any point before that loses
+//! work and nothing else: the sources are named still, and what was being built is a free file. Between the switch and the
+//! checkpoint both are whole, and hold the same.
+//!
+//! Invariants: one job at a time, so that of two cold segments with the same offsets the later one is right; a row moves as
+//! one, so that no row of a segment is ever live in part; what is read was checked before it is written again, and what is
+//! damaged stays where it is; every job frees more than it takes, or makes many small segments one, so the cleaner ends.
+
+mod builder;
+mod rows;
+mod switch;
+pub(in crate::store) mod victims;
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use self::builder::{Builder, Built};
+use self::rows::{Copy, Rows};
+use self::victims::{Candidate, Limits};
+use crate::limits::{
+    CLEAN_LIVE_SEGMENTS_MAX, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX, CLEAN_ROWS_PER_YIELD,
+    CLEAN_SLACK_PERCENT, COLD_READ_DEPTH,
+};
+use crate::runtime::{Runtime, is_out_of_space};
+use crate::store::StoreOptions;
+use crate::store::format::{FORMAT_VERSION, SegmentHeader, Stream};
+use crate::store::state::segments::SegmentFile;
+use crate::store::state::{Core, State, Step};
+use crate::store::windows::holds::SegmentHold;
+use crate::types::{FileId, LogId, LogPosition, SegmentNumber, TimestampMs};
+
+/// What is to be done: segments to empty, held.
+struct Job<F> {
+    victims: Vec<Victim<F>>,
+    /// Bytes of entries that may be moved.
+    live_bytes_max: u64,
+}
+
+/// A segment whose live rows are moved.
+struct Victim<F> {
+    number: SegmentNumber,
+    file: F,
+    segment_bytes: u32,
+    hold: SegmentHold,
+}
+
+/// Why a job ended before its end.
+enum Ended {
+    /// The store failed or closes, or there is no file for what is moved: the victims stay as they are.
+    GivenUp,
+    /// A row of a segment cannot be read.
+    Damaged(SegmentNumber, u32, String),
+}
+
+impl<R: Runtime> Core<R> {
+    /// Does one job after the other while there are any, until the store stops.
+    pub(in crate::store) async fn run_cleaner(self: Rc<Self>) {
+        loop {
+            let step = self.bells.clean.until(|| self.state.borrow_mut().next_job(&self)).await;
+            let Step::Do(job) = step else { return };
+            let victims: Vec<SegmentNumber> = job.victims.iter().map(|victim| victim.number).collect();
+            let ended = self.clean(job).await;
+            let mut state = self.state.borrow_mut();
+            state.cleaning.is_running = false;
+            match ended {
+                Ok(()) => {
+                    state.stats.cleaning_jobs += 1;
+                    // What is left in them stays there.
+                    let is_left = |number: &SegmentNumber| state.index.live_bytes(*number) > 0;
+                    let stuck: Vec<SegmentNumber> = victims.into_iter().filter(is_left).collect();
+                    state.cleaning.stuck.extend(stuck);
+                }
+                Err(Ended::GivenUp) => {}
+                Err(Ended::Damaged(number, row, what)) => {
+                    tracing::error!(shard = %self.options.shard, "{what}: it stays where it is, and so does segment {number}");
+                    state.stats.damaged_rows += 1;
+                    state.cleaning.damaged_rows.entry(number).or_default().insert(row);
+                    state.cleaning.is_wanted = true;
+                }
+            }
+            // What was emptied is free once a checkpoint names what took its place.
+            state.checkpoint_wanted |= std::mem::take(&mut state.cleaning.has_switched);
+            drop(state);
+            self.bells.checkpoint.ring();
+            self.bells.footer.ring();
+            self.bells.progress.ring();
+        }
+    }
+
+    async fn clean(&self, job: Job<R::File>) -> Result<(), Ended> {
+        let mut copies = self.plan(&job).await?;
+        // The next output is as large as what is left, so that little of it stays unused.
+        while !copies.is_empty() {
+            self.go_on()?;
+            let wanted: u64 = copies.iter().map(Copy::bytes_max).sum();
+            let Some(file) = self.output_file(wanted).await else { return Err(Ended::GivenUp) };
+            let built = self.build(&job, file, &mut copies).await?;
+            let Some(built) = built else { continue };
+            self.go_on()?;
+            let mut state = self.state.borrow_mut();
+            state.switch(built);
+            if cfg!(corelane_defect = "victims_freed_at_switch") {
+                let dead = state.dead();
+                state.retire(&dead);
+                state.free_retired();
+            }
+            drop(state);
+            self.bells.footer.ring();
+        }
+        Ok(())
+    }
+
+    /// Whether the job may go on.
+    fn go_on(&self) -> Result<(), Ended> {
+        let state = self.state.borrow();
+        if state.failure.is_some() || state.cleaning.is_closing { Err(Ended::GivenUp) } else { Ok(()) }
+    }
+
+    /// The live rows of the victims, in the order in which they are written: by remaining life, log and offset.
+    async fn plan(&self, job: &Job<R::File>) -> Result<VecDeque<Copy>, Ended> {
+        let mut copies = Vec::new();
+        let mut left = job.live_bytes_max;
+        for (index, victim) in job.victims.iter().enumerate() {
+            let unwritten = self.state.borrow().index.unwritten_rows(victim.number);
+            let rows = match unwritten {
+                Some(rows) => rows,
+                None => match self.cold.directory(&victim.file, victim.segment_bytes, &victim.hold).await {
+                    Ok(rows) => rows,
+                    // Its readers find what it holds by its entries.
+                    Err(error) => {
+                        tracing::warn!(shard = %self.options.shard, "{error}: what is live there stays");
+                        self.state.borrow_mut().cleaning.stuck.insert(victim.number);
+                        continue;
+                    }
+                },
+            };
+            let mut of_victim = Vec::new();
+            for (count, row) in rows.iter().enumerate() {
+                if (count + 1) % CLEAN_ROWS_PER_YIELD == 0 {
+                    self.runtime.yield_now().await;
+                }
+                let directory_row = u32::try_from(count).expect("rows fit a segment");
+                let state = self.state.borrow();
+                let damaged = state.cleaning.damaged_rows.get(&victim.number);
+                let is_damaged = damaged.is_some_and(|rows| rows.contains(&directory_row));
+                if state.index.has_row(victim.number, directory_row, row) && !is_damaged {
+                    of_victim.push(Copy { victim: index, directory_row, row: *row, life: 0 });
+                }
+            }
+            let bytes: u64 = of_victim.iter().map(Copy::bytes_max).sum();
+            let is_first = copies.is_empty();
+            if !is_first && (bytes > left || copies.len() + of_victim.len() > CLEAN_ROWS_MAX) {
+                break;
+            }
+            left = left.saturating_sub(bytes);
+            copies.append(&mut of_victim);
+            self.go_on()?;
+        }
+        let now = self.runtime.wall_clock();
+        for copy in &mut copies {
+            copy.life = self.life_class(copy.row.log, copy.row.timestamp_max, now);
+        }
+        copies.sort_by_key(|copy| (copy.life, copy.row.log, copy.row.base_offset));
+        Ok(copies.into())
+    }
+
+    /// How long what has this timestamp will stay, roughly: what dies together should lie together.
+    fn life_class(&self, log: LogId, timestamp: TimestampMs, now: TimestampMs) -> u8 {
+        const MINUTES: [i64; 4] = [10, 60, 24 * 60, 7 * 24 * 60];
+        let owner = self.owner.borrow().clone();
+        let Some(retention_ms) = owner.and_then(|owner| owner.retention_ms(log)) else { return 4 };
+        let left_ms = timestamp.value().saturating_add(retention_ms).saturating_sub(now.value());
+        let class = MINUTES.iter().position(|minutes| left_ms <= minutes * 60_000).unwrap_or(MINUTES.len());
+        u8::try_from(class).expect("a handful of classes")
+    }
+
+    /// A file for `wanted` bytes of rows: one that was used before, if they fill it and there are more than the reserve; else one
+    /// of just that size, up to the usual one; else the spare one. `None` when there is none at all.
+    async fn output_file(&self, wanted: u64) -> Option<SegmentFile<R::File>> {
+        let created = {
+            let mut state = self.state.borrow_mut();
+            let options = &self.options;
+            let usual = state.segments.bytes_of_next(options.segment_bytes, options.segments_before_growth);
+            let needed = builder::file_bytes(wanted, options.block_bytes);
+            let bytes = u32::try_from(needed).unwrap_or(u32::MAX).min(usual);
+            let filled = |file: &SegmentFile<R::File>| needed >= u64::from(file.bytes) / 4 * 3;
+            if state.free_files() > state.files_reserved(options)
+                && let Some(file) = state.take_free(filled)
+            {
+                return Some(file);
+            }
+            if !state.segments.out_of_space && state.may_create(options, bytes) {
+                let id = state.segments.next_file;
+                state.segments.next_file = FileId::new(id.value() + 1);
+                state.segments.building_bytes = u64::from(bytes);
+                Some((id, bytes))
+            } else {
+                None
+            }
+        };
+        if let Some((id, bytes)) = created {
+            let made = self.create_file(id, bytes).await;
+            self.state.borrow_mut().segments.building_bytes = 0;
+            match made {
+                Ok(file) => return Some(file),
+                Err(cause) if is_out_of_space(&cause) => {}
+                Err(cause) => {
+                    tracing::warn!(shard = %self.options.shard, %cause, "cannot create a file for what is moved");
+                    return None;
+                }
+            }
+        }
+        self.state.borrow_mut().take_free(|_| true)
+    }
+
+    /// Writes as many of the copies as fit into the file, and makes them durable. `None` when none does, and none is left.
+    async fn build(
+        &self,
+        job: &Job<R::File>,
+        file: SegmentFile<R::File>,
+        copies: &mut VecDeque<Copy>,
+    ) -> Result<Option<Built<R::File>>, Ended> {
+        let header = {
+            let mut state = self.state.borrow_mut();
+            let number = state.segments.next_number;
+            state.segments.next_number = number.next();
+            state.segments.building_bytes = u64::from(file.bytes);
+            SegmentHeader {
+                version: FORMAT_VERSION,
+                shard: self.options.shard,
+                stream: Stream::Cold,
+                number,
+                incarnation: state.incarnation,
+                bytes: file.bytes,
+                predecessor: LogPosition::default(),
+                checkpoint_sequence: state.checkpoint_sequence,
+                durable: state.durable,
+            }
+        };
+        let mut builder = Builder::new(header, file, &self.options, &self.runtime);
+        let filled = self.fill(job, &mut builder, copies).await;
+        let finished = match filled {
+            Ok(()) if builder.is_empty() => Ok(false),
+            Ok(()) => builder.finish().await.map(|()| true).map_err(|cause| {
+                self.fail("write of what was moved", &cause);
+                Ended::GivenUp
+            }),
+            Err(ended) => Err(ended),
+        };
+        let mut state = self.state.borrow_mut();
+        state.segments.building_bytes = 0;
+        match finished {
+            Ok(true) => Ok(Some(builder.built())),
+            ended => {
+                // Nothing names it.
+                state.segments.release(builder.into_file());
+                drop(state);
+                self.bells.prepare.ring();
+                ended.map(|_| None)
+            }
+        }
+    }
+
+    async fn fill(
+        &self,
+        job: &Job<R::File>,
+        builder: &mut Builder<R>,
+        copies: &mut VecDeque<Copy>,
+    ) -> Result<(), Ended> {
+        let mut rows = Rows::new(&self.cold, &self.runtime);
+        while let Some(copy) = copies.front() {
+            let is_moved =
+                self.state.borrow().index.log_start(copy.row.log).is_some_and(|start| copy.row.end_offset > start);
+            if !is_moved {
+                // It died meanwhile.
+                rows.forget_first();
+                copies.pop_front();
+                continue;
+            }
+            if !builder.has_room(copy) && builder.is_empty() {
+                // Hardly anything in its segment is dead.
+                self.state.borrow_mut().cleaning.stuck.insert(job.victims[copy.victim].number);
+                rows.forget_first();
+                copies.pop_front();
+                continue;
+            }
+            if !builder.has_room(copy) {
+                return Ok(());
+            }
+            let (copy, victim) = (*copy, &job.victims[copy.victim]);
+            let began = self.runtime.now();
+            rows.start_ahead(job, copies, &self.state.borrow().index);
+            let log_start = self.state.borrow().index.log_start(copy.row.log).expect("it lives");
+            let partition = self.state.borrow().partitions.get(&copy.row.log).copied().expect("a log has a partition");
+            let failed = |cause| {
+                self.fail("write of what was moved", &cause);
+                Ended::GivenUp
+            };
+            builder.begin_row(&copy, victim.number, log_start, partition).await.map_err(failed)?;
+            rows.copy_first(victim, &copy, log_start, builder).await.map_err(|error| match error {
+                rows::Error::Damaged(what) => Ended::Damaged(victim.number, copy.directory_row, what),
+                rows::Error::Write(cause) => failed(cause),
+            })?;
+            builder.end_row(&copy).await.map_err(failed)?;
+            copies.pop_front();
+            self.state.borrow_mut().stats.moved_bytes += u64::from(copy.row.bytes);
+            self.go_on()?;
+            self.rest(self.runtime.now().since_us(began)).await;
+        }
+        Ok(())
+    }
+
+    /// Leaves the disk and the core to others for a while: longer while the log's flushes are slow, not at all when space is
+    /// short.
+    async fn rest(&self, worked_us: u64) {
+        let rest_us = {
+            let state = self.state.borrow();
+            let excess = state.excess_bytes(&self.options);
+            let short =
+                state.space.is_full() || excess > state.live_bytes() / 4 + 8 * u64::from(self.options.segment_bytes);
+            let slowdown = u64::from(COLD_READ_DEPTH / state.pace.depth());
+            if short { 0 } else { worked_us.saturating_mul(CLEAN_REST_FACTOR * slowdown).min(CLEAN_REST_MS_MAX * 1000) }
+        };
+        match rest_us {
+            0 => self.runtime.yield_now().await,
+            _ => self.runtime.sleep(Duration::from_micros(rest_us)).await,
+        }
+    }
+}
+
+impl<R: Runtime> State<R> {
+    /// The next job; `None` while there is nothing to do.
+    fn next_job(&mut self, core: &Core<R>) -> Option<Step<Job<R::File>>> {
+        if self.failure.is_some() || self.stopping {
+            return Some(Step::Stop);
+        }
+        if self.cleaning.is_closing || !std::mem::take(&mut self.cleaning.is_wanted) {
+            return None;
+        }
+        // What was looked at in vain looks the same until something is appended, dies, or is freed.
+        let is_full = self.space.is_full();
+        let seen = (self.stats.appended_bytes, self.live_bytes(), self.checkpoint_sequence, is_full);
+        if self.cleaning.seen_in_vain == Some(seen) {
+            return None;
+        }
+        if cfg!(debug_assertions) {
+            self.index.check();
+        }
+        let options = &core.options;
+        let live_bytes_max = self.movable_bytes(options)?;
+        let limits = Limits {
+            segment_bytes: u64::from(options.segment_bytes),
+            block_bytes: u64::try_from(options.block_bytes).expect("a block size fits 64 bits"),
+            live_bytes_max,
+            excess_bytes: self.excess_bytes(options),
+            is_short: self.space.is_full(),
+        };
+        let chosen = victims::choose(self.candidates(core), &limits);
+        if chosen.is_empty() {
+            self.cleaning.seen_in_vain = Some(seen);
+            return None;
+        }
+        self.cleaning.is_running = true;
+        let victims = chosen.into_iter().map(|number| {
+            let live = &self.segments.live[&number];
+            let file = live.file.as_ref().expect("a victim has its file").file.clone();
+            Victim { number, file, segment_bytes: live.header.bytes, hold: self.holds.hold(number) }
+        });
+        Some(Step::Do(Job { victims: victims.collect(), live_bytes_max }))
+    }
+
+    /// Bytes of rows that one job may move: what fits into the files that it can get.
+    fn movable_bytes(&self, options: &StoreOptions) -> Option<u64> {
+        let segment_bytes = u64::from(options.segment_bytes);
+        let usual = self.segments.bytes_of_next(options.segment_bytes, options.segments_before_growth);
+        let has_more = self.free_files() > self.files_reserved(options)
+            || (!self.segments.out_of_space && self.may_create(options, usual));
+        if has_more {
+            return Some(CLEAN_LIVE_SEGMENTS_MAX * u64::from(usual));
+        }
+        // One file is kept for this: as much as fits into it.
+        (self.free_files() > 0).then(|| segment_bytes - segment_bytes / 8)
+    }
+
+    fn candidates(&self, core: &Core<R>) -> Vec<Candidate> {
+        let open = self.writer.appended().segment;
+        let soon = self.dying_soon(core);
+        let sealed = self.segments.live.iter().filter(|(number, live)| {
+            let is_behind = **number < self.durable.segment || live.header.stream == Stream::Cold;
+            live.sealed_end.is_some() && live.file.is_some() && is_behind && !self.cleaning.stuck.contains(number)
+        });
+        let candidates = sealed.map(|(number, live)| {
+            let file = live.file.as_ref().expect("just asked");
+            Candidate {
+                number: *number,
+                bytes: file.allocated_bytes(),
+                live_bytes: self.index.live_bytes(*number),
+                built_bytes: self.cleaning.built.get(number).copied(),
+                age: open.value().saturating_sub(number.value()) + 1,
+                is_cold: live.header.stream == Stream::Cold,
+                dies_soon: soon.contains(number),
+            }
+        });
+        // What is dead is freed without a job.
+        candidates.filter(|candidate| candidate.live_bytes > 0).collect()
+    }
+
+    /// Segments of which all that lives will be dead before the store grows by a tenth: to wait costs nothing.
+    fn dying_soon(&self, core: &Core<R>) -> std::collections::BTreeSet<SegmentNumber> {
+        let Some(owner) = core.owner.borrow().clone() else { return Default::default() };
+        let now = core.runtime.wall_clock();
+        let growth = self.live_bytes() / 10 + u64::from(core.options.segment_bytes);
+        let rate = self.preparation.bytes_per_second(core.runtime.now());
+        let soon_ms = growth.saturating_mul(1000).checked_div(rate).unwrap_or(u64::MAX).min(600_000);
+        let until = now.value().saturating_add(i64::try_from(soon_ms).expect("ten minutes"));
+        self.index.segments_whose_rows_all(|log, timestamp| {
+            owner.retention_ms(log).is_some_and(|ms| timestamp.value().saturating_add(ms) <= until)
+        })
+    }
+
+    /// Bytes of entries that are live, those of the open segment with them.
+    pub(in crate::store) fn live_bytes(&self) -> u64 {
+        self.index.all_live_bytes()
+    }
+
+    /// Bytes of disk above what the store should need: live data with some slack, and a number of segments.
+    pub(in crate::store) fn excess_bytes(&self, options: &StoreOptions) -> u64 {
+        let live = self.live_bytes();
+        let usual = self.segments.bytes_of_next(options.segment_bytes, options.segments_before_growth);
+        let kept = u64::try_from(1 + self.files_reserved(options)).expect("a few");
+        let used = self.needed_bytes() + kept * u64::from(options.segment_bytes);
+        used.saturating_sub(live + live / 100 * CLEAN_SLACK_PERCENT + options.clean_slack_segments * u64::from(usual))
+    }
+
+    /// Bytes of segments in which something lives, or that are not sealed: the others are free as soon as a checkpoint says so.
+    fn needed_bytes(&self) -> u64 {
+        let needed = self
+            .segments
+            .live
+            .iter()
+            .filter(|(number, live)| live.sealed_end.is_none() || self.index.live_bytes(**number) > 0);
+        needed
+            .map(|(_, live)| live.file.as_ref().map_or(u64::from(live.header.bytes), SegmentFile::allocated_bytes))
+            .sum()
+    }
+
+    fn free_files(&self) -> usize {
+        self.segments.free.len()
+    }
+
+    /// A free file that is wanted, the smallest.
+    fn take_free(&mut self, is_wanted: impl Fn(&SegmentFile<R::File>) -> bool) -> Option<SegmentFile<R::File>> {
+        let wanted = self.segments.free.iter().enumerate().filter(|(_, file)| is_wanted(file));
+        let (index, _) = wanted.min_by_key(|(_, file)| (file.bytes, file.bytes - file.prepared))?;
+        self.segments.free.remove(index)
+    }
+}

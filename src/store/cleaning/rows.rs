@@ -1,0 +1,186 @@
+//! Reads the live rows of victims, some ahead, and checks each batch before it is written again: rot is never copied.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use super::builder::{Builder, range_of};
+use super::{Job, Victim};
+use crate::limits::{CLEAN_READ_BYTES, CLEAN_ROW_AHEAD_BYTES, CLEAN_ROWS_AHEAD};
+use crate::runtime::Runtime;
+use crate::runtime::block::Block;
+use crate::store::format::{DirectoryRow, Entry, Extent, UNIT_BYTES, next_unit, usize_of};
+use crate::store::index::{Index, Place, PlaceExtents};
+use crate::store::windows::disk_reads::Pending;
+use crate::store::windows::{ColdCache, ColdError};
+use crate::types::Offset;
+
+/// A row to move.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Copy {
+    /// Which of the job's victims it lies in.
+    pub(super) victim: usize,
+    /// Its place in that segment's directory.
+    pub(super) directory_row: u32,
+    pub(super) row: DirectoryRow,
+    /// How long it will live, as a class.
+    pub(super) life: u8,
+}
+
+/// Why a row was not copied.
+pub(super) enum Error {
+    /// It cannot be read: in words.
+    Damaged(String),
+    /// What was built cannot be written.
+    Write(std::io::Error),
+}
+
+/// A row as far as it was read ahead.
+struct Read<B> {
+    extents: Rc<[Extent]>,
+    /// Its bytes, run by run, when they are few.
+    runs: Option<Vec<Rc<Block<B>>>>,
+}
+
+impl<B> Clone for Read<B> {
+    fn clone(&self) -> Self {
+        Read { extents: Rc::clone(&self.extents), runs: self.runs.clone() }
+    }
+}
+
+type Ahead<B> = Rc<Pending<Result<Read<B>, ColdError>>>;
+
+/// The rows that are read ahead: the first so many of those to copy.
+pub(super) struct Rows<'a, R: Runtime> {
+    cache: &'a ColdCache<R>,
+    runtime: &'a R,
+    ahead: VecDeque<Ahead<R::Buffer>>,
+}
+
+/// Extents that are read as one: they lie near each other.
+struct Run {
+    start: u32,
+    end: u32,
+    extents: std::ops::Range<usize>,
+}
+
+/// Splits extents (ascending) into runs.
+fn runs(extents: &[Extent]) -> Vec<Run> {
+    let mut runs: Vec<Run> = Vec::new();
+    for (index, extent) in extents.iter().enumerate() {
+        let (start, end) = (extent.position - extent.position % UNIT_BYTES, next_unit(extent.end()));
+        match runs.last_mut() {
+            Some(run) if start <= run.end + CLEAN_READ_BYTES / 8 && end - run.start <= CLEAN_READ_BYTES => {
+                run.end = end;
+                run.extents.end = index + 1;
+            }
+            _ => runs.push(Run { start, end, extents: index..index + 1 }),
+        }
+    }
+    runs
+}
+
+impl<'a, R: Runtime> Rows<'a, R> {
+    pub(super) fn new(cache: &'a ColdCache<R>, runtime: &'a R) -> Rows<'a, R> {
+        Rows { cache, runtime, ahead: VecDeque::new() }
+    }
+
+    /// The first row is not wanted any more.
+    pub(super) fn forget_first(&mut self) {
+        self.ahead.pop_front();
+    }
+
+    /// Starts to read the first rows of `copies` that are not being read.
+    pub(super) fn start_ahead(&mut self, job: &Job<R::File>, copies: &VecDeque<Copy>, index: &Index) {
+        for copy in copies.iter().take(CLEAN_ROWS_AHEAD).skip(self.ahead.len()) {
+            let victim = &job.victims[copy.victim];
+            let extents = match index.unwritten_extents(victim.number, copy.directory_row) {
+                Some(extents) => PlaceExtents::Known(extents),
+                None => PlaceExtents::Footer { row: copy.directory_row, bytes: copy.row.bytes },
+            };
+            let (base_offset, end_offset) = (copy.row.base_offset, copy.row.end_offset);
+            let place = Place { segment: victim.number, base_offset, end_offset, extents };
+            let pending = Pending::new();
+            self.ahead.push_back(Rc::clone(&pending));
+            let (cache, file, hold) = (self.cache.clone(), victim.file.clone(), victim.hold.clone());
+            let (segment_bytes, row) = (victim.segment_bytes, copy.row);
+            self.runtime.spawn(async move {
+                let read = async {
+                    let extents = cache.extents_of_row(&file, segment_bytes, &hold, &row, &place).await?;
+                    let runs = runs(&extents);
+                    let bytes: u32 = runs.iter().map(|run| run.end - run.start).sum();
+                    if bytes > CLEAN_ROW_AHEAD_BYTES {
+                        return Ok(Read { extents, runs: None });
+                    }
+                    let mut blocks = Vec::with_capacity(runs.len());
+                    for run in &runs {
+                        blocks.push(cache.read_units(&file, &hold, run.start, run.end).await?);
+                    }
+                    Ok(Read { extents, runs: Some(blocks) })
+                };
+                pending.complete(read.await);
+            });
+        }
+    }
+
+    /// Copies the first row, from its log's start on. Its batches were checked.
+    pub(super) async fn copy_first(
+        &mut self,
+        victim: &Victim<R::File>,
+        copy: &Copy,
+        log_start: Offset,
+        builder: &mut Builder<R>,
+    ) -> Result<(), Error> {
+        let ahead = self.ahead.pop_front().expect("it was started");
+        let damaged = |error: ColdError| Error::Damaged(error.to_string());
+        let read = ahead.wait().await.map_err(damaged)?;
+        for (index, run) in runs(&read.extents).into_iter().enumerate() {
+            let block = match &read.runs {
+                Some(blocks) => Rc::clone(&blocks[index]),
+                None => self.cache.read_units(&victim.file, &victim.hold, run.start, run.end).await.map_err(damaged)?,
+            };
+            for extent in &read.extents[run.extents.clone()] {
+                let first = usize_of(extent.position - run.start);
+                let bytes = &block.as_slice()[first..first + usize_of(extent.bytes)];
+                copy_extent(victim, copy, log_start, (extent, bytes), builder).await?;
+            }
+            self.runtime.yield_now().await;
+        }
+        Ok(())
+    }
+}
+
+async fn copy_extent<R: Runtime>(
+    victim: &Victim<R::File>,
+    copy: &Copy,
+    log_start: Offset,
+    (extent, bytes): (&Extent, &[u8]),
+    builder: &mut Builder<R>,
+) -> Result<(), Error> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let position = extent.end() - u32::try_from(rest.len()).expect("within an extent");
+        let damaged = |what: &str| {
+            let number = victim.number;
+            Error::Damaged(format!("segment {number} is damaged at byte {position}: {what}"))
+        };
+        let entry = Entry::decode(rest).map_err(|error| damaged(&error.to_string()))?;
+        rest = &rest[usize::try_from(entry.header.entry_bytes()).expect("it lies in memory")..];
+        let header = &entry.header;
+        if header.log != copy.row.log || header.segment != victim.number || !header.kind.has_batches() {
+            return Err(damaged("the entry is another log's or of another life of the file"));
+        }
+        let range = range_of(&entry).filter(|(base, end)| *base >= copy.row.base_offset && *end <= copy.row.end_offset);
+        let Some((_, end)) = range else { return Err(damaged("its offsets are not those of its row")) };
+        let is_whole = |batch: crate::store::format::StoredBatch<'_>| batch.crc_matches();
+        if !entry.batches().all(is_whole) {
+            return Err(damaged("the crc of a batch differs"));
+        }
+        if end <= log_start {
+            continue;
+        }
+        // Of what lies below the log start only whole batches go.
+        let live = entry.batches().filter(|batch| batch.last_offset() >= log_start);
+        builder.put(live, end).await.map_err(Error::Write)?;
+    }
+    Ok(())
+}

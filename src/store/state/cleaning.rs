@@ -1,0 +1,26 @@
+//! What the cleaner knows between two steps. Pure; the rules stand in `cleaning`.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::types::SegmentNumber;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub(in crate::store) struct Cleaning {
+    /// Something changed since it was last looked whether there is anything to do.
+    pub(in crate::store) is_wanted: bool,
+    /// Bytes appended, live bytes, checkpoint, and whether there was no room, when there was nothing to do.
+    pub(in crate::store) seen_in_vain: Option<(u64, u64, u64, bool)>,
+    /// The job that is under way let the index point to something new: what was emptied waits for a checkpoint.
+    pub(in crate::store) has_switched: bool,
+    /// A job is under way.
+    pub(in crate::store) is_running: bool,
+    /// The store closes: no job begins, and one that is under way gives up.
+    pub(in crate::store) is_closing: bool,
+    /// Rows that cannot be read, by segment: they stay where they are.
+    pub(in crate::store) damaged_rows: BTreeMap<SegmentNumber, BTreeSet<u32>>,
+    /// Cold segments written in this life, and the bytes of entries that lived in each then.
+    pub(in crate::store) built: BTreeMap<SegmentNumber, u64>,
+    /// Segments of which everything was moved that can be: the rest is damaged, or does not fit anywhere else.
+    pub(in crate::store) stuck: BTreeSet<SegmentNumber>,
+}

@@ -1,0 +1,239 @@
+//! The cleaner: what is moved is read as before, space comes back, and it ends.
+
+use super::*;
+use crate::simulation::Crash;
+use crate::store::format::{SegmentHeader, Stream};
+
+const LIVING: usize = 400;
+
+/// A store in which each segment holds a little of one log that stays and much of another that goes.
+struct Mixed {
+    store: Store<SimulatedRuntime>,
+    stays: LogId,
+    goes: LogId,
+    /// What was appended to the log that stays.
+    kept: Vec<u8>,
+    next: [i64; 2],
+}
+
+impl Mixed {
+    async fn create(runtime: &SimulatedRuntime, options: StoreOptions) -> Mixed {
+        let (store, _) = open(runtime, options).await;
+        let log = |topic: u8| store.create(TopicId::new([topic; 16]), PartitionIndex::new(0)).unwrap().0;
+        let (stays, goes) = (log(1), log(2));
+        Mixed { store, stays, goes, kept: Vec::new(), next: [0, 0] }
+    }
+
+    /// Appends so many segments of both, and lets go of what the second log had before.
+    async fn fill(&mut self, runtime: &SimulatedRuntime, segments: u64) {
+        let until = self.store.stats().appended_bytes + segments * u64::from(SEGMENT_BYTES);
+        while self.store.stats().appended_bytes < until {
+            for (log, records, bytes) in [(self.stays, 1, LIVING), (self.goes, 5, 6000)] {
+                let next = &mut self.next[usize::from(log == self.goes)];
+                let batch = batch_bytes(*next, records, bytes, u64::try_from(*next).unwrap());
+                self.store.reserve(batch.len()).await.unwrap();
+                let end = append(&self.store, log, &batch, Durability::Flushed).unwrap();
+                *next += i64::from(records);
+                if log == self.stays {
+                    self.kept.extend_from_slice(&batch);
+                } else {
+                    until_durable(&self.store, runtime, end).await;
+                }
+            }
+            self.store.set_log_start(self.goes, Offset::new(self.next[1] - 5)).unwrap();
+        }
+    }
+
+    async fn check(&self) {
+        let mut found = Vec::new();
+        let mut from = Offset::ZERO;
+        while from.value() < self.next[0] {
+            let read = self.store.read(self.stays, from, Offset::new(self.next[0]), 3000, true).await.unwrap();
+            assert!(read.next_offset > from, "{from}");
+            from = read.next_offset;
+            found.extend(joined(&read.slices));
+        }
+        assert!(found == self.kept, "{} bytes of {}", found.len(), self.kept.len());
+    }
+}
+
+fn cold_segments(runtime: &SimulatedRuntime) -> usize {
+    let disk = runtime.disk();
+    let headers = disk.paths().into_iter().filter_map(|path| {
+        let content = disk.content(&path)?;
+        SegmentHeader::decode(content.get(..4096)?).ok()
+    });
+    headers.filter(|header| header.stream == Stream::Cold).count()
+}
+
+#[test]
+fn one_record_that_stays_does_not_keep_a_segment() {
+    Simulation::new(1)
+        .run(|runtime| async move {
+            let mut mixed = Mixed::create(&runtime, options()).await;
+            for round in 1..=6 {
+                mixed.fill(&runtime, 12).await;
+                runtime.sleep(Duration::from_secs(20)).await;
+                let stats = mixed.store.stats();
+                let bound = stats.live_bytes * 13 / 10 + 6 * u64::from(SEGMENT_BYTES);
+                assert!(stats.used_bytes <= bound, "round {round}: {stats:?}");
+                assert!(stats.moved_bytes > 0 && stats.moved_bytes <= 2 * stats.appended_bytes, "{stats:?}");
+                mixed.check().await;
+            }
+            assert!(cold_segments(&runtime) > 0);
+            // It ends.
+            let jobs = mixed.store.stats().cleaning_jobs;
+            runtime.sleep(Duration::from_secs(600)).await;
+            assert_eq!(mixed.store.stats().cleaning_jobs, jobs);
+        })
+        .finished();
+}
+
+#[test]
+fn what_was_moved_survives_crashes_and_clean_stops() {
+    for seed in 0..8 {
+        let mut simulation = Simulation::new(seed);
+        let kept = Rc::new(RefCell::new((Vec::new(), [0, 0])));
+        for life in 0..4 {
+            let carried = Rc::clone(&kept);
+            let ended = simulation.run(move |runtime| async move {
+                let mut mixed = if life == 0 {
+                    Mixed::create(&runtime, options()).await
+                } else {
+                    let (store, _) = open(&runtime, options()).await;
+                    let (stays, goes) = (LogId::new(1), LogId::new(2));
+                    let (kept, next) = carried.borrow().clone();
+                    let mixed = Mixed { store, stays, goes, kept, next };
+                    mixed.check().await;
+                    mixed
+                };
+                mixed.fill(&runtime, 14).await;
+                runtime.sleep(Duration::from_millis(200 * (seed + 1))).await;
+                mixed.check().await;
+                *carried.borrow_mut() = (mixed.kept.clone(), mixed.next);
+                if life % 2 == 1 {
+                    mixed.store.close().await.unwrap();
+                } else {
+                    runtime.crash(if seed % 2 == 0 { Crash::Power } else { Crash::Process });
+                    std::future::pending().await
+                }
+            });
+            assert_eq!(ended.is_crash(), life % 2 == 0);
+        }
+    }
+}
+
+/// Where on disk the batch of the log that stays which begins at `offset` stands.
+fn position_of(simulation: &Simulation, kept: &[u8], offset: usize) -> (PathBuf, u64) {
+    let wanted = &kept[offset * LIVING..(offset + 1) * LIVING];
+    let disk = simulation.disk();
+    let found = disk.paths().into_iter().find_map(|path| {
+        let content = disk.content(&path)?;
+        let at = content.windows(LIVING).position(|window| window == wanted)?;
+        Some((path, u64::try_from(at).unwrap()))
+    });
+    found.expect("it is on disk")
+}
+
+#[test]
+fn what_is_damaged_stays_where_it_is_and_the_rest_is_moved() {
+    let mut simulation = Simulation::new(3);
+    let kept = simulation
+        .run(|runtime| async move {
+            let mut mixed = Mixed::create(&runtime, StoreOptions { clean_slack_segments: 1000, ..options() }).await;
+            mixed.fill(&runtime, 30).await;
+            mixed.store.close().await.unwrap();
+            (mixed.kept, mixed.next)
+        })
+        .finished();
+    let (path, at) = position_of(&simulation, &kept.0, 20);
+    simulation.disk().flip_bit(&path, at + 200, 3);
+    simulation
+        .run(|runtime| async move {
+            let (store, _) = open(&runtime, options()).await;
+            runtime.sleep(Duration::from_secs(30)).await;
+            let stats = store.stats();
+            assert_eq!(stats.damaged_rows, 1);
+            assert!(stats.cleaning_jobs > 0 && stats.used_bytes <= 8 * u64::from(SEGMENT_BYTES), "{stats:?}");
+            let mut damaged = 0;
+            for offset in 0..kept.1[0] {
+                let (from, end) = (Offset::new(offset), Offset::new(offset + 1));
+                match store.read(LogId::new(1), from, end, 10_000, true).await {
+                    Ok(read) => {
+                        let first = usize::try_from(offset).unwrap() * LIVING;
+                        assert!(joined(&read.slices) == kept.0[first..first + LIVING], "offset {offset}");
+                    }
+                    Err(ReadError::Damaged { .. }) => damaged += 1,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            assert_eq!(damaged, 1, "the one batch that rotted");
+        })
+        .finished();
+}
+
+#[test]
+fn what_was_moved_is_found_without_a_checkpoint() {
+    let mut simulation = Simulation::new(4);
+    let (kept, next) = simulation
+        .run(|runtime| async move {
+            let mut mixed = Mixed::create(&runtime, options()).await;
+            mixed.fill(&runtime, 40).await;
+            runtime.sleep(Duration::from_secs(30)).await;
+            assert!(mixed.store.stats().cleaning_jobs > 0);
+            mixed.fill(&runtime, 2).await;
+            mixed.store.close().await.unwrap();
+            (mixed.kept, mixed.next)
+        })
+        .finished();
+    for name in ["checkpoint-0", "checkpoint-1"] {
+        simulation.disk().flip_bit(&PathBuf::from("/data/shard-3").join(name), 4100, 1);
+    }
+    simulation
+        .run(|runtime| async move {
+            let refused = Store::open(runtime.clone(), options(), &mut Heard::default()).await.err();
+            assert!(matches!(refused, Some(OpenError::Checkpoint(_))), "{refused:?}");
+            let (store, heard) = open(&runtime, StoreOptions { accept_loss: true, ..options() }).await;
+            let stays = LogId::new(1);
+            assert_eq!(heard.ends.get(&stays), Some(&(Offset::ZERO, Offset::new(next[0]))), "all of it was told");
+            Mixed { store, stays, goes: LogId::new(2), kept, next }.check().await;
+        })
+        .finished();
+}
+
+/// A cold segment that is gone, or cut, with all that was in it: said, and accepted once.
+#[test]
+fn a_cold_segment_that_is_gone_is_damage_and_names_what_is_lost() {
+    let mut simulation = Simulation::new(5);
+    let next = simulation
+        .run(|runtime| async move {
+            let mut mixed = Mixed::create(&runtime, options()).await;
+            mixed.fill(&runtime, 40).await;
+            runtime.sleep(Duration::from_secs(30)).await;
+            mixed.store.close().await.unwrap();
+            mixed.next
+        })
+        .finished();
+    let disk = simulation.disk();
+    let is_cold = |path: &PathBuf| {
+        let header = disk.content(path).and_then(|content| SegmentHeader::decode(content.get(..4096)?).ok());
+        header.is_some_and(|header| header.stream == Stream::Cold)
+    };
+    let cold: Vec<PathBuf> = disk.paths().into_iter().filter(is_cold).collect();
+    assert!(!cold.is_empty());
+    cold.iter().for_each(|path| disk.uproot(path));
+    simulation
+        .run(move |runtime| async move {
+            let refused = Store::open(runtime.clone(), options(), &mut Heard::default()).await.err();
+            let Some(OpenError::Damage { lost, .. }) = refused else { panic!("{refused:?}") };
+            assert!(lost.iter().any(|lost| lost.log == LogId::new(1) && lost.first == Offset::ZERO), "{lost:?}");
+            let gone = lost.iter().filter(|lost| lost.log == LogId::new(1)).map(|lost| lost.last).max().unwrap();
+            let mut heard = Heard::default();
+            let accepting = StoreOptions { accept_loss: true, ..options() };
+            let store = Store::open(runtime.clone(), accepting, &mut heard).await.unwrap();
+            let (from, end) = (gone.advance(1), Offset::new(next[0]));
+            let read = store.read(LogId::new(1), Offset::ZERO, end, usize::MAX, true).await.unwrap();
+            assert!(!read.slices.is_empty() || read.next_offset >= from, "{read:?}");
+        })
+        .finished();
+}
