@@ -156,7 +156,9 @@ impl<R: Runtime> Recovery<'_, R> {
         }
         links.sort_by_key(|link| link.header.number);
         chain.cold.sort_by_key(|link| link.header.number);
-        let path = path_back(&later, head.next_segment, complete);
+        // What is left is better than nothing, where that is accepted.
+        let passes_over = !complete && self.options.accept_loss;
+        let path = path_back(&later, head.next_segment, complete, passes_over);
         for number in &path {
             links.extend(later.remove(number));
         }
@@ -185,8 +187,14 @@ impl<R: Runtime> Recovery<'_, R> {
 }
 
 /// The segments opened since the checkpoint, in order: back from the newest whose path is whole. `complete`: no segment
-/// of theirs can have been reused. Else a predecessor that is gone is passed over if something proves it was durable.
-fn path_back<F>(later: &BTreeMap<SegmentNumber, Link<F>>, base: SegmentNumber, complete: bool) -> Vec<SegmentNumber> {
+/// of theirs can have been reused. Else a predecessor that is gone is passed over if something proves it was durable, or with
+/// `passes_over` always: the cleaner frees segments right behind the newest.
+fn path_back<F>(
+    later: &BTreeMap<SegmentNumber, Link<F>>,
+    base: SegmentNumber,
+    complete: bool,
+    passes_over: bool,
+) -> Vec<SegmentNumber> {
     for newest in later.keys().rev() {
         let mut path = vec![*newest];
         let mut proof = LogPosition::default();
@@ -198,7 +206,7 @@ fn path_back<F>(later: &BTreeMap<SegmentNumber, Link<F>>, base: SegmentNumber, c
                 None
             } else if later.contains_key(&predecessor.segment) {
                 Some(predecessor.segment)
-            } else if !complete && proof >= predecessor {
+            } else if passes_over || (!complete && proof >= predecessor) {
                 later.range(..predecessor.segment).next_back().map(|(number, _)| *number)
             } else {
                 path.clear();
