@@ -17,10 +17,12 @@
 //! Bytes 0 to 20 lie outside the CRC, so an offset or an epoch costs no checksum.
 
 mod builder;
+mod rebuild;
 mod record;
 
 pub use builder::BatchBuilder;
-pub use record::{Header, Headers, Record, RecordMeta, RecordsError, RecordsIter, walk};
+pub use rebuild::{CrcCheck, IntactBatch, Kept, Rebuild, RebuildStep, RottenBatch};
+pub use record::{Header, Headers, Record, RecordMeta, RecordsError, RecordsIter, RecordsPosition, walk};
 
 use crate::protocol::compression::{Codec, DecompressError, Scratch, decompress_into};
 use crate::types::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence, TimestampMs};
@@ -164,6 +166,11 @@ impl BatchHeader {
     /// Whether the batch is a marker that only brokers write.
     pub fn is_control(&self) -> bool {
         self.attributes & CONTROL_BIT != 0
+    }
+
+    /// From when on compaction may drop the batch's tombstones; `None` before compaction has written the batch.
+    pub fn delete_horizon(&self) -> Option<TimestampMs> {
+        (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp)
     }
 
     /// Whether an idempotent producer wrote the batch.

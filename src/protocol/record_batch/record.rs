@@ -56,9 +56,16 @@ pub struct Record<'a> {
     header_count: i32,
     /// The headers' bytes, found well formed.
     header_bytes: &'a [u8],
+    /// The record from its offset delta on: what stays as it is when its timestamp is counted from elsewhere.
+    tail: &'a [u8],
 }
 
 impl<'a> Record<'a> {
+    /// The record's bytes from its offset delta on.
+    pub(super) fn tail(&self) -> &'a [u8] {
+        self.tail
+    }
+
     /// The headers, in their order.
     pub fn headers(&self) -> Headers<'a> {
         Headers { left: self.header_count, source: SliceSource::new(self.header_bytes) }
@@ -98,7 +105,36 @@ pub struct RecordsIter<'a> {
 impl<'a> RecordsIter<'a> {
     /// Reads `record_count` records (as the batch's header declares) from `bytes`.
     pub fn new(bytes: &'a [u8], record_count: i32) -> RecordsIter<'a> {
-        RecordsIter { source: SliceSource::new(bytes), index: 0, record_count }
+        RecordsIter::resume(bytes, record_count, RecordsPosition::default())
+    }
+
+    /// Goes on where another iterator over the same bytes stood.
+    pub fn resume(bytes: &'a [u8], record_count: i32, position: RecordsPosition) -> RecordsIter<'a> {
+        RecordsIter { source: SliceSource { bytes, at: position.at }, index: position.index, record_count }
+    }
+
+    /// Where the iterator stands. Means nothing after an error.
+    pub fn position(&self) -> RecordsPosition {
+        RecordsPosition { at: self.source.at, index: self.index }
+    }
+}
+
+/// A place between two records, to go on from later: an iterator borrows the records, this does not.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct RecordsPosition {
+    at: usize,
+    index: i32,
+}
+
+impl RecordsPosition {
+    /// Records before it.
+    pub fn index(self) -> i32 {
+        self.index
+    }
+
+    /// Bytes before it.
+    pub(super) fn at(self) -> usize {
+        self.at
     }
 }
 
@@ -302,6 +338,7 @@ fn read_record<'a>(source: &mut SliceSource<'a>) -> Result<Record<'a>, Fault> {
     let body_end = source.position() + body_bytes;
     let attributes = i8::from_be_bytes([source.byte()?]);
     let timestamp_delta = source.varlong()?;
+    let tail = source.rest();
     let offset_delta = source.varint()?;
     let key = source.data()?;
     let value = source.data()?;
@@ -320,7 +357,8 @@ fn read_record<'a>(source: &mut SliceSource<'a>) -> Result<Record<'a>, Fault> {
         return Err(Fault::WrongSize);
     }
     let header_bytes = &headers[..headers.len() - source.rest().len()];
-    Ok(Record { attributes, timestamp_delta, offset_delta, key, value, header_count, header_bytes })
+    let tail = &tail[..tail.len() - source.rest().len()];
+    Ok(Record { attributes, timestamp_delta, offset_delta, key, value, header_count, header_bytes, tail })
 }
 
 /// Records in memory.
@@ -542,6 +580,19 @@ mod tests {
                 assert_eq!(read, Err(RecordsError::Malformed { index: 0, cause }));
             }
         }
+    }
+
+    #[test]
+    fn an_iteration_goes_on_where_another_stood() {
+        let good = one_record(&[0, 0, 0, 1, 1, 0]);
+        let bytes = [good.clone(), good.clone(), good].concat();
+        let all: Vec<_> = RecordsIter::new(&bytes, 3).collect();
+        let mut first = RecordsIter::new(&bytes, 3);
+        assert_eq!(first.next(), Some(all[0].clone()));
+        assert_eq!(first.position().index(), 1);
+        let rest: Vec<_> = RecordsIter::resume(&bytes, 3, first.position()).collect();
+        assert_eq!(rest, all[1..]);
+        assert_eq!(all[0].as_ref().unwrap().tail(), [0, 1, 1, 0]);
     }
 
     #[test]
