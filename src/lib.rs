@@ -1,13 +1,14 @@
 //! Corelane: a Kafka-wire-compatible broker for Linux. One core, one lane.
 //!
 //! Layers, lowest first; each may use what stands before it (checked by `tests/tidy.rs`):
-//! `types`, `limits`, `portions`, `metrics` → `protocol` → `partition`, `cluster`, `coordinator`, `store` (over `runtime`) → `shard` → `broker` →
-//! `api` → `server` → the binary. `simulation` implements `runtime` for tests.
+//! `types`, `limits`, `portions`, `metrics` → `protocol` → `partition`, `compaction`, `cluster`, `coordinator`, `store`
+//! (over `runtime`) → `shard` → `broker` → `api` → `server` → the binary. `simulation` implements `runtime` for tests.
 
 pub mod api;
 pub mod broker;
 pub mod cli;
 pub mod cluster;
+pub mod compaction;
 pub mod config;
 pub mod coordinator;
 pub mod limits;

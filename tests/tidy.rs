@@ -16,6 +16,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("protocol", &["types", "limits"]),
     ("config", &["types", "limits", "protocol"]),
     ("partition", &["types", "limits", "protocol"]),
+    ("compaction", &["types", "limits", "protocol", "config"]),
     ("cluster", &["types", "limits", "protocol", "config"]),
     ("coordinator", &["types", "limits", "protocol", "config", "cluster"]),
     ("store", &["types", "limits", "portions", "runtime", "metrics"]),

@@ -206,6 +206,10 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: i64,
     /// A batch larger than this is refused, as in Kafka. Segments themselves belong to the core's log, not to a topic.
     pub segment_bytes: u32,
+    /// Age at which Kafka would close a segment, in milliseconds: compaction leaves what is younger.
+    pub segment_ms: i64,
+    /// Random part of it, in milliseconds.
+    pub segment_jitter_ms: i64,
     /// How long a tombstone outlives compaction, in milliseconds.
     pub delete_retention_ms: i64,
     /// How long a record stays uncompacted at least, in milliseconds.
@@ -240,6 +244,8 @@ impl TopicConfig {
             timestamp_before_max_ms: values.long("message.timestamp.before.max.ms"),
             timestamp_after_max_ms: values.long("message.timestamp.after.max.ms"),
             segment_bytes: values.bytes("segment.bytes"),
+            segment_ms: values.long("segment.ms"),
+            segment_jitter_ms: values.long("segment.jitter.ms"),
             delete_retention_ms: values.long("delete.retention.ms"),
             min_compaction_lag_ms: values.long("min.compaction.lag.ms"),
             max_compaction_lag_ms: values.long("max.compaction.lag.ms"),
