@@ -250,7 +250,8 @@ impl<'a> Decompressor<'a> {
             }
             Stream::Gzip(decoder) => {
                 self.window.resize(DECOMPRESS_WINDOW_BYTES.max(self.window.len()), 0);
-                let bytes = decoder.read(self.window).map_err(gzip_error)?;
+                // What a large block of another codec has left of memory is not used, or the window would be as large.
+                let bytes = decoder.read(&mut self.window[..DECOMPRESS_WINDOW_BYTES]).map_err(gzip_error)?;
                 0..bytes
             }
             Stream::Snappy(stream) => stream.refill(self.window)?,
@@ -392,6 +393,30 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_large_block_of_one_codec_does_not_widen_the_windows_of_others() {
+        let payload = sample(3_000_000);
+        let mut scratch = Scratch::new();
+        scratch.window.resize(crate::limits::LZ4_BLOCK_BYTES_MAX, 0);
+        for codec in [Codec::Gzip, Codec::Zstd] {
+            let mut packed = Vec::new();
+            compress_into(codec, &payload, &mut packed);
+            let mut stream = Decompressor::new(codec, &packed, &mut scratch).unwrap();
+            let mut out = Vec::new();
+            loop {
+                let window = stream.fill().unwrap();
+                let bytes = window.len();
+                assert!(bytes <= DECOMPRESS_WINDOW_BYTES, "{codec}: {bytes}");
+                if bytes == 0 {
+                    break;
+                }
+                out.extend_from_slice(window);
+                stream.consume(bytes);
+            }
+            assert!(out == payload);
         }
     }
 

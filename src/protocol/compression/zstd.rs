@@ -71,7 +71,7 @@ impl<'a> Stream<'a> {
             }
             let source_is_empty = source.is_empty();
             let mut input = InBuffer::around(source);
-            let mut output = OutBuffer::around(&mut window[..]);
+            let mut output = OutBuffer::around(&mut window[..DECOMPRESS_WINDOW_BYTES]);
             let hint = self.context.decompress_stream(&mut output, &mut input).map_err(corrupt)?;
             let produced = output.pos();
             let consumed = input.pos;
