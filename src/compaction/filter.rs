@@ -141,6 +141,7 @@ impl<'a> Filtering<'a> {
 
     /// Decides what can be decided by the header.
     fn on_intact(&mut self, batch: IntactBatch<'a>) -> Result<FilterStep, DamagedBatch> {
+        DamagedBatch::check_range(&batch)?;
         let header = batch.header();
         if self.discards_all(header) {
             return Ok(self.without_records(&batch));
@@ -281,7 +282,7 @@ mod tests {
     use crate::compaction::keys::{CollectStep, Collecting};
     use crate::compaction::pass::Counts;
     use crate::compaction::rules::CompactionRules;
-    use crate::limits::{COMPACTED_BATCH_BYTES_MAX, COMPACTION_KEYS_BYTES_MIN};
+    use crate::limits::COMPACTED_BATCH_BYTES_MAX;
     use crate::protocol::compression::Codec;
     use crate::protocol::record_batch::{BatchBuilder, DELETE_HORIZON_BIT, stamp};
     use crate::types::{LeaderEpoch, ProducerId, Sequence};
@@ -332,7 +333,7 @@ mod tests {
 
         /// A pass over all of it, as at `now`, with what comes of each batch.
         fn pass(&mut self, now: i64) -> (Vec<Outcome>, Counts) {
-            let mut keys = KeyMap::new(COMPACTION_KEYS_BYTES_MIN, [3, 4]);
+            let mut keys = KeyMap::new(1000, [3, 4]);
             let mut tools = Tools::new();
             keys.begin(Offset::new(self.clean_end), Offset::new(self.end));
             while !keys.clear_step() {}
@@ -528,7 +529,7 @@ mod tests {
             let mut bytes = [&header.to_bytes()[..], view.records()].concat();
             header.crc = crate::protocol::record_batch::crc(bytes.first_chunk().unwrap(), view.records());
             bytes[..61].copy_from_slice(&header.to_bytes());
-            let keys = KeyMap::new(COMPACTION_KEYS_BYTES_MIN, [3, 4]);
+            let keys = KeyMap::new(1000, [3, 4]);
             let mut pass = Pass::new(Offset::new(2), &RULES, TimestampMs::new(1));
             let mut tools = Tools::new();
             let damaged = BatchView::parse(&bytes).unwrap();

@@ -18,7 +18,7 @@ use std::hash::Hasher;
 use crate::compaction::filter::BatchFacts;
 use crate::compaction::pass::Tools;
 use crate::compaction::unpack::{DamagedBatch, Unpacked, Unpacking, records};
-use crate::limits::{COMPACTION_KEYS_BYTES_MIN, COMPACTION_STEP_BYTES, COMPACTION_STEP_RECORDS};
+use crate::limits::{COMPACTION_STEP_BYTES, COMPACTION_STEP_RECORDS};
 use crate::protocol::compression::Scratch;
 use crate::protocol::record_batch::{BatchView, CrcCheck, IntactBatch, RecordsIter, RecordsPosition};
 use crate::types::Offset;
@@ -49,17 +49,13 @@ pub struct KeyMap {
 }
 
 impl KeyMap {
-    /// A map in so many bytes, at least `COMPACTION_KEYS_BYTES_MIN`. `secret` is random and nobody else's. The memory is
+    /// A map in so many bytes, which are room for one key at least. `secret` is random and nobody else's. The memory is
     /// reserved now, and taken from the system as it is used.
     pub fn new(bytes: usize, secret: [u64; 2]) -> KeyMap {
-        assert!(bytes >= COMPACTION_KEYS_BYTES_MIN);
-        KeyMap::with_slots(bytes / SLOT_BYTES, secret)
-    }
-
-    fn with_slots(slots: usize, secret: [u64; 2]) -> KeyMap {
+        assert!(bytes / SLOT_BYTES * LOAD_TENTHS >= 10);
         KeyMap {
             hasher: SipHasher13::new_with_keys(secret[0], secret[1]),
-            slots: vec![EMPTY; slots],
+            slots: vec![EMPTY; bytes / SLOT_BYTES],
             slots_used: 0,
             cleared: 0,
             keys: 0,
@@ -226,6 +222,7 @@ impl<'a> Collecting<'a> {
     }
 
     fn on_intact(&mut self, batch: IntactBatch<'a>) -> Result<CollectStep, DamagedBatch> {
+        DamagedBatch::check_range(&batch)?;
         let header = batch.header();
         // Markers have no keys; what was aborted, or is below the dirty part, does not count.
         if header.is_control() || self.facts.is_discardable || header.last_offset() < self.keys.start {
@@ -286,7 +283,7 @@ mod tests {
     use crate::types::{LeaderEpoch, TimestampMs};
 
     fn map(slots: usize, start: i64, bound: i64) -> KeyMap {
-        let mut keys = KeyMap::with_slots(slots, [1, 2]);
+        let mut keys = KeyMap::new(slots * SLOT_BYTES, [1, 2]);
         keys.begin(Offset::new(start), Offset::new(bound));
         while !keys.clear_step() {}
         keys

@@ -2,7 +2,7 @@
 
 use crate::limits::COMPACTED_BATCH_BYTES_MAX;
 use crate::protocol::compression::{Codec, DecompressError, Decompressor, Scratch};
-use crate::protocol::record_batch::{CODEC_MASK, IntactBatch, RecordsError, RottenBatch};
+use crate::protocol::record_batch::{BatchHeader, CODEC_MASK, IntactBatch, RecordsError, RottenBatch};
 use crate::types::Offset;
 
 /// Why a batch cannot be looked into. It ends the pass: what to do with the log is the caller's to decide.
@@ -11,6 +11,14 @@ pub enum DamagedBatch {
     /// Its bytes are not those that were written.
     #[error(transparent)]
     Rotten(#[from] RottenBatch),
+    /// It covers offsets that no log has. Its base offset is not in its CRC.
+    #[error("batch at offset {base_offset} has last offset delta {last_offset_delta}")]
+    Offsets {
+        /// Where it begins.
+        base_offset: Offset,
+        /// Its last offset, from there.
+        last_offset_delta: i32,
+    },
     /// It was written by nobody's codec.
     #[error("batch at offset {base_offset} has codec {codec}, which nobody has defined")]
     UnknownCodec {
@@ -42,6 +50,16 @@ pub enum DamagedBatch {
 impl DamagedBatch {
     pub(super) fn records(batch: &IntactBatch<'_>, cause: impl Into<RecordsError>) -> DamagedBatch {
         DamagedBatch::Records { base_offset: batch.header().base_offset, cause: cause.into() }
+    }
+
+    /// The offsets that a batch covers are some that a log can have.
+    pub(super) fn check_range(batch: &IntactBatch<'_>) -> Result<(), DamagedBatch> {
+        let &BatchHeader { base_offset, last_offset_delta, .. } = batch.header();
+        let last = base_offset.value().checked_add(i64::from(last_offset_delta));
+        if base_offset >= Offset::ZERO && last_offset_delta >= 0 && last.is_some_and(|last| last < i64::MAX) {
+            return Ok(());
+        }
+        Err(DamagedBatch::Offsets { base_offset, last_offset_delta })
     }
 
     /// Offsets ascend inside a batch, and none is outside of it.

@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective};
+use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, SafeResult};
 
 use super::{Codec, DecompressError};
 use crate::limits::{
@@ -134,13 +134,26 @@ impl Encoder {
         }
     }
 
+    /// Ends the block, not the frame: what was written so far is compressed.
+    pub(super) fn flush(&mut self, out: &mut Vec<u8>) {
+        self.drain(out, |context, output| context.flush_stream(output));
+    }
+
     pub(super) fn finish(&mut self, out: &mut Vec<u8>) {
+        self.drain(out, |context, output| context.end_stream(output));
+    }
+
+    fn drain(
+        &mut self,
+        out: &mut Vec<u8>,
+        step: impl Fn(&mut CCtx<'static>, &mut OutBuffer<'_, Vec<u8>>) -> SafeResult,
+    ) {
         let context = self.context.as_mut().expect("a frame was begun");
         loop {
             out.reserve(STEP_BYTES);
             let end = out.len();
             let mut output = OutBuffer::around_pos(out, end);
-            if context.end_stream(&mut output).expect("a payload is as long as was told") == 0 {
+            if step(context, &mut output).expect("a payload is as long as was told") == 0 {
                 break;
             }
         }

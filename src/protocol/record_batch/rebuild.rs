@@ -10,7 +10,9 @@
 
 use std::ops::Range;
 
-use crate::limits::{BATCH_BYTES_MAX, COMPACTION_STEP_BYTES, COMPACTION_STEP_RECORDS, RECOMPRESS_STEP_BYTES};
+use crate::limits::{
+    BATCH_BYTES_MAX, COMPACTION_BLOCK_BYTES, COMPACTION_STEP_BYTES, COMPACTION_STEP_RECORDS, RECOMPRESS_STEP_BYTES,
+};
 use crate::protocol::compression::{Codec, Compression, Compressor};
 use crate::protocol::record_batch::record::{put_varint, put_varlong, varint_bytes, varlong_bytes};
 use crate::protocol::record_batch::{
@@ -173,6 +175,8 @@ pub struct Rebuild {
     tail: Range<usize>,
     /// Records on their way to the compressor.
     piece: Vec<u8>,
+    /// Bytes in the codec's block, if it has such.
+    block_bytes: usize,
     crc: u32,
     /// Bytes of the output that are in the CRC.
     summed: usize,
@@ -209,6 +213,7 @@ impl Rebuild {
             payload_bytes: 0,
             tail: 0..0,
             piece: Vec::new(),
+            block_bytes: 0,
             crc: 0,
             summed: 0,
         }
@@ -280,8 +285,12 @@ impl Rebuild {
     fn write(&mut self, records: &[u8], kept: &Kept, compressor: &mut Compressor, out: &mut Vec<u8>) {
         let is_last = self.fill_piece(records, kept);
         compressor.write(&self.piece, out);
+        self.block_bytes += self.piece.len();
         if is_last {
             compressor.finish(out);
+        } else if self.block_bytes >= COMPACTION_BLOCK_BYTES {
+            compressor.end_block(out);
+            self.block_bytes = 0;
         }
         self.crc = crc32c::crc32c_append(self.crc, &out[self.summed..]);
         self.summed = out.len();
