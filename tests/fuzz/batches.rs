@@ -3,6 +3,9 @@
 use std::io::Read;
 
 use bytes::Bytes;
+use corelane::compaction::{
+    BatchFacts, CollectStep, Collecting, CompactionRules, FilterStep, Filtering, KeyMap, Outcome, Pass, Tools,
+};
 use corelane::limits::{DECOMPRESS_WINDOW_BYTES, LZ4_BLOCK_BYTES_MAX, ZSTD_ENCODER_BYTES_MAX};
 use corelane::partition::PartitionState;
 use corelane::partition::lookup::{first_record_at_or_after, record_with_max_timestamp};
@@ -40,6 +43,11 @@ fn recompressed_batches_are_read_by_others() {
 #[test]
 fn stored_batches_are_read_without_a_panic() {
     fuzz("stored", ROUNDS, stored_batch);
+}
+
+#[test]
+fn stored_batches_are_compacted_without_a_panic() {
+    fuzz("compact", ROUNDS, compacted_batch);
 }
 
 #[test]
@@ -202,6 +210,57 @@ fn read_by_others(batch: &[u8]) -> RecordSet {
     };
     let mut bytes = Bytes::copy_from_slice(batch);
     RecordBatchDecoder::decode_with_custom_compression(&mut bytes, Some(decompress)).expect("a batch that others read")
+}
+
+/// A batch as a disk may return it, half of them with a CRC that is right again, in a compaction pass of its own: what comes
+/// of it is a batch, or an error.
+fn compacted_batch(random: &mut Random) {
+    let mut bytes = good_batch(random);
+    mutate(random, &mut bytes);
+    if random.one_in(2) {
+        repair_crc(&mut bytes);
+    }
+    let Ok(view) = BatchView::parse(&bytes) else { return };
+    let rules = CompactionRules {
+        segment_bytes: 1000,
+        segment_ms: 1000,
+        segment_jitter_ms: 0,
+        min_lag_ms: 0,
+        max_lag_ms: i64::MAX,
+        dirty_ratio_min: 0.5,
+        delete_retention_ms: i64::try_from(random.below(2000)).unwrap(),
+    };
+    let facts = BatchFacts { is_discardable: random.one_in(4), ..BatchFacts::default() };
+    let mut keys = KeyMap::new(24 * (2 + random.below(200)), [1, 2]);
+    let bound = Offset::new(i64::MAX);
+    keys.begin(Offset::new(i64::try_from(random.below(3)).unwrap()), bound);
+    while !keys.clear_step() {}
+    let mut tools = Tools::new();
+    let mut collecting = Collecting::new(view, facts, &mut keys, &mut tools);
+    while collecting.step() == Ok(CollectStep::More) {}
+    keys.close();
+    let mut pass = Pass::new(if random.one_in(2) { view.header.last_offset() } else { bound }, &rules, NOW);
+    let mut filtering = Filtering::new(view, facts, &mut pass, &keys, &mut tools);
+    let filtered = loop {
+        match filtering.step() {
+            Ok(FilterStep::More) => {}
+            Ok(FilterStep::Done(outcome)) => break Ok(outcome),
+            Err(error) => break Err(error),
+        }
+    };
+    match filtered {
+        Ok(Outcome::Rebuilt | Outcome::Emptied) => {
+            let is = BatchView::parse(tools.output()).expect("a batch");
+            assert!(is.crc_matches());
+            assert_eq!(is.bytes().len(), tools.output().len());
+            assert_eq!(is.header.last_offset(), view.header.last_offset());
+            let mut out = Vec::new();
+            let records = is.decompressed(&mut Scratch::new(), &mut out, usize::MAX).expect("it was compressed here");
+            assert!(RecordsIter::new(records, is.header.record_count).all(|record| record.is_ok()));
+        }
+        Ok(Outcome::Verbatim | Outcome::Dropped) => {}
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
 }
 
 /// A batch as a disk may return it: views, iteration and lookups.
