@@ -128,7 +128,7 @@ impl Reader {
 /// The records of a log that begins with this state, as one batch: whoever reads them finds the state, with the counters
 /// that never go back further on by as many steps as records are lost, and learns which topics are gone.
 pub(super) fn begin_anew(image: &MetadataImage, removed: &BTreeSet<TopicId>, lost: u64) -> Vec<Record> {
-    let mut records = image.snapshot_records();
+    let mut records: Vec<Record> = image.snapshot_records().collect();
     // A start raises epochs by one with one record, and takes one record for a block of producer ids.
     let epochs = i32::try_from(lost).unwrap_or(i32::MAX);
     for record in &mut records {
