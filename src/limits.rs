@@ -352,6 +352,20 @@ pub const CHECKPOINT_PARTITIONS_PER_YIELD: usize = 64;
 /// partition of the largest cluster, twice.
 pub const METADATA_TRANSACTION_RECORDS_MAX: usize = 2 * PARTITIONS_MAX;
 
+/// Size below which the metadata log does not begin anew, in bytes: some ten thousand changes, which a start replays in
+/// milliseconds.
+pub const METADATA_LOG_BYTES_MIN: u64 = 1024 * 1024;
+
+/// Snapshots' worth of bytes beyond that at which it does: of four bytes written to the log one is of a snapshot, at most.
+pub const METADATA_LOG_SNAPSHOTS_MAX: u64 = 4;
+
+/// Bytes of one batch of a metadata snapshot, one record more at most: the core is others' after each.
+pub const METADATA_SNAPSHOT_BATCH_BYTES: usize = 32 * 1024;
+const _: () = assert!(METADATA_SNAPSHOT_BATCH_BYTES + CONFIG_VALUE_BYTES_MAX < BATCH_BYTES_MAX as usize);
+
+/// Wait before a metadata snapshot for which the store had no room is tried again, in milliseconds.
+pub const METADATA_SNAPSHOT_RETRY_MS: u64 = 10_000;
+
 /// Producer ids that the controller gives out at once, as in Kafka. A restart skips what is left of a block.
 pub const PRODUCER_ID_BLOCK: i64 = 1000;
 

@@ -78,6 +78,7 @@ async fn handle<R: Runtime>(broker: &Rc<Broker<R>>, message: Message) {
                 first.send(());
             }
         }
+        Message::Removals(removed, reply) => reply.send(shard.removals_needed(&removed)),
     }
 }
 

@@ -4,17 +4,21 @@
 //! `broker::controller` (pure), appended as one batch (so it is there whole or not at all), flushed, applied to the image,
 //! and published to every shard before whoever asked is answered. Replaying the log gives the same image.
 //!
+//! What the log holds stays within a few times the image: see `snapshot`.
+//!
 //! Invariants: changes are made one after the other by one task; nothing is published before it is durable; nothing that was
 //! appended is given up, unless the store is read-only until a restart, which then finds it or not.
 
 mod replay;
+mod snapshot;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use self::replay::Replayed;
+use self::snapshot::Contents;
 use super::controller;
 use super::{Lanes, ShuttingDown, inbox};
 use crate::cluster::image::{ApplyError, BROKER_RESOURCE, MetadataImage};
@@ -34,7 +38,7 @@ use crate::shard::mesh::{Lane, ReplySender, reply_slot};
 use crate::shard::message::{ControlReply, ControlRequest, Message, Published};
 use crate::shard::partition::Partition;
 use crate::store::{Purpose, ReadError, StorageError};
-use crate::types::{Durability, LeaderEpoch, NodeId, Offset, ShardId, TopicId};
+use crate::types::{Durability, LeaderEpoch, LogPosition, MonotonicUs, NodeId, Offset, ShardId, TopicId};
 
 /// Kafka's `Uuid.METADATA_TOPIC_ID`.
 const METADATA_TOPIC: TopicId = TopicId::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
@@ -81,34 +85,47 @@ pub struct MetadataLog<R: Runtime> {
     partition: Rc<Partition>,
     lanes: Lanes,
     image: RefCell<Arc<MetadataImage>>,
-    /// What the log is to begin anew with, because a part of it is lost.
-    anew: RefCell<Option<Vec<Record>>>,
+    /// Topics that were removed, as far as a shard may find something of them after a crash.
+    removed: RefCell<BTreeSet<TopicId>>,
+    contents: Cell<Contents>,
+    /// Size below which the log does not begin anew, in bytes.
+    bytes_min: u64,
+    /// Not before then is it tried again.
+    next_snapshot: Cell<MonotonicUs>,
+    /// A part of the log is lost, and that was accepted: it is to begin anew with what is left.
+    has_hole: bool,
     jobs: Lane<Job>,
 }
 
 impl<R: Runtime> MetadataLog<R> {
-    /// Replays the log of a recovered shard 0, or begins it, and gives the writer with every topic ever removed.
+    /// Replays the log of a recovered shard 0, or begins it. `bytes_min` is the size below which the log does not begin
+    /// anew: `limits::METADATA_LOG_BYTES_MIN`, less in tests.
     pub async fn open(
         shard: Rc<Shard<R>>,
         lanes: Lanes,
         empty: MetadataImage,
-    ) -> Result<(Rc<MetadataLog<R>>, BTreeSet<TopicId>), MetadataError> {
+        bytes_min: u64,
+    ) -> Result<Rc<MetadataLog<R>>, MetadataError> {
         assert!(shard.id == ShardId::CONTROLLER);
         let config =
             TopicConfig { durability: Durability::Flushed, ..TopicConfig::resolve(&shard.config, Dynamic::NONE) };
         // The log has one writer for ever, so its epoch tells nobody anything.
         let partition =
             shard.serve_internal(METADATA_TOPIC, METADATA_TOPIC_NAME, LeaderEpoch::new(0), Rc::new(config))?;
-        let Replayed { image, removed, lost } = replay::replay(&shard.store, &partition, &empty).await?;
-        let (mut image, mut anew) = (image, None);
-        if lost > 0 {
-            let records = replay::begin_anew(&image, &removed, lost);
-            image = empty.apply(&records)?;
-            anew = Some(records);
-        }
-        let (image, anew) = (RefCell::new(Arc::new(image)), RefCell::new(anew));
-        let log = MetadataLog { shard, partition, lanes, image, anew, jobs: Lane::default() };
-        Ok((Rc::new(log), removed))
+        let Replayed { image, removed, lost, contents } = replay::replay(&shard.store, &partition, &empty).await?;
+        let image = if lost > 0 { replay::raised(&image, lost)? } else { image };
+        Ok(Rc::new(MetadataLog {
+            shard,
+            partition,
+            lanes,
+            image: RefCell::new(Arc::new(image)),
+            removed: RefCell::new(removed),
+            contents: Cell::new(contents),
+            bytes_min,
+            next_snapshot: Cell::default(),
+            has_hole: lost > 0,
+            jobs: Lane::default(),
+        }))
     }
 
     /// The newest image.
@@ -120,8 +137,10 @@ impl<R: Runtime> MetadataLog<R> {
     pub fn start(self: &Rc<Self>) {
         let log = Rc::clone(self);
         self.shard.runtime.spawn(async move {
+            log.begin_anew_if_due().await;
             while let Some((request, reply)) = log.jobs.receive().await {
                 reply.send(log.serve(request).await);
+                log.begin_anew_if_due().await;
             }
         });
     }
@@ -214,30 +233,25 @@ impl<R: Runtime> MetadataLog<R> {
         }
         self.append(purpose, &records).await?;
         log_node_configs(&records);
-        self.publish(removed_topics(&records)).await;
-        Ok(())
-    }
-
-    /// Appends the first records of this life and publishes the image for the first time, with every topic that was ever
-    /// removed: a shard may have missed a removal when it stopped. A broker that did not start could free no space, so
-    /// these records may use all of the reserve.
-    pub async fn begin(&self, records: &[Record], removed: BTreeSet<TopicId>) -> Result<(), MetadataError> {
-        let anew = self.anew.take();
-        if let Some(anew) = anew {
-            self.begin_anew(&anew).await?;
-        }
-        self.append(Purpose::FreesSpace, records).await?;
+        let removed = removed_topics(&records);
+        self.removed.borrow_mut().extend(&removed);
         self.publish(removed).await;
         Ok(())
     }
 
-    /// Writes the whole state and lets the log begin with it: what was lost before it is missed no more.
-    async fn begin_anew(&self, records: &[Record]) -> Result<(), MetadataError> {
-        let base_offset = self.partition.state().offsets.log_end();
-        self.write(Purpose::FreesSpace, records).await?;
-        let position = self.shard.move_log_start(&self.partition, base_offset)?;
-        self.shard.wait_for_good(Durability::Flushed, position).await?;
-        tracing::warn!("the metadata log begins anew at offset {base_offset} with what is left of it");
+    /// Appends the first records of this life and publishes the image for the first time, with every removal that is
+    /// remembered: a shard may have missed one when it stopped. A broker that did not start could free no space, so these
+    /// records may use all of the reserve.
+    pub async fn begin(&self, records: &[Record]) -> Result<(), MetadataError> {
+        if self.has_hole {
+            let position = self.begin_anew(Purpose::FreesSpace).await?;
+            self.shard.wait_for_good(Durability::Flushed, position).await?;
+            let log_start = self.partition.state().offsets.log_start();
+            tracing::warn!("the metadata log begins anew at offset {log_start} with what is left of it");
+        }
+        self.append(Purpose::FreesSpace, records).await?;
+        let removed = self.removed.borrow().clone();
+        self.publish(removed).await;
         Ok(())
     }
 
@@ -253,15 +267,32 @@ impl<R: Runtime> MetadataLog<R> {
     async fn write(&self, purpose: Purpose, records: &[Record]) -> Result<(), MetadataError> {
         let now = self.shard.runtime.wall_clock();
         let mut builder = BatchBuilder::new(Codec::None);
+        if self.contents.get().is_torn {
+            builder.append(now, None, Some(&snapshot::abort().encode()), &[]);
+        }
         for record in records {
             builder.append(now, None, Some(&record.encode()), &[]);
         }
-        let position = self.shard.append_internal(purpose, &self.partition, &builder.build()).await?;
+        let position = self.append_batch(purpose, &builder.build()).await?;
+        self.change_contents(|contents| contents.is_torn = false);
         #[cfg(not(corelane_defect = "image_before_durable"))]
         self.shard.wait_for_good(Durability::Flushed, position).await?;
         #[cfg(corelane_defect = "image_before_durable")]
         let _ = position;
         Ok(())
+    }
+
+    /// Appends a batch and gives the end of its entry.
+    async fn append_batch(&self, purpose: Purpose, batch: &[u8]) -> Result<LogPosition, MetadataError> {
+        let position = self.shard.append_internal(purpose, &self.partition, batch).await?;
+        self.change_contents(|contents| contents.bytes += u64::try_from(batch.len()).expect("a size fits 64 bits"));
+        Ok(position)
+    }
+
+    fn change_contents(&self, change: impl FnOnce(&mut Contents)) {
+        let mut contents = self.contents.get();
+        change(&mut contents);
+        self.contents.set(contents);
     }
 
     /// Hands the newest image to every shard and waits until all have taken it in.

@@ -32,8 +32,8 @@ pub use crate::cluster::view::Advertise;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::{
-    DIRECTORY_CHECK_MS, IO_MEMORY_BYTES, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN, SHARDS_DEFAULT_MAX,
-    SHARDS_MAX, STOP_POLL_MS,
+    DIRECTORY_CHECK_MS, IO_MEMORY_BYTES, METADATA_LOG_BYTES_MIN, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN,
+    SHARDS_DEFAULT_MAX, SHARDS_MAX, STOP_POLL_MS,
 };
 use crate::metrics::{self, ShardMetrics};
 use crate::runtime::glommio::{
@@ -386,17 +386,19 @@ async fn run_shard<N: Network>(id: ShardId, runtime: N, process: &Arc<Process>) 
     );
     let lanes = Arc::clone(&process.lanes);
     let log = match id {
-        ShardId::CONTROLLER => Some(MetadataLog::open(Rc::clone(&shard), Arc::clone(&lanes), empty).await?),
+        ShardId::CONTROLLER => {
+            let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(&lanes), empty, METADATA_LOG_BYTES_MIN);
+            Some(opened.await?)
+        }
         _ => None,
     };
-    let (log, removed) = log.map_or((None, Default::default()), |(log, removed)| (Some(log), removed));
     let broker = Broker::new(Rc::clone(&shard), process.options.advertise, lanes, log.clone());
     inbox::start(&broker);
     shard.start();
     if let Some(log) = &log {
         process.enter_use(&runtime).await?;
         let records = register_nodes(&log.image(), &process.nodes, &mut || runtime.random());
-        log.begin(&records, removed).await?;
+        log.begin(&records).await?;
         log.start();
     } else {
         broker.first_image().await.map_err(|_| StartError::Sibling)?;

@@ -2,7 +2,7 @@
 //!
 //! A message is lost only when the receiving shard shuts down first; its reply slot then says so and the sender closes
 //! the connection that waited. No handler of a message waits on another crossing, but for the controller's own task,
-//! which waits until every shard has taken in a new image; taking it in waits for nothing.
+//! which waits until every shard has taken in a new image, or has said what it needs; both wait for nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -48,6 +48,9 @@ pub enum Message {
     Control(ControlRequest, ReplySender<ControlReply>),
     /// Sent by shard 0, handled by every other: the new metadata. Lost only when the receiver shuts down.
     Image(Published, ReplySender<()>),
+    /// Sent by shard 0 before it forgets removals of topics, handled by every other: which of them it may still need after a
+    /// crash. Answered at once. Lost: all are remembered.
+    Removals(Arc<BTreeSet<TopicId>>, ReplySender<BTreeSet<TopicId>>),
 }
 
 impl Message {

@@ -23,6 +23,7 @@ mod measure;
 mod offsets;
 mod produce;
 mod recompression;
+mod removals;
 mod unfinished;
 
 use std::cell::{Cell, RefCell};
@@ -56,6 +57,7 @@ use self::partition::Partition;
 use self::purgatory::Purgatory;
 use self::recompression::Recompressors;
 use self::recovery::Recovered;
+use self::removals::Deletions;
 use self::unfinished::Unfinished;
 
 pub use self::produce::Applied;
@@ -92,6 +94,7 @@ pub struct Shard<R: Runtime> {
     purgatory: Rc<Purgatory>,
     coordination: Coordination,
     unfinished: RefCell<Unfinished>,
+    deletions: RefCell<Deletions>,
     /// Idempotent producers of all partitions.
     producers: Cell<usize>,
     scratch: RefCell<Scratch>,
@@ -138,6 +141,7 @@ impl<R: Runtime> Shard<R> {
             purgatory: Rc::new(Purgatory::new(2 * store_bytes / FETCH_WAITING_DIVISOR)),
             coordination,
             unfinished: RefCell::default(),
+            deletions: RefCell::default(),
             producers: Cell::new(producers),
             scratch: RefCell::new(Scratch::new()),
             recompressors: Recompressors::default(),
@@ -266,10 +270,16 @@ impl<R: Runtime> Shard<R> {
         for partition in gone {
             partition.on_deleted();
             #[cfg(not(corelane_defect = "delete_forgotten"))]
-            if let Err(error) = self.store.delete(partition.log) {
-                self.unfinished.borrow_mut().add_removed(partition.topic);
-                outcome = outcome.and(Err(error));
-                continue;
+            match self.store.delete(partition.log) {
+                Ok(position) => {
+                    let durable = self.store.progress().durable;
+                    self.deletions.borrow_mut().add(partition.topic, position, durable);
+                }
+                Err(error) => {
+                    self.unfinished.borrow_mut().add_removed(partition.topic);
+                    outcome = outcome.and(Err(error));
+                    continue;
+                }
             }
             self.by_log.borrow_mut().remove(&partition.log);
             self.partitions.borrow_mut().remove(&(partition.topic, partition.index.value()));

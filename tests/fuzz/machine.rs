@@ -17,6 +17,7 @@ use corelane::broker::{Broker, Lanes, inbox};
 use corelane::cluster::image::MetadataImage;
 use corelane::cluster::view::Advertise;
 use corelane::config::BrokerConfig;
+use corelane::limits::METADATA_LOG_BYTES_MIN;
 use corelane::metrics::ShardMetrics;
 use corelane::runtime::Runtime;
 use corelane::shard::Shard;
@@ -65,13 +66,14 @@ impl Machine {
                 brokers.insert(0, broker);
                 continue;
             }
-            let (log, removed) = MetadataLog::open(Rc::clone(&shard), Arc::clone(&lanes), empty).await.unwrap();
+            let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(&lanes), empty, METADATA_LOG_BYTES_MIN);
+            let log = opened.await.unwrap();
             let broker = Broker::new(Rc::clone(&shard), advertise, Arc::clone(&lanes), Some(Rc::clone(&log)));
             inbox::start(&broker);
             shard.start();
             let nodes: Vec<NodeStart> = (0..shards).map(node).collect();
             let records = register_nodes(&log.image(), &nodes, &mut || runtime.random());
-            log.begin(&records, removed).await.unwrap();
+            log.begin(&records).await.unwrap();
             log.start();
             brokers.insert(0, broker);
         }

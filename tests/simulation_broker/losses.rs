@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use corelane::cluster::view::Advertise;
+use corelane::limits::METADATA_LOG_BYTES_MIN;
 use corelane::protocol::compression::Codec;
 use corelane::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
@@ -35,6 +36,7 @@ fn plan(accept_loss: bool) -> Plan {
         memory_bytes: 4 * 1024 * 1024,
         checkpoint_interval_ms: 10_000,
         written_flush_interval_ms: 50,
+        metadata_log_bytes_min: METADATA_LOG_BYTES_MIN,
         advertise: Advertise::PerCore,
         settings: vec![
             ("num.partitions".to_owned(), "1".to_owned()),

@@ -13,6 +13,7 @@ use corelane::broker::{Broker, Lanes, inbox};
 use corelane::cluster::image::MetadataImage;
 use corelane::cluster::view::Advertise;
 use corelane::config::BrokerConfig;
+use corelane::limits::METADATA_LOG_BYTES_MIN;
 use corelane::metrics::ShardMetrics;
 use corelane::runtime::Runtime;
 use corelane::shard::Shard;
@@ -39,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) memory_bytes: u64,
     pub(crate) checkpoint_interval_ms: u64,
     pub(crate) written_flush_interval_ms: u64,
+    /// Size below which the log of the metadata does not begin anew.
+    pub(crate) metadata_log_bytes_min: u64,
     pub(crate) advertise: Advertise,
     pub(crate) settings: Vec<(String, String)>,
     /// Start although something is lost.
@@ -57,6 +60,7 @@ impl Plan {
             memory_bytes: u64::try_from(block_bytes).unwrap() * random.pick(&[8, 16, 64]),
             checkpoint_interval_ms: *random.pick(&[1, 10, 100, 10_000]),
             written_flush_interval_ms: *random.pick(&[1, 50]),
+            metadata_log_bytes_min: *random.pick(&[0, 0, 2000, METADATA_LOG_BYTES_MIN]),
             advertise: *random.pick(&[Advertise::PerCore, Advertise::PerCore, Advertise::Single]),
             settings: vec![
                 setting("num.partitions", random.range(1..4).to_string()),
@@ -191,20 +195,20 @@ impl Node {
         let empty = MetadataImage::empty(CLUSTER_ID);
         let (image, config, metrics) = (Arc::new(empty.clone()), Arc::new(plan.config()), ShardMetrics::new(id));
         let shard = Shard::new(id, runtime.clone(), store, recovered, image, config, metrics);
-        let (log, removed) = match id {
+        let log = match id {
             ShardId::CONTROLLER => {
-                let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(lanes), empty).await;
-                let (log, removed) = opened.map_err(|error| text(&error))?;
-                (Some(log), removed)
+                let bytes_min = plan.metadata_log_bytes_min;
+                let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(lanes), empty, bytes_min).await;
+                Some(opened.map_err(|error| text(&error))?)
             }
-            _ => (None, Default::default()),
+            _ => None,
         };
         let broker = Broker::new(Rc::clone(&shard), plan.advertise, Arc::clone(lanes), log.clone());
         inbox::start(&broker);
         shard.start();
         if let Some(log) = &log {
             let records = register_nodes(&log.image(), &nodes(shard_count), &mut || runtime.random());
-            log.begin(&records, removed).await.map_err(|error| text(&error))?;
+            log.begin(&records).await.map_err(|error| text(&error))?;
             log.start();
         } else {
             broker.first_image().await.map_err(|error| text(&error))?;

@@ -33,6 +33,7 @@ mod group_settings;
 mod groups;
 mod losses;
 mod machine;
+mod metadata;
 mod model;
 mod producer;
 mod quiet;
