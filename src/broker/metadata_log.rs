@@ -23,7 +23,7 @@ use super::controller;
 use super::{Lanes, ShuttingDown, inbox};
 use crate::cluster::image::{ApplyError, BROKER_RESOURCE, MetadataImage};
 use crate::cluster::records::{Record, RecordError};
-use crate::config::topic::{Dynamic, TopicConfig};
+use crate::config::topic::{CleanupPolicy, Dynamic, TopicConfig};
 use crate::protocol::compression::Codec;
 use crate::protocol::messages::alter_configs::AlterConfigsRequest;
 use crate::protocol::messages::create_partitions::CreatePartitionsRequest;
@@ -107,8 +107,14 @@ impl<R: Runtime> MetadataLog<R> {
         bytes_min: u64,
     ) -> Result<Rc<MetadataLog<R>>, MetadataError> {
         assert!(shard.id == ShardId::CONTROLLER);
-        let config =
-            TopicConfig { durability: Durability::Flushed, ..TopicConfig::resolve(&shard.config, Dynamic::NONE) };
+        // Nothing of it is discarded but what a snapshot has made worthless: no setting that topics inherit counts.
+        let config = TopicConfig {
+            durability: Durability::Flushed,
+            retention_ms: None,
+            retention_bytes: None,
+            cleanup_policy: CleanupPolicy { delete: false, compact: false },
+            ..TopicConfig::resolve(&shard.config, Dynamic::NONE)
+        };
         // The log has one writer for ever, so its epoch tells nobody anything.
         let partition =
             shard.serve_internal(METADATA_TOPIC, METADATA_TOPIC_NAME, LeaderEpoch::new(0), Rc::new(config))?;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use corelane::broker::metadata_log::MetadataLog;
 use corelane::cluster::image::MetadataImage;
 use corelane::cluster::records::{EndTransactionRecord, PartitionRecord, Record};
-use corelane::limits::{METADATA_LOG_SNAPSHOTS_MAX, METADATA_SNAPSHOT_RETRY_MS};
+use corelane::limits::{METADATA_LOG_BYTES_MIN, METADATA_LOG_SNAPSHOTS_MAX, METADATA_SNAPSHOT_RETRY_MS};
 use corelane::protocol::compression::Codec;
 use corelane::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
@@ -267,4 +267,36 @@ fn without_room_the_log_of_the_metadata_begins_anew_later() {
         process.stop().await.unwrap();
     });
     ended.finished();
+}
+
+/// The log of the metadata took its retention from the broker's settings, as topics do: a week after it was written down, or a
+/// minute where `log.retention.ms` said so, a topic was gone with the next start, and its records were there for nobody.
+#[test]
+fn no_retention_discards_metadata() {
+    for settings in [("log.retention.ms", "1000"), ("log.retention.bytes", "0"), ("log.cleanup.policy", "compact")] {
+        let mut plan = Plan::draw(&mut Random::new(1));
+        plan.metadata_log_bytes_min = METADATA_LOG_BYTES_MIN;
+        for (key, value) in [("log.retention.check.interval.ms", "100"), settings] {
+            plan.settings.push((key.to_owned(), value.to_owned()));
+        }
+        let mut simulation = Simulation::new(1);
+        let known = Known { random: Random::new(1), image: None, changing: BTreeSet::new(), topics_made: 0 };
+        let known = Rc::new(RefCell::new(known));
+        for is_first in [true, false] {
+            let (plan, known) = (plan.clone(), Rc::clone(&known));
+            let ended = simulation.run(move |runtime: SimulatedRuntime| async move {
+                let process = Process::start(&runtime, &plan, 1).await.unwrap();
+                let log = process.nodes[0].log.clone().unwrap();
+                known.borrow_mut().compare(&log.image());
+                if is_first {
+                    create(&process.connect(0), 3, &known).await;
+                    known.borrow_mut().image = Some(log.image());
+                    known.borrow_mut().changing.clear();
+                }
+                runtime.sleep(Duration::from_secs(10)).await;
+                process.stop().await.unwrap();
+            });
+            ended.finished();
+        }
+    }
 }
