@@ -199,6 +199,8 @@ pub struct BrokerConfig {
     pub producer_id_expiration_check_interval_ms: i64,
     /// Time between two looks for batches to discard, in milliseconds.
     pub log_retention_check_interval_ms: i64,
+    /// Time from the start to the first of them, where that is shorter, in milliseconds.
+    pub log_initial_task_delay_ms: i64,
     /// Least session timeout of members of classic groups, in milliseconds.
     pub group_min_session_timeout_ms: i32,
     /// The greatest, in milliseconds.
@@ -369,6 +371,7 @@ impl BrokerConfig {
             producer_id_expiration_ms: long("producer.id.expiration.ms"),
             producer_id_expiration_check_interval_ms: long("producer.id.expiration.check.interval.ms"),
             log_retention_check_interval_ms: long("log.retention.check.interval.ms"),
+            log_initial_task_delay_ms: long("log.initial.task.delay.ms"),
             group_min_session_timeout_ms: int("group.min.session.timeout.ms"),
             group_max_session_timeout_ms: int("group.max.session.timeout.ms"),
             group_initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),
@@ -606,12 +609,15 @@ mod tests {
 
     #[test]
     fn a_key_without_effect_is_a_warning() {
-        let config =
-            BrokerConfig::from_settings([("num.io.threads", "8"), ("log.roll.hours", "3"), ("num.partitions", "4")])
-                .unwrap();
+        let config = BrokerConfig::from_settings([
+            ("num.io.threads", "8"),
+            ("log.preallocate", "true"),
+            ("num.partitions", "4"),
+        ])
+        .unwrap();
         assert_eq!(config.warnings().len(), 2);
         assert_eq!(config.num_partitions, 4);
-        assert_eq!(config.settings().get("log.roll.hours").map(String::as_str), Some("3"));
+        assert_eq!(config.settings().get("log.preallocate").map(String::as_str), Some("true"));
     }
 
     #[test]

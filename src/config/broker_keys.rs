@@ -316,8 +316,8 @@ broker_keys! {
         "Distance between entries of a segment's offset index, in bytes.";
     dynamic "log.index.size.max.bytes" Int(AtLeast(4)) = "10485760", ONE_LOG,
         "Size of a segment's offset index, in bytes.";
-    hidden  "log.initial.task.delay.ms" Long(AtLeast(0)) = "30000", ONE_LOG,
-        "Wait at start before logs are looked after, in milliseconds.";
+    hidden  "log.initial.task.delay.ms" Long(AtLeast(0)) = "30000", Full,
+        "Wait at start before batches are discarded, in milliseconds, where log.retention.check.interval.ms is no shorter.";
     dynamic "log.local.retention.bytes" Long(AtLeast(-2)) = "-2", TIERED,
         "Size of what tiered storage keeps locally, in bytes.";
     dynamic "log.local.retention.ms" Long(AtLeast(-2)) = "-2", TIERED,

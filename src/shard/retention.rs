@@ -15,13 +15,16 @@ use crate::runtime::Runtime;
 use crate::store::StorageError;
 use crate::types::{LogPosition, NodeId, Offset, TimestampMs};
 
-/// Starts the shard's retention task, with Kafka's `log.retention.check.interval.ms`.
+/// Starts the shard's retention task, with Kafka's `log.retention.check.interval.ms`, and the first look after
+/// `log.initial.task.delay.ms` if that is sooner.
 pub fn start<R: Runtime>(shard: &Rc<Shard<R>>) {
     let shard = Rc::clone(shard);
     shard.runtime.clone().spawn(async move {
         let interval = Duration::from_millis(shard.config.log_retention_check_interval_ms.unsigned_abs());
+        let mut wait = interval.min(Duration::from_millis(shard.config.log_initial_task_delay_ms.unsigned_abs()));
         loop {
-            shard.runtime.sleep(interval).await;
+            shard.runtime.sleep(wait).await;
+            wait = interval;
             if shard.is_stopping() {
                 return;
             }
@@ -146,9 +149,9 @@ mod tests {
     use crate::protocol::compression::Codec;
     use crate::protocol::record_batch::BatchBuilder;
     use crate::shard::unfinished::tests::start;
-    use crate::simulation::Simulation;
+    use crate::simulation::{SimulatedRuntime, Simulation};
     use crate::store::Purpose;
-    use crate::types::{LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId};
+    use crate::types::{Durability, LeaderEpoch, ProducerEpoch, ProducerId, Sequence, TopicId};
 
     #[test]
     fn of_too_many_producers_of_a_shard_those_that_wrote_last_stay() {
@@ -180,6 +183,45 @@ mod tests {
                 let mut known = known.concat();
                 known.sort();
                 assert_eq!(known, [22, 23, 24, 25, 26, 27, 28, 29]);
+                shard.stop();
+            })
+            .finished();
+    }
+
+    /// A shard with one partition whose topic has this limit of time, in milliseconds.
+    async fn with_limits(
+        runtime: &SimulatedRuntime,
+        retention_ms: i64,
+    ) -> (Rc<Shard<SimulatedRuntime>>, Rc<Partition>) {
+        let shard = start(runtime).await;
+        let inherited = TopicConfig::resolve(&shard.config, Dynamic::NONE);
+        let config = TopicConfig { retention_ms: Some(retention_ms), ..inherited };
+        let topic = TopicId::new([1; 16]);
+        let partition = shard.serve_internal(topic, "t", LeaderEpoch::new(0), Rc::new(config)).unwrap();
+        (shard, partition)
+    }
+
+    async fn append(shard: &Shard<SimulatedRuntime>, partition: &Rc<Partition>, timestamp: TimestampMs) {
+        let batch = BatchBuilder::new(Codec::None).append(timestamp, None, Some(b"v"), &[]).build();
+        let position = shard.append_internal(Purpose::Client, partition, &batch).await.unwrap();
+        shard.wait_for_good(Durability::Flushed, position).await.unwrap();
+    }
+
+    fn log_start(partition: &Partition) -> i64 {
+        partition.state().offsets.log_start().value()
+    }
+
+    /// A broker that was restarted more often than every five minutes discarded nothing.
+    #[test]
+    fn the_first_look_does_not_wait_for_the_whole_interval() {
+        Simulation::new(1)
+            .run(|runtime| async move {
+                let (shard, partition) = with_limits(&runtime, 10_000).await;
+                append(&shard, &partition, TimestampMs::new(1)).await;
+                runtime.sleep(Duration::from_secs(29)).await;
+                assert_eq!(log_start(&partition), 0);
+                runtime.sleep(Duration::from_secs(2)).await;
+                assert_eq!(log_start(&partition), 1);
                 shard.stop();
             })
             .finished();

@@ -73,7 +73,9 @@ impl Plan {
     /// The same, but no log start moves by itself.
     pub(crate) fn without_retention(&self) -> Plan {
         let mut plan = self.clone();
-        plan.settings.push(("log.retention.check.interval.ms".to_owned(), "300000".to_owned()));
+        for key in ["log.retention.check.interval.ms", "log.initial.task.delay.ms"] {
+            plan.settings.push((key.to_owned(), "300000".to_owned()));
+        }
         plan
     }
 
