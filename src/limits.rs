@@ -372,6 +372,10 @@ pub const PRODUCER_ID_BLOCK: i64 = 1000;
 /// Wait before a shard tries again to create or delete logs for which its store had no room, in milliseconds.
 pub const IMAGE_RETRY_MS: u64 = 500;
 
+/// Log ends that retention remembers of a partition whose records have no timestamp: over twice the retention time, so that
+/// they are discarded an eighth of it late at most.
+pub const LOG_ENDS_REMEMBERED_MAX: i64 = 16;
+
 /// Wait before the records of group coordinators for which the store had no room are tried again, in milliseconds.
 pub const GROUP_RETRY_MS: u64 = 200;
 

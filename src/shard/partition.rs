@@ -5,6 +5,7 @@ use std::fmt;
 use std::rc::Rc;
 
 use super::purgatory::Watchers;
+use super::retention::Ages;
 use crate::config::topic::TopicConfig;
 use crate::config::{self, BrokerConfig};
 use crate::partition::PartitionState;
@@ -25,6 +26,8 @@ pub struct Partition {
     is_deleted: Cell<bool>,
     last_append: Cell<LogPosition>,
     watchers: Watchers,
+    /// For retention alone.
+    pub(super) ages: RefCell<Ages>,
 }
 
 /// What the metadata says of a partition: it is served from then on.
@@ -63,6 +66,7 @@ impl Partition {
             is_deleted: Cell::new(false),
             last_append: Cell::new(LogPosition::default()),
             watchers: Watchers::default(),
+            ages: RefCell::default(),
         }
     }
 

@@ -4,13 +4,14 @@
 //! Moves log starts and nothing else; a segment in which nothing is live any more is recycled by the store. A topic with
 //! `cleanup.policy=compact` alone is never touched.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::Shard;
 use super::partition::Partition;
 use crate::config::broker::PRODUCER_ID_EXPIRATION_MS;
-use crate::limits::PRODUCERS_PER_SHARD_MAX;
+use crate::limits::{LOG_ENDS_REMEMBERED_MAX, PRODUCERS_PER_SHARD_MAX};
 use crate::runtime::Runtime;
 use crate::store::StorageError;
 use crate::types::{LogPosition, NodeId, Offset, TimestampMs};
@@ -86,16 +87,46 @@ fn forget_producers<R: Runtime>(shard: &Shard<R>, count: usize) {
 pub async fn run<R: Runtime>(shard: &Rc<Shard<R>>) -> Result<(), StorageError> {
     let mut outcome = Ok(());
     for partition in shard.all_partitions() {
-        while partition.is_served() {
-            let Some(log_start) = next_log_start(shard, &partition) else { break };
-            if let Err(error) = shard.move_log_start(&partition, log_start) {
-                outcome = outcome.and(Err(error));
-                break;
-            }
-        }
+        outcome = outcome.and(discard(shard, &partition));
         shard.runtime.yield_now().await;
     }
     outcome
+}
+
+/// Discards what a partition need not keep.
+fn discard<R: Runtime>(shard: &Shard<R>, partition: &Partition) -> Result<(), StorageError> {
+    while partition.is_served() {
+        let Some(log_start) = next_log_start(shard, partition) else { break };
+        shard.move_log_start(partition, log_start)?;
+    }
+    Ok(())
+}
+
+/// What retention remembers of a partition from one look to the next. It goes with the process; nothing is discarded sooner
+/// for that.
+#[derive(Debug, Default)]
+pub(super) struct Ages {
+    /// Log ends at some looks, by time: all that is known of the age of records without a timestamp.
+    ends: VecDeque<(TimestampMs, Offset)>,
+}
+
+impl Ages {
+    /// The log ends at `log_end` now. Ends are remembered as often as a limit of `limit_ms` needs them.
+    fn on_end(&mut self, now: TimestampMs, log_end: Offset, limit_ms: i64) {
+        let spacing_ms = limit_ms / (LOG_ENDS_REMEMBERED_MAX / 2);
+        let is_new = |(time, end): &(TimestampMs, Offset)| *end < log_end && since(*time, now) >= spacing_ms;
+        if self.ends.back().is_none_or(is_new) {
+            self.ends.push_back((now, log_end));
+        }
+        if i64::try_from(self.ends.len()).is_ok_and(|count| count > LOG_ENDS_REMEMBERED_MAX) {
+            self.ends.pop_front();
+        }
+    }
+
+    /// When everything before `offset` was there, at the latest. `None`: that is not known yet.
+    fn there_since(&self, offset: Offset) -> Option<TimestampMs> {
+        self.ends.iter().find(|(_, end)| *end >= offset).map(|(time, _)| *time)
+    }
 }
 
 /// Where the log start belongs when its oldest run has outlived the topic's limits; `None` when it has not.
@@ -106,19 +137,33 @@ fn next_log_start<R: Runtime>(shard: &Shard<R>, partition: &Partition) -> Option
     }
     let oldest = shard.store.oldest(partition.log)?;
     let next = oldest.last_offset.advance(1);
-    if next > partition.state().offsets.high_watermark() {
+    let offsets = partition.state().offsets;
+    if next > offsets.high_watermark() {
         return None;
     }
     let now = shard.runtime.wall_clock();
-    let by_time = config.retention_ms.is_some_and(|limit| outlived(oldest.timestamp_max, now, limit));
+    let by_time = config.retention_ms.is_some_and(|limit| {
+        let mut ages = partition.ages.borrow_mut();
+        if oldest.timestamp_max < TimestampMs::new(0) {
+            // Kafka goes by when the file was written last.
+            ages.on_end(now, offsets.high_watermark(), limit);
+            return ages.there_since(next).is_some_and(|since| outlived(since, now, limit));
+        }
+        ages.ends.clear();
+        outlived(oldest.timestamp_max, now, limit)
+    });
     // Kafka deletes a segment only when what remains is still at least the limit.
     let rest = i64::try_from(shard.store.log_bytes(partition.log).saturating_sub(oldest.bytes)).unwrap_or(i64::MAX);
     let by_size = config.retention_bytes.is_some_and(|limit| rest >= limit);
     (by_time || by_size).then_some(next)
 }
 
+fn since(time: TimestampMs, now: TimestampMs) -> i64 {
+    now.value().saturating_sub(time.value())
+}
+
 fn outlived(timestamp_max: TimestampMs, now: TimestampMs, limit_ms: i64) -> bool {
-    now.value().saturating_sub(timestamp_max.value()) > limit_ms
+    since(timestamp_max, now) > limit_ms
 }
 
 impl<R: Runtime> Shard<R> {
@@ -209,6 +254,34 @@ mod tests {
 
     fn log_start(partition: &Partition) -> i64 {
         partition.state().offsets.log_start().value()
+    }
+
+    /// -1 stands for no timestamp, and was taken for a time long ago: at the next look the record was gone.
+    #[test]
+    fn a_record_without_a_timestamp_is_kept_from_when_it_was_there() {
+        Simulation::new(1)
+            .run(|runtime| async move {
+                let (shard, partition) = with_limits(&runtime, 10_000).await;
+                // How many were appended by each second; one per second.
+                for second in 0..60_i64 {
+                    append(&shard, &partition, TimestampMs::NONE).await;
+                    if second < 5 {
+                        continue;
+                    }
+                    run(&shard).await.unwrap();
+                    assert!(log_start(&partition) <= (second - 9).max(0), "at {second} s");
+                    runtime.sleep(Duration::from_secs(1)).await;
+                }
+                assert_eq!(log_start(&partition), 0, "the youngest of the run is young");
+                runtime.sleep(Duration::from_secs(9)).await;
+                run(&shard).await.unwrap();
+                assert_eq!(log_start(&partition), 0);
+                runtime.sleep(Duration::from_millis(3300)).await;
+                run(&shard).await.unwrap();
+                assert_eq!(log_start(&partition), 60);
+                shard.stop();
+            })
+            .finished();
     }
 
     /// A broker that was restarted more often than every five minutes discarded nothing.
