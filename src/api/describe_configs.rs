@@ -466,7 +466,7 @@ mod tests {
         let flush = result.configs.iter().find(|row| row.name == "flush.messages").unwrap();
         assert_eq!((flush.value.as_deref(), flush.config_source, flush.config_type), (Some("1"), 5, 5));
         assert_eq!(sources(flush), [("log.flush.interval.messages".to_owned(), 5)]);
-        let idle = result.configs.iter().find(|row| row.name == "segment.ms").unwrap();
+        let idle = result.configs.iter().find(|row| row.name == "segment.jitter.ms").unwrap();
         assert!(idle.documentation.as_ref().unwrap().contains("No effect in Corelane"));
     }
 

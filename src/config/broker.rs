@@ -499,6 +499,7 @@ mod tests {
             "log.message.timestamp.type",
             "log.retention.bytes",
             "log.retention.ms",
+            "log.roll.ms",
             "log.segment.bytes",
             "message.max.bytes",
             "producer.id.expiration.ms",

@@ -40,7 +40,8 @@ const ONE_REPLICA: Effect = None("a partition has one replica.");
 const OWN_BATCHES: Effect = None("the broker writes its own batches without compression.");
 const OWN_BOUNDS: Effect = None("Corelane has bounds of its own.");
 const OWN_FEATURES: Effect = None("only what is final is offered.");
-const OWN_METADATA: Effect = None("the metadata log is kept like any other partition of the first core.");
+const OWN_METADATA: Effect =
+    None("the metadata log is a partition of the first core, which begins anew by a rule of its own.");
 const REGEX: Effect = None("a pattern is looked at again whenever topics change.");
 const TIERED: Effect = None("there is no tiered storage.");
 
@@ -338,10 +339,11 @@ broker_keys! {
         "Age after which batches are discarded, in minutes; unset leaves it to log.retention.hours.";
     dynamic "log.retention.ms" Long(NonZero), Full,
         "Age after which batches are discarded, in milliseconds; unset leaves it to log.retention.minutes.";
-    fixed   "log.roll.hours" Int(AtLeast(1)) = "168", ONE_LOG, "Age at which a segment is closed, in hours.";
+    fixed   "log.roll.hours" Int(AtLeast(1)) = "168", Full, "segment.ms of topics that do not say, in hours.";
     fixed   "log.roll.jitter.hours" Int(AtLeast(0)) = "0", ONE_LOG, "Random part of log.roll.hours, in hours.";
     dynamic "log.roll.jitter.ms" Long(AtLeast(0)), ONE_LOG, "Random part of log.roll.ms, in milliseconds.";
-    dynamic "log.roll.ms" Long(AtLeast(1)), ONE_LOG, "Age at which a segment is closed, in milliseconds.";
+    dynamic "log.roll.ms" Long(AtLeast(1)), Full,
+        "segment.ms of topics that do not say, in milliseconds; unset leaves it to log.roll.hours.";
     dynamic "log.segment.bytes" Int(AtLeast(1_048_576)) = "1073741824", Full,
         "segment.bytes of topics that do not say: only bounds the size of a batch, since segments belong to the core.";
     dynamic "log.segment.delete.delay.ms" Long(AtLeast(0)) = "60000", ONE_LOG,

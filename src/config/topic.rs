@@ -206,7 +206,8 @@ pub struct TopicConfig {
     pub timestamp_after_max_ms: i64,
     /// A batch larger than this is refused, as in Kafka. Segments themselves belong to the core's log, not to a topic.
     pub segment_bytes: u32,
-    /// Age at which Kafka would close a segment, in milliseconds: compaction leaves what is younger.
+    /// How long a record may outlive `retention_ms` because younger ones stand beside it, and the age at which Kafka would close
+    /// a segment, which compaction leaves alone before; in milliseconds.
     pub segment_ms: i64,
     /// Random part of it, in milliseconds.
     pub segment_jitter_ms: i64,
@@ -321,8 +322,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         default: "delete",
         synonyms: &[same("log.cleanup.policy")],
         doc: "What may be discarded: 'delete' discards by retention.ms and retention.bytes, 'compact' keeps the latest \
-              record of each key and refuses records without one. In Corelane nothing is discarded yet from a topic whose \
-              policy names 'compact': compaction itself comes later.",
+              record of each key and refuses records without one. In Corelane 'compact' discards nothing yet: compaction \
+              itself comes later.",
         effect: Effect::Full,
     },
     TopicKey {
@@ -562,7 +563,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         rule: Rule::Any,
         default: "-1",
         synonyms: &[same("log.retention.bytes")],
-        doc: "Size of a partition beyond which its oldest batches are discarded, in bytes; negative is unlimited.",
+        doc: "Size of a partition beyond which its oldest batches are discarded, in bytes; negative is unlimited. What a \
+              partition has in one segment of its core goes as a whole, so that much more may stay.",
         effect: Effect::Full,
     },
     TopicKey {
@@ -575,7 +577,8 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
             time("log.retention.minutes", MINUTES),
             time("log.retention.hours", HOURS),
         ],
-        doc: "Age after which batches are discarded, in milliseconds; -1 is unlimited.",
+        doc: "Age after which batches are discarded, in milliseconds; -1 is unlimited. What a partition has in one segment of \
+              its core goes as a whole when the youngest record is that old, or in parts after segment.ms more.",
         effect: Effect::Full,
     },
     TopicKey {
@@ -612,8 +615,9 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         rule: Rule::AtLeast(1),
         default: "604800000",
         synonyms: &[same("log.roll.ms"), time("log.roll.hours", HOURS)],
-        doc: "Age at which a segment is closed, in milliseconds.",
-        effect: ONE_LOG,
+        doc: "How long a record may stay beyond retention.ms because younger ones stand in the same segment, in milliseconds. \
+              Kafka closes a segment at this age; here, where it belongs to the core, retention discards a part of it.",
+        effect: Effect::Full,
     },
     TopicKey {
         name: "unclean.leader.election.enable",

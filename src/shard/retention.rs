@@ -3,6 +3,10 @@
 //!
 //! Moves log starts and nothing else; a segment in which nothing is live any more is recycled by the store. A topic with
 //! `cleanup.policy=compact` alone is never touched.
+//!
+//! What a partition has in one segment of the core, a run, is discarded as one, once the youngest record in it is old enough,
+//! as Kafka discards segments. But a core on which little is written takes long to fill a segment, where Kafka closes one
+//! after `segment.ms`: so that no record outlives `retention.ms` by more than that, the log start then moves within a run.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -12,6 +16,7 @@ use super::Shard;
 use super::partition::Partition;
 use crate::config::broker::PRODUCER_ID_EXPIRATION_MS;
 use crate::limits::{LOG_ENDS_REMEMBERED_MAX, PRODUCERS_PER_SHARD_MAX};
+use crate::protocol::record_batch::{BatchHeader, BatchView};
 use crate::runtime::Runtime;
 use crate::store::StorageError;
 use crate::types::{LogPosition, NodeId, Offset, TimestampMs};
@@ -87,25 +92,30 @@ fn forget_producers<R: Runtime>(shard: &Shard<R>, count: usize) {
 pub async fn run<R: Runtime>(shard: &Rc<Shard<R>>) -> Result<(), StorageError> {
     let mut outcome = Ok(());
     for partition in shard.all_partitions() {
-        outcome = outcome.and(discard(shard, &partition));
+        outcome = outcome.and(discard(shard, &partition).await);
         shard.runtime.yield_now().await;
     }
     outcome
 }
 
 /// Discards what a partition need not keep.
-fn discard<R: Runtime>(shard: &Shard<R>, partition: &Partition) -> Result<(), StorageError> {
+async fn discard<R: Runtime>(shard: &Shard<R>, partition: &Partition) -> Result<(), StorageError> {
     while partition.is_served() {
         let Some(log_start) = next_log_start(shard, partition) else { break };
         shard.move_log_start(partition, log_start)?;
     }
-    Ok(())
+    match log_start_within_run(shard, partition).await {
+        Some(log_start) => shard.move_log_start(partition, log_start).map(|_| ()),
+        None => Ok(()),
+    }
 }
 
 /// What retention remembers of a partition from one look to the next. It goes with the process; nothing is discarded sooner
 /// for that.
 #[derive(Debug, Default)]
 pub(super) struct Ages {
+    /// A log start, and how old its first records were when somebody looked, so that they are not read at every look.
+    first: Option<(Offset, TimestampMs)>,
     /// Log ends at some looks, by time: all that is known of the age of records without a timestamp.
     ends: VecDeque<(TimestampMs, Offset)>,
 }
@@ -155,7 +165,51 @@ fn next_log_start<R: Runtime>(shard: &Shard<R>, partition: &Partition) -> Option
     // Kafka deletes a segment only when what remains is still at least the limit.
     let rest = i64::try_from(shard.store.log_bytes(partition.log).saturating_sub(oldest.bytes)).unwrap_or(i64::MAX);
     let by_size = config.retention_bytes.is_some_and(|limit| rest >= limit);
-    (by_time || by_size).then_some(next)
+    if !(by_time || by_size) {
+        return None;
+    }
+    // What follows is hardly older, so it need not be read to know that.
+    partition.ages.borrow_mut().first = Some((next, oldest.timestamp_max));
+    Some(next)
+}
+
+/// Where the log start belongs although the same run goes on with younger records; `None` when it may stay.
+async fn log_start_within_run<R: Runtime>(shard: &Shard<R>, partition: &Partition) -> Option<Offset> {
+    let config = partition.is_served().then(|| partition.config())?;
+    let retention_ms = config.retention_ms.filter(|_| config.cleanup_policy.delete)?;
+    shard.store.oldest(partition.log)?;
+    let now = shard.runtime.wall_clock();
+    let is_late = |first: TimestampMs| outlived(first, now, retention_ms.saturating_add(config.segment_ms));
+    let log_start = partition.state().offsets.log_start();
+    let known = partition.ages.borrow().first.filter(|(offset, _)| *offset == log_start);
+    if known.is_some_and(|(_, first)| !is_late(first)) {
+        return None;
+    }
+    let first = first_batch_since(shard, partition, TimestampMs::new(0)).await?.max_timestamp;
+    partition.ages.borrow_mut().first = Some((log_start, first));
+    if !is_late(first) {
+        return None;
+    }
+    let youngest_discarded = TimestampMs::new(now.value().saturating_sub(retention_ms));
+    let kept = first_batch_since(shard, partition, youngest_discarded).await?;
+    let next = kept.base_offset.min(partition.state().offsets.high_watermark());
+    partition.ages.borrow_mut().first = Some((next, kept.max_timestamp));
+    (next > log_start && partition.is_served()).then_some(next)
+}
+
+/// The first batch with a record of that time or later. `None` also when it cannot be read.
+async fn first_batch_since<R: Runtime>(
+    shard: &Shard<R>,
+    partition: &Partition,
+    timestamp: TimestampMs,
+) -> Option<BatchHeader> {
+    match shard.store.batch_at_timestamp(partition.log, timestamp).await {
+        Ok(found) => BatchView::parse(&found?).ok().map(|batch| batch.header),
+        Err(error) => {
+            shard.log_read_failure(partition, &error);
+            None
+        }
+    }
 }
 
 fn since(time: TimestampMs, now: TimestampMs) -> i64 {
@@ -233,14 +287,15 @@ mod tests {
             .finished();
     }
 
-    /// A shard with one partition whose topic has this limit of time, in milliseconds.
+    /// A shard with one partition whose topic has these limits of time, in milliseconds.
     async fn with_limits(
         runtime: &SimulatedRuntime,
         retention_ms: i64,
+        segment_ms: i64,
     ) -> (Rc<Shard<SimulatedRuntime>>, Rc<Partition>) {
         let shard = start(runtime).await;
         let inherited = TopicConfig::resolve(&shard.config, Dynamic::NONE);
-        let config = TopicConfig { retention_ms: Some(retention_ms), ..inherited };
+        let config = TopicConfig { retention_ms: Some(retention_ms), segment_ms, ..inherited };
         let topic = TopicId::new([1; 16]);
         let partition = shard.serve_internal(topic, "t", LeaderEpoch::new(0), Rc::new(config)).unwrap();
         (shard, partition)
@@ -261,7 +316,7 @@ mod tests {
     fn a_record_without_a_timestamp_is_kept_from_when_it_was_there() {
         Simulation::new(1)
             .run(|runtime| async move {
-                let (shard, partition) = with_limits(&runtime, 10_000).await;
+                let (shard, partition) = with_limits(&runtime, 10_000, i64::MAX).await;
                 // How many were appended by each second; one per second.
                 for second in 0..60_i64 {
                     append(&shard, &partition, TimestampMs::NONE).await;
@@ -284,12 +339,42 @@ mod tests {
             .finished();
     }
 
+    /// Where little is written a segment of a core takes months to fill, and as long nothing in it was discarded.
+    #[test]
+    fn no_record_outlives_its_time_by_more_than_segment_ms_while_its_segment_is_open() {
+        Simulation::new(1)
+            .run(|runtime| async move {
+                let (shard, partition) = with_limits(&runtime, 10_000, 20_000).await;
+                let mut written = Vec::new();
+                let mut starts = std::collections::BTreeSet::new();
+                for _ in 0..100 {
+                    let now = runtime.wall_clock();
+                    append(&shard, &partition, now).await;
+                    written.push(now);
+                    run(&shard).await.unwrap();
+                    let log_start = usize::try_from(log_start(&partition)).unwrap();
+                    let now = runtime.wall_clock();
+                    assert!(since(written[log_start], now) <= 30_000, "{log_start} is kept for too long");
+                    if log_start > 0 {
+                        assert!(since(written[log_start - 1], now) > 10_000, "{log_start} was discarded too soon");
+                    }
+                    starts.insert(log_start);
+                    runtime.sleep(Duration::from_secs(1)).await;
+                }
+                assert_eq!(shard.store.stats().segments_live, 1);
+                // In parts: every twenty seconds, not at every look.
+                assert_eq!(starts.into_iter().collect::<Vec<_>>(), [0, 21, 42, 63, 84]);
+                shard.stop();
+            })
+            .finished();
+    }
+
     /// A broker that was restarted more often than every five minutes discarded nothing.
     #[test]
     fn the_first_look_does_not_wait_for_the_whole_interval() {
         Simulation::new(1)
             .run(|runtime| async move {
-                let (shard, partition) = with_limits(&runtime, 10_000).await;
+                let (shard, partition) = with_limits(&runtime, 10_000, i64::MAX).await;
                 append(&shard, &partition, TimestampMs::new(1)).await;
                 runtime.sleep(Duration::from_secs(29)).await;
                 assert_eq!(log_start(&partition), 0);
