@@ -185,10 +185,7 @@ impl<R: Runtime> MetadataLog<R> {
             self.change_contents(|contents| contents.is_torn = true);
             self.shard.runtime.yield_now().await;
         }
-        #[cfg(not(corelane_defect = "snapshot_log_start_before_durable"))]
         self.shard.wait_for_good(Durability::Flushed, position).await?;
-        #[cfg(corelane_defect = "snapshot_log_start_before_durable")]
-        let _ = (Durability::Flushed, position);
         let bytes = self.log_bytes() - bytes_before;
         let snapshot = Snapshot { base_offset, bytes_before, bytes, entries: entries(&image) };
         self.change_contents(|contents| {
