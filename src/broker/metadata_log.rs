@@ -19,6 +19,7 @@ use std::sync::Arc;
 
 use self::replay::Replayed;
 use self::snapshot::Contents;
+pub use self::snapshot::SnapshotOptions;
 use super::controller;
 use super::{Lanes, ShuttingDown, inbox};
 use crate::cluster::image::{ApplyError, BROKER_RESOURCE, MetadataImage};
@@ -88,8 +89,7 @@ pub struct MetadataLog<R: Runtime> {
     /// Topics that were removed, as far as a shard may find something of them after a crash.
     removed: RefCell<BTreeSet<TopicId>>,
     contents: Cell<Contents>,
-    /// Size below which the log does not begin anew, in bytes.
-    bytes_min: u64,
+    options: SnapshotOptions,
     /// Not before then is it tried again.
     next_snapshot: Cell<MonotonicUs>,
     /// A part of the log is lost, and that was accepted: it is to begin anew with what is left.
@@ -98,13 +98,12 @@ pub struct MetadataLog<R: Runtime> {
 }
 
 impl<R: Runtime> MetadataLog<R> {
-    /// Replays the log of a recovered shard 0, or begins it. `bytes_min` is the size below which the log does not begin
-    /// anew: `limits::METADATA_LOG_BYTES_MIN`, less in tests.
+    /// Replays the log of a recovered shard 0, or begins it.
     pub async fn open(
         shard: Rc<Shard<R>>,
         lanes: Lanes,
         empty: MetadataImage,
-        bytes_min: u64,
+        options: SnapshotOptions,
     ) -> Result<Rc<MetadataLog<R>>, MetadataError> {
         assert!(shard.id == ShardId::CONTROLLER);
         // Nothing of it is discarded but what a snapshot has made worthless: no setting that topics inherit counts.
@@ -127,7 +126,7 @@ impl<R: Runtime> MetadataLog<R> {
             image: RefCell::new(Arc::new(image)),
             removed: RefCell::new(removed),
             contents: Cell::new(contents),
-            bytes_min,
+            options,
             next_snapshot: Cell::default(),
             has_hole: lost > 0,
             jobs: Lane::default(),

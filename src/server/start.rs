@@ -25,15 +25,15 @@ use super::node_settings;
 use super::{Server, ServerConfig, Shutdown, serve_http, watch_signals};
 use crate::api::Api;
 use crate::broker::controller::{NodeStart, register_nodes};
-use crate::broker::metadata_log::{MetadataError, MetadataLog};
+use crate::broker::metadata_log::{MetadataError, MetadataLog, SnapshotOptions};
 use crate::broker::{Broker, Lanes, inbox};
 use crate::cluster::image::MetadataImage;
 pub use crate::cluster::view::Advertise;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::{
-    DIRECTORY_CHECK_MS, IO_MEMORY_BYTES, METADATA_LOG_BYTES_MIN, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN,
-    SHARDS_DEFAULT_MAX, SHARDS_MAX, STOP_POLL_MS,
+    DIRECTORY_CHECK_MS, IO_MEMORY_BYTES, SHARD_MEMORY_BYTES_MAX, SHARD_MEMORY_BYTES_MIN, SHARDS_DEFAULT_MAX,
+    SHARDS_MAX, STOP_POLL_MS,
 };
 use crate::metrics::{self, ShardMetrics};
 use crate::runtime::glommio::{
@@ -387,7 +387,7 @@ async fn run_shard<N: Network>(id: ShardId, runtime: N, process: &Arc<Process>) 
     let lanes = Arc::clone(&process.lanes);
     let log = match id {
         ShardId::CONTROLLER => {
-            let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(&lanes), empty, METADATA_LOG_BYTES_MIN);
+            let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(&lanes), empty, SnapshotOptions::default());
             Some(opened.await?)
         }
         _ => None,

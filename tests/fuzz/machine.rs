@@ -12,12 +12,11 @@ use bytes::Bytes;
 use corelane::api::reply::{LocalFuture, Reply, Response, Service};
 use corelane::api::{Api, Peer};
 use corelane::broker::controller::{NodeStart, register_nodes};
-use corelane::broker::metadata_log::MetadataLog;
+use corelane::broker::metadata_log::{MetadataLog, SnapshotOptions};
 use corelane::broker::{Broker, Lanes, inbox};
 use corelane::cluster::image::MetadataImage;
 use corelane::cluster::view::Advertise;
 use corelane::config::BrokerConfig;
-use corelane::limits::METADATA_LOG_BYTES_MIN;
 use corelane::metrics::ShardMetrics;
 use corelane::runtime::Runtime;
 use corelane::shard::Shard;
@@ -66,7 +65,7 @@ impl Machine {
                 brokers.insert(0, broker);
                 continue;
             }
-            let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(&lanes), empty, METADATA_LOG_BYTES_MIN);
+            let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(&lanes), empty, SnapshotOptions::default());
             let log = opened.await.unwrap();
             let broker = Broker::new(Rc::clone(&shard), advertise, Arc::clone(&lanes), Some(Rc::clone(&log)));
             inbox::start(&broker);

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::time::Duration;
 
+use corelane::broker::metadata_log::SnapshotOptions;
 use corelane::cluster::view::Advertise;
-use corelane::limits::METADATA_LOG_BYTES_MIN;
 use corelane::protocol::compression::Codec;
 use corelane::protocol::messages::offset_commit::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic, OffsetCommitResponse,
@@ -36,7 +36,7 @@ fn plan(accept_loss: bool) -> Plan {
         memory_bytes: 4 * 1024 * 1024,
         checkpoint_interval_ms: 10_000,
         written_flush_interval_ms: 50,
-        metadata_log_bytes_min: METADATA_LOG_BYTES_MIN,
+        snapshots: SnapshotOptions::default(),
         advertise: Advertise::PerCore,
         settings: vec![
             ("num.partitions".to_owned(), "1".to_owned()),

@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use corelane::api::Api;
 use corelane::broker::controller::{NodeStart, register_nodes};
-use corelane::broker::metadata_log::MetadataLog;
+use corelane::broker::metadata_log::{MetadataLog, SnapshotOptions};
 use corelane::broker::{Broker, Lanes, inbox};
 use corelane::cluster::image::MetadataImage;
 use corelane::cluster::view::Advertise;
 use corelane::config::BrokerConfig;
-use corelane::limits::METADATA_LOG_BYTES_MIN;
+use corelane::limits::{METADATA_LOG_BYTES_MIN, METADATA_SNAPSHOT_BATCH_BYTES};
 use corelane::metrics::ShardMetrics;
 use corelane::runtime::Runtime;
 use corelane::shard::Shard;
@@ -40,8 +40,8 @@ pub(crate) struct Plan {
     pub(crate) memory_bytes: u64,
     pub(crate) checkpoint_interval_ms: u64,
     pub(crate) written_flush_interval_ms: u64,
-    /// Size below which the log of the metadata does not begin anew.
-    pub(crate) metadata_log_bytes_min: u64,
+    /// How the log of the metadata begins anew.
+    pub(crate) snapshots: SnapshotOptions,
     pub(crate) advertise: Advertise,
     pub(crate) settings: Vec<(String, String)>,
     /// Start although something is lost.
@@ -60,7 +60,10 @@ impl Plan {
             memory_bytes: u64::try_from(block_bytes).unwrap() * random.pick(&[8, 16, 64]),
             checkpoint_interval_ms: *random.pick(&[1, 10, 100, 10_000]),
             written_flush_interval_ms: *random.pick(&[1, 50]),
-            metadata_log_bytes_min: *random.pick(&[0, 0, 2000, METADATA_LOG_BYTES_MIN]),
+            snapshots: SnapshotOptions {
+                log_bytes_min: *random.pick(&[0, 0, 2000, METADATA_LOG_BYTES_MIN]),
+                batch_bytes: *random.pick(&[150, 1000, METADATA_SNAPSHOT_BATCH_BYTES]),
+            },
             advertise: *random.pick(&[Advertise::PerCore, Advertise::PerCore, Advertise::Single]),
             settings: vec![
                 setting("num.partitions", random.range(1..4).to_string()),
@@ -199,8 +202,7 @@ impl Node {
         let shard = Shard::new(id, runtime.clone(), store, recovered, image, config, metrics);
         let log = match id {
             ShardId::CONTROLLER => {
-                let bytes_min = plan.metadata_log_bytes_min;
-                let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(lanes), empty, bytes_min).await;
+                let opened = MetadataLog::open(Rc::clone(&shard), Arc::clone(lanes), empty, plan.snapshots).await;
                 Some(opened.map_err(|error| text(&error))?)
             }
             _ => None,

@@ -11,10 +11,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corelane::broker::metadata_log::MetadataLog;
+use corelane::broker::metadata_log::{MetadataLog, SnapshotOptions};
 use corelane::cluster::image::MetadataImage;
 use corelane::cluster::records::{EndTransactionRecord, PartitionRecord, Record};
-use corelane::limits::{METADATA_LOG_BYTES_MIN, METADATA_LOG_SNAPSHOTS_MAX, METADATA_SNAPSHOT_RETRY_MS};
+use corelane::limits::{METADATA_LOG_SNAPSHOTS_MAX, METADATA_SNAPSHOT_RETRY_MS};
 use corelane::protocol::compression::Codec;
 use corelane::protocol::messages::create_topics::{
     CreatableTopic, CreatableTopicConfig, CreateTopicsRequest, CreateTopicsResponse,
@@ -98,8 +98,12 @@ fn batch_bytes(records: impl Iterator<Item = Record>) -> u64 {
 fn log_bytes_max(image: &MetadataImage, plan: &Plan) -> u64 {
     let change = 200 * TOPICS_PER_CHANGE;
     let transaction = std::iter::once(EndTransactionRecord {}.into());
-    plan.metadata_log_bytes_min
-        + METADATA_LOG_SNAPSHOTS_MAX * (batch_bytes(image.snapshot_records().chain(transaction)) + change)
+    let SnapshotOptions { log_bytes_min, batch_bytes: bytes_of_batch } = plan.snapshots;
+    let bytes = batch_bytes(image.snapshot_records().chain(transaction)) + change;
+    // Every batch has a header.
+    let bytes_of_batch = u64::try_from(bytes_of_batch).unwrap();
+    let bytes = bytes * bytes_of_batch / (bytes_of_batch - 61);
+    log_bytes_min + METADATA_LOG_SNAPSHOTS_MAX * bytes
 }
 
 async fn one_life(runtime: SimulatedRuntime, plan: Plan, shards: u16, known: Rc<RefCell<Known>>, changes: u64) {
@@ -192,7 +196,7 @@ fn metadata_over_many_lives_is_what_it_was_and_stays_small() {
     Seeds::from_environment(10).each(|seed| {
         let mut random = Random::new(seed).split();
         let mut plan = Plan::draw(&mut random);
-        plan.metadata_log_bytes_min = *random.pick(&[0, 500, 5000]);
+        plan.snapshots.log_bytes_min = *random.pick(&[0, 500, 5000]);
         let mut shards = u16::try_from(random.range(1..4)).unwrap();
         let known = Known { random: random.split(), image: None, changing: BTreeSet::new(), topics_made: 0 };
         let known = Rc::new(RefCell::new(known));
@@ -223,7 +227,8 @@ fn metadata_over_many_lives_is_what_it_was_and_stays_small() {
 #[test]
 fn without_room_the_log_of_the_metadata_begins_anew_later() {
     let mut simulation = Simulation::new(1);
-    let plan = Plan { metadata_log_bytes_min: 0, ..Plan::draw(&mut Random::new(1)) };
+    let mut plan = Plan::draw(&mut Random::new(1));
+    plan.snapshots = SnapshotOptions { log_bytes_min: 0, ..SnapshotOptions::default() };
     let ended = simulation.run(|runtime: SimulatedRuntime| async move {
         let process = Process::start(&runtime, &plan, 1).await.unwrap();
         let log = process.nodes[0].log.clone().unwrap();
@@ -242,9 +247,10 @@ fn without_room_the_log_of_the_metadata_begins_anew_later() {
         // What is dead is freed once room is wanted, so once more.
         for bytes in [10_000, 100, 10_000, 100] {
             let value = vec![7; bytes];
-            let batch = BatchBuilder::new(Codec::None).append(TimestampMs::new(1), None, Some(&value), &[]).build();
+            let now = runtime.wall_clock();
+            let batch = BatchBuilder::new(Codec::None).append(now, None, Some(&value), &[]).build();
             while shard.append_internal(Purpose::Client, &partition, &batch).await.is_ok() {}
-            runtime.sleep(Duration::from_secs(1)).await;
+            runtime.sleep(Duration::from_secs(15)).await;
         }
         // Deletions have room, and leave little to say.
         let names = |log: &MetadataLog<SimulatedRuntime>| -> Vec<String> {
@@ -275,7 +281,7 @@ fn without_room_the_log_of_the_metadata_begins_anew_later() {
 fn no_retention_discards_metadata() {
     for settings in [("log.retention.ms", "1000"), ("log.retention.bytes", "0"), ("log.cleanup.policy", "compact")] {
         let mut plan = Plan::draw(&mut Random::new(1));
-        plan.metadata_log_bytes_min = METADATA_LOG_BYTES_MIN;
+        plan.snapshots = SnapshotOptions::default();
         for (key, value) in [("log.retention.check.interval.ms", "100"), settings] {
             plan.settings.push((key.to_owned(), value.to_owned()));
         }

@@ -25,7 +25,9 @@ use crate::cluster::image::MetadataImage;
 use crate::cluster::records::{
     AbortTransactionRecord, BeginTransactionRecord, EndTransactionRecord, Record, RemoveTopicRecord, TopicRecord,
 };
-use crate::limits::{METADATA_LOG_SNAPSHOTS_MAX, METADATA_SNAPSHOT_BATCH_BYTES, METADATA_SNAPSHOT_RETRY_MS};
+use crate::limits::{
+    METADATA_LOG_BYTES_MIN, METADATA_LOG_SNAPSHOTS_MAX, METADATA_SNAPSHOT_BATCH_BYTES, METADATA_SNAPSHOT_RETRY_MS,
+};
 use crate::protocol::compression::Codec;
 use crate::protocol::record_batch::BatchBuilder;
 use crate::runtime::Runtime;
@@ -36,6 +38,22 @@ use crate::types::{Durability, LogPosition, Offset, TimestampMs, TopicId};
 
 /// Name of the transaction that a snapshot is.
 const SNAPSHOT: &str = "snapshot";
+
+/// How the log begins anew.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotOptions {
+    /// Size of the log below which it does not, in bytes: `limits::METADATA_LOG_BYTES_MIN`, less in tests.
+    pub log_bytes_min: u64,
+    /// Size of a batch of a snapshot, in bytes, one record more at most: `limits::METADATA_SNAPSHOT_BATCH_BYTES`, less in
+    /// tests, whose snapshots would else be one batch.
+    pub batch_bytes: usize,
+}
+
+impl Default for SnapshotOptions {
+    fn default() -> SnapshotOptions {
+        SnapshotOptions { log_bytes_min: METADATA_LOG_BYTES_MIN, batch_bytes: METADATA_SNAPSHOT_BATCH_BYTES }
+    }
+}
 
 /// What stands in the log from its log start on.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -62,10 +80,11 @@ pub(super) struct Snapshot {
 }
 
 impl Contents {
-    /// Whether the log is to begin anew: it is larger than `bytes_min` and [`METADATA_LOG_SNAPSHOTS_MAX`] snapshots, or
+    /// Whether the log is to begin anew: it is larger than `log_bytes_min` and [`METADATA_LOG_SNAPSHOTS_MAX`] snapshots, or
     /// it still holds what stands before the last one.
-    fn is_due(&self, image: &MetadataImage, bytes_min: u64) -> bool {
-        self.unfinished().is_some() || self.bytes > bytes_min + METADATA_LOG_SNAPSHOTS_MAX * self.snapshot_bytes(image)
+    fn is_due(&self, image: &MetadataImage, log_bytes_min: u64) -> bool {
+        self.unfinished().is_some()
+            || self.bytes > log_bytes_min + METADATA_LOG_SNAPSHOTS_MAX * self.snapshot_bytes(image)
     }
 
     /// A snapshot that is durable, with the log start still before it.
@@ -120,11 +139,15 @@ pub(super) fn records(image: &MetadataImage, removed: &BTreeSet<TopicId>) -> imp
     all
 }
 
-/// Records in batches of about [`METADATA_SNAPSHOT_BATCH_BYTES`], each made when it is asked for.
-fn batches(mut records: impl Iterator<Item = Record>, now: TimestampMs) -> impl Iterator<Item = Vec<u8>> {
+/// Records in batches of `batch_bytes`, one record more at most, each made when it is asked for.
+fn batches(
+    mut records: impl Iterator<Item = Record>,
+    batch_bytes: usize,
+    now: TimestampMs,
+) -> impl Iterator<Item = Vec<u8>> {
     std::iter::from_fn(move || {
         let mut builder = BatchBuilder::new(Codec::None);
-        while builder.uncompressed_bytes() < METADATA_SNAPSHOT_BATCH_BYTES
+        while builder.uncompressed_bytes() < batch_bytes
             && let Some(record) = records.next()
         {
             builder.append(now, None, Some(&record.encode()), &[]);
@@ -143,7 +166,7 @@ impl<R: Runtime> MetadataLog<R> {
     /// change after a while finds it due again.
     pub(super) async fn begin_anew_if_due(&self) {
         let now = self.shard.runtime.now();
-        if now < self.next_snapshot.get() || !self.contents.get().is_due(&self.image(), self.bytes_min) {
+        if now < self.next_snapshot.get() || !self.contents.get().is_due(&self.image(), self.options.log_bytes_min) {
             return;
         }
         let bytes = self.log_bytes();
@@ -180,7 +203,8 @@ impl<R: Runtime> MetadataLog<R> {
         let base_offset = self.partition.state().offsets.log_end();
         let bytes_before = self.log_bytes();
         let mut position = LogPosition::default();
-        for batch in batches(records(&image, &removed), self.shard.runtime.wall_clock()) {
+        let now = self.shard.runtime.wall_clock();
+        for batch in batches(records(&image, &removed), self.options.batch_bytes, now) {
             position = self.append_batch(purpose, &batch).await?;
             self.change_contents(|contents| contents.is_torn = true);
             self.shard.runtime.yield_now().await;
@@ -263,8 +287,8 @@ mod tests {
         let removed = BTreeSet::from([id(5000), id(5001)]);
         let mut again = MetadataImage::empty("AAAAAAAAAAAAAAAAAAAAAA");
         let (mut count, mut gone) = (0, BTreeSet::new());
-        for batch in batches(records(&image, &removed), TimestampMs::new(1)) {
-            assert!(batch.len() < METADATA_SNAPSHOT_BATCH_BYTES + 31_000, "{} bytes", batch.len());
+        for batch in batches(records(&image, &removed), 5000, TimestampMs::new(1)) {
+            assert!(batch.len() < 5000 + 31_000, "{} bytes", batch.len());
             for record in read(&batch) {
                 again.apply_one(&record).unwrap();
                 gone.extend(super::super::removed_topics(&[record]));
