@@ -22,6 +22,7 @@ use corelane::protocol::messages::create_topics::{
 use corelane::protocol::messages::delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
 use corelane::protocol::record_batch::BatchBuilder;
 use corelane::runtime::Runtime;
+use corelane::simulation::disk::{Moment, Operation};
 use corelane::simulation::random::Random;
 use corelane::simulation::seeds::Seeds;
 use corelane::simulation::{Crash, Ended, SimulatedRuntime, Simulation};
@@ -208,8 +209,13 @@ fn metadata_over_many_lives_is_what_it_was_and_stays_small() {
             // Now and then nothing but a start.
             let changes = if random.chance(1, 3) { 0 } else { random.range(1..25) };
             let crash = *random.pick(&[Crash::Process, Crash::Power]);
-            if random.chance(1, 2) {
+            if random.chance(1, 4) {
                 arm_crash(&mut simulation, &mut random, crash);
+            } else if random.chance(1, 2) {
+                // Often while the log begins anew, which takes a few writes, at a start too.
+                let writes = *random.pick(&[8, 40]);
+                let writes = random.below(writes);
+                simulation.disk().crash_at(Operation::Write, Moment::Completed, "shard-0/segment", writes, crash);
             }
             let slow_us = *random.pick(&[0, 0, 5_000]);
             simulation.disk().change(|options| options.flush_delay_us = slow_us);
