@@ -309,6 +309,10 @@ pub const CLEAN_REST_FACTOR: u64 = 3;
 /// See [`CLEAN_REST_FACTOR`].
 pub const CLEAN_REST_MS_MAX: u64 = 200;
 
+/// How often it is looked how many of them so much time at the present traffic needs, in milliseconds: the others are removed.
+pub const FREE_FILES_TRAFFIC_MS: u64 = 60 * 1000;
+const _: () = assert!(FREE_FILES_KEPT_MS.is_multiple_of(FREE_FILES_TRAFFIC_MS));
+
 /// Room in a 4 KiB unit of the log below which the next entry starts at the next unit, in bytes: rewriting a nearly
 /// full unit for so little costs a write, leaving it costs at most this much space.
 pub const UNIT_ROOM_BYTES_MIN: u32 = 512;

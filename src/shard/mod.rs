@@ -369,6 +369,10 @@ impl<R: Runtime> Owner for StoreOwner<R> {
     fn retention_ms(&self, log: LogId) -> Option<i64> {
         let shard = self.shard.upgrade()?;
         let partition = shard.by_log.borrow().get(&log).cloned()?;
+        // At a start nobody knows yet what a recovered log is kept by.
+        if !partition.is_served() {
+            return None;
+        }
         let config = partition.config();
         config.retention_ms.filter(|_| config.cleanup_policy.delete)
     }

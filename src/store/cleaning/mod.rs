@@ -32,7 +32,7 @@ use self::rows::{Copy, Rows};
 use self::victims::{Candidate, Limits};
 use crate::limits::{
     CLEAN_LIVE_SEGMENTS_MAX, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX, CLEAN_ROWS_PER_YIELD,
-    CLEAN_SLACK_PERCENT, COLD_READ_DEPTH,
+    CLEAN_SLACK_PERCENT, COLD_READ_DEPTH, FILES_RESERVED,
 };
 use crate::runtime::{Runtime, is_out_of_space};
 use crate::store::StoreOptions;
@@ -198,6 +198,7 @@ impl<R: Runtime> Core<R> {
             let bytes = u32::try_from(needed).unwrap_or(u32::MAX).min(usual);
             let filled = |file: &SegmentFile<R::File>| needed >= u64::from(file.bytes) / 4 * 3;
             if state.free_files() > state.files_reserved(options)
+                && state.segments.without_file().is_none()
                 && let Some(file) = state.take_free(filled)
             {
                 return Some(file);
@@ -223,7 +224,8 @@ impl<R: Runtime> Core<R> {
                 }
             }
         }
-        self.state.borrow_mut().take_free(|_| true)
+        let mut state = self.state.borrow_mut();
+        if state.has_spare() { state.take_free(|_| true) } else { None }
     }
 
     /// Writes as many of the copies as fit into the file, and makes them durable. `None` when none does, and none is left.
@@ -392,7 +394,7 @@ impl<R: Runtime> State<R> {
             return Some(CLEAN_LIVE_SEGMENTS_MAX * u64::from(usual));
         }
         // One file is kept for this: as much as fits into it.
-        (self.free_files() > 0).then(|| segment_bytes - segment_bytes / 8)
+        self.has_spare().then(|| segment_bytes - segment_bytes / 8)
     }
 
     fn candidates(&self, core: &Core<R>) -> Vec<Candidate> {
@@ -459,6 +461,12 @@ impl<R: Runtime> State<R> {
 
     fn free_files(&self) -> usize {
         self.segments.free.len()
+    }
+
+    /// Whether a free file is left beside the reserve of the hot log. Of that none is taken: what was moved frees its sources
+    /// only with a checkpoint, which waits for the hot log, which would wait for a file.
+    fn has_spare(&self) -> bool {
+        self.free_files() > FILES_RESERVED && self.segments.without_file().is_none()
     }
 
     /// A free file that is wanted, the smallest.

@@ -73,7 +73,7 @@ pub(in crate::store) fn choose(candidates: Vec<Candidate>, limits: &Limits) -> V
     let (mut live, mut gain) = (0, 0);
     let mut chosen = Vec::new();
     for candidate in worth {
-        let is_enough = gain >= limits.excess_bytes.max(limits.segment_bytes) + limits.segment_bytes;
+        let is_enough = gain >= limits.excess_bytes.max(limits.segment_bytes);
         if chosen.len() == CLEAN_VICTIMS_MAX || (is_enough && !candidate.is_nearly_dead()) {
             break;
         }
@@ -155,7 +155,7 @@ mod tests {
         let all = vec![candidate(1, 40 * MIB), candidate(2, MIB), candidate(3, 20 * MIB), candidate(4, 2 * MIB)];
         assert_eq!(numbers(choose(all, &limits(MIB))), [2, 4]);
         let all = vec![candidate(1, 40 * MIB), candidate(2, 30 * MIB), candidate(3, 20 * MIB), candidate(4, 2 * MIB)];
-        assert_eq!(numbers(choose(all, &limits(MIB))), [2, 3, 4], "until a segment and what is too much are gained");
+        assert_eq!(numbers(choose(all, &limits(MIB))), [3, 4], "until a segment and what is too much are gained");
     }
 
     #[test]

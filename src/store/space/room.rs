@@ -15,7 +15,7 @@
 //!
 //! Invariant: a segment is opened only where a file for it is there or can be expected.
 
-use crate::limits::{CLEAN_SPARE_FROM_SEGMENTS, FILES_RESERVED, FREE_FILES_KEPT_MS};
+use crate::limits::{CLEAN_SPARE_FROM_SEGMENTS, FILES_RESERVED, FREE_FILES_KEPT_MS, FREE_FILES_TRAFFIC_MS};
 use crate::runtime::Runtime;
 use crate::store::format::usize_of;
 use crate::store::state::space::Room;
@@ -77,13 +77,22 @@ impl<R: Runtime> State<R> {
         self.segments.disk_bytes() + u64::from(bytes) <= limit_bytes
     }
 
-    /// Once in a while lets go of the free files that nobody needed since, beside the reserve.
+    /// Once in a while lets go of free files beside the reserve: of those that nobody needed since, and sooner of those that the
+    /// traffic of late will not need.
     pub(in crate::store) fn let_go_of_free_files(&mut self, options: &StoreOptions, now: MonotonicUs) {
         let free_files = self.segments.free.len();
         self.space.free_files_min = self.space.free_files_min.min(free_files);
         if now.since_us(self.space.free_since) >= FREE_FILES_KEPT_MS * 1000 {
             self.segments.let_go(self.space.free_files_min.saturating_sub(self.files_reserved(options)));
             (self.space.free_files_min, self.space.free_since) = (self.segments.free.len(), now);
+        }
+        if now.since_us(self.space.traffic_since) >= FREE_FILES_TRAFFIC_MS * 1000 {
+            let appended = self.stats.appended_bytes;
+            let soon = (appended - self.space.traffic_from) * (FREE_FILES_KEPT_MS / FREE_FILES_TRAFFIC_MS);
+            let needed = usize::try_from(soon / u64::from(options.segment_bytes) + 1).unwrap_or(usize::MAX);
+            let kept = needed.saturating_add(self.files_reserved(options));
+            self.segments.let_go(self.segments.free.len().saturating_sub(kept));
+            (self.space.traffic_from, self.space.traffic_since) = (appended, now);
         }
     }
 

@@ -18,6 +18,9 @@ pub(in crate::store) struct Space {
     /// Fewest free files since `free_since`: so many were not needed.
     pub(in crate::store) free_files_min: usize,
     pub(in crate::store) free_since: MonotonicUs,
+    /// Bytes appended by `traffic_since`.
+    pub(in crate::store) traffic_from: u64,
+    pub(in crate::store) traffic_since: MonotonicUs,
 }
 
 /// Whether another segment may be opened.

@@ -88,7 +88,10 @@ fn a_segment_that_waited_for_its_file_names_the_checkpoint_that_freed_it() {
             disk.change(|options| (options.capacity_bytes, options.write) = (0, constant(50_000)));
             let checkpointing = store.clone();
             runtime.spawn(async move { checkpointing.checkpoint().await.unwrap() });
-            runtime.sleep(Duration::from_millis(1)).await;
+            // A sleep may be over at once: until it has begun, and with that what it covers is decided.
+            while store.core.checkpoints.borrow().is_some() {
+                runtime.sleep(Duration::from_millis(1)).await;
+            }
             let waits = || store.core.state.borrow().segments.without_file().is_some();
             let mut end = append_one();
             while !waits() {

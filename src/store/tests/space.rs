@@ -406,8 +406,10 @@ fn free_files_that_nobody_needs_are_removed_and_given_space_is_found_again() {
             let files = segment_files(&runtime);
             assert!(files > 60);
             store.delete(log).unwrap();
-            runtime.sleep(Duration::from_secs(10 * 60)).await;
+            runtime.sleep(Duration::from_secs(30)).await;
             assert!(segment_files(&runtime) >= files, "they may be the next segments soon");
+            runtime.sleep(Duration::from_secs(3 * 60)).await;
+            assert!(segment_files(&runtime) <= 6, "nothing comes any more: {}", segment_files(&runtime));
             runtime.sleep(Duration::from_secs(30 * 60)).await;
             assert!(segment_files(&runtime) <= 5, "{}", segment_files(&runtime));
             fill(&store, Purpose::Client, other, 0).await;
