@@ -62,7 +62,9 @@ impl<R: Runtime> State<R> {
     /// Whether one more free file is kept than the reserve: the cleaner's, so that it finds one where nobody else does. A small
     /// store has nothing to clean.
     pub(in crate::store) fn keeps_spare(&self, options: &StoreOptions) -> bool {
-        self.segments.used_bytes() >= CLEAN_SPARE_FROM_SEGMENTS * u64::from(options.segment_bytes)
+        // Where the device refuses a file, records go first.
+        let is_large = self.segments.used_bytes() >= CLEAN_SPARE_FROM_SEGMENTS * u64::from(options.segment_bytes);
+        is_large && !self.segments.out_of_space
     }
 
     /// Free files that are kept for those who cannot wait.
