@@ -3,30 +3,16 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use common::broker::{Broker, Settings};
+use common::broker::{Broker, Settings, corelane};
 
 /// Long enough for two busy cores and a debug build; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// Runs `corelane ARGUMENTS -b BROKER` with `input` on stdin.
-fn corelane(broker: &Broker, arguments: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
-        .args(arguments)
-        .args(["-b", &broker.bootstrap()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
 
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use common::broker::{Broker, Settings, send_signal};
+use common::broker::{Broker, Settings, corelane, send_signal};
 
 /// How long anything here may take that is over in a second or two.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -36,15 +36,7 @@ fn refused(mut command: Command) -> String {
 }
 
 fn produce(broker: &Broker, topic: &str, lines: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
-        .args(["produce", topic, "-b", &broker.bootstrap()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
+    corelane(broker, &["produce", topic], lines)
 }
 
 fn consumed(broker: &Broker, topic: &str) -> usize {

@@ -346,8 +346,7 @@ fn what_clients_were_told_holds_over_failing_disks_and_crashes() {
 
 #[test]
 fn what_clients_were_told_holds_over_full_devices_and_crashes() {
-    // Some of them wait a minute for room, in which all others go on.
-    Seeds::from_environment(6).each(|seed| {
+    Seeds::from_environment(20).each(|seed| {
         run(seed, Theme::Space);
     });
 }

@@ -6,27 +6,18 @@
 mod common;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use common::broker::{Broker, Settings};
+use common::broker::{Broker, Settings, corelane};
 use corelane::store::format::{SEGMENT_HEADER_BYTES, SegmentHeader};
 
 const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/upgrade/store-format-1.tar.gz");
 const EXPECTED: &str = include_str!("store-format-1.expected");
 
 fn run(broker: &Broker, arguments: &[&str], input: &str) -> String {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_corelane"))
-        .args(arguments)
-        .args(["-b", &broker.bootstrap()])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = corelane(broker, arguments, input);
     assert!(output.status.success(), "{arguments:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
