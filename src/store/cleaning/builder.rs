@@ -1,12 +1,13 @@
 //! Writes one cold segment: moves, one block after the other, and the rows that its footer will have.
 //!
-//! Nobody reads it before it is whole: writes are not ordered, and one flush at the end makes all of them durable. Each log's
-//! first row is preceded by what says which partition it is, so that a start without a checkpoint knows it.
+//! Nobody reads it before it is whole, so writes are not ordered. It is flushed once, with its footer, before a checkpoint names
+//! it; until then its sources are what counts. Each log's first row is preceded by what says which partition it is, so that a
+//! start without a checkpoint knows it.
 
 use std::io;
 use std::rc::Rc;
 
-use super::rows::Copy;
+use super::rows::LiveRow;
 use crate::limits::{CLEAN_MERGED_ROW_BYTES_MAX, EXTENT_BYTES_MAX, IO_ALIGNMENT};
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::StoreOptions;
@@ -22,14 +23,14 @@ use crate::types::{LogId, Offset, PartitionIndex, SegmentNumber, TimestampMs, To
 /// Bytes that a row may take beside its batches, for each so many bytes of it: headers and prefixes of moves, and extents.
 const OVERHEAD_EVERY_BYTES: u64 = 32 * 1024;
 
-/// A cold segment that is written and durable, but for its footer.
+/// A cold segment that is written, but for its footer.
 pub(super) struct Built<F> {
     pub(super) header: SegmentHeader,
     pub(super) file: SegmentFile<F>,
     pub(super) data_end: u32,
     pub(super) index: ColdSegmentIndex,
     /// Which rows it takes the place of, and where they lay.
-    pub(super) sources: Vec<(SegmentNumber, Copy)>,
+    pub(super) sources: Vec<(SegmentNumber, LiveRow)>,
 }
 
 /// Bytes of a file that holds rows which take up to `wanted` bytes: whole blocks.
@@ -40,7 +41,7 @@ pub(super) fn file_bytes(wanted: u64, block_bytes: usize) -> u64 {
         .max(2 * block_bytes)
 }
 
-impl Copy {
+impl LiveRow {
     /// Moves and extents that its entries may become, at most.
     fn entries_max(&self) -> u64 {
         u64::from(self.row.bytes) / OVERHEAD_EVERY_BYTES + 1
@@ -67,7 +68,7 @@ pub(super) struct Builder<R: Runtime> {
     /// End of the last entry.
     end: u32,
     index: ColdSegmentIndex,
-    sources: Vec<(SegmentNumber, Copy)>,
+    sources: Vec<(SegmentNumber, LiveRow)>,
     row: Option<OpenRow>,
     group: Group,
 }
@@ -126,7 +127,7 @@ impl<R: Runtime> Builder<R> {
     }
 
     /// Whether a row surely fits.
-    pub(super) fn has_room(&self, copy: &Copy) -> bool {
+    pub(super) fn has_room(&self, copy: &LiveRow) -> bool {
         let extents = u32::try_from(copy.entries_max()).unwrap_or(u32::MAX);
         let end = (u64::from(self.end) + copy.bytes_max()).next_multiple_of(u64::from(UNIT_BYTES));
         end + self.index.footer_bytes_with(1, extents) <= u64::from(self.header.bytes)
@@ -135,7 +136,7 @@ impl<R: Runtime> Builder<R> {
     /// Begins a row of `source`, of which what lies below `log_start` is dead.
     pub(super) async fn begin_row(
         &mut self,
-        copy: &Copy,
+        copy: &LiveRow,
         source: SegmentNumber,
         log_start: Offset,
         (topic, partition): (TopicId, PartitionIndex),
@@ -191,7 +192,7 @@ impl<R: Runtime> Builder<R> {
     }
 
     /// The row is complete: it reaches to its end, whatever is left of it there.
-    pub(super) async fn end_row(&mut self, copy: &Copy) -> io::Result<()> {
+    pub(super) async fn end_row(&mut self, copy: &LiveRow) -> io::Result<()> {
         self.group.end_offset = Some(copy.row.end_offset);
         self.put_group().await?;
         let row = self.row.take().expect("a row is open");
@@ -282,22 +283,19 @@ impl<R: Runtime> Builder<R> {
         self.file.file.write_at(Rc::new(block), u64::from(position)).await
     }
 
-    /// Writes the rest and makes everything durable.
+    /// Writes the rest.
     pub(super) async fn finish(&mut self) -> io::Result<()> {
-        if self.filled > 0 {
-            let filled = self.filled;
-            let units = usize_of(next_unit(u32::try_from(filled).expect("a part of a block")));
-            let block = self.block.take().expect("it is filled in part");
-            let mut rest = self.runtime.allocate(units);
-            rest.as_mut_slice()[..filled].copy_from_slice(&block.as_slice()[..filled]);
-            rest.as_mut_slice()[filled..].fill(0);
-            self.block = Some(rest);
-            self.write_block().await?;
-        }
-        if cfg!(corelane_defect = "switch_before_flush") {
+        if self.filled == 0 {
             return Ok(());
         }
-        self.file.file.flush().await
+        let filled = self.filled;
+        let units = usize_of(next_unit(u32::try_from(filled).expect("a part of a block")));
+        let block = self.block.take().expect("it is filled in part");
+        let mut rest = self.runtime.allocate(units);
+        rest.as_mut_slice()[..filled].copy_from_slice(&block.as_slice()[..filled]);
+        rest.as_mut_slice()[filled..].fill(0);
+        self.block = Some(rest);
+        self.write_block().await
     }
 
     /// What was built.

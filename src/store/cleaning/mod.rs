@@ -2,11 +2,11 @@
 //!
 //! A segment is freed when nothing in it is live, and one record of an eternal topic keeps a whole one. So one task per core
 //! moves what is live out of segments in which little is: a *job* picks victims (`victims`), reads their live rows (`rows`),
-//! writes them into cold segments by remaining life and log (`builder`), and only when such a segment is whole and durable
-//! lets the index point to it (`switch`).
+//! writes them into cold segments by remaining life and log (`builder`), and only when such a segment is whole lets the
+//! index point to it (`switch`).
 //!
 //! ```text
-//! victims ──rows──> builder ──> written ──> flushed ──> switch: the index points there ──> footer ──> the next checkpoint
+//! victims ──rows──> builder ──> written ──> switch: the index points there ──> footer, flushed ──> the next checkpoint
 //!    └───────────── live until the switch, named until that checkpoint, held until the job ends ────> names it: they are free
 //! ```
 //!
@@ -23,12 +23,12 @@ mod rows;
 mod switch;
 pub(in crate::store) mod victims;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
 use self::builder::{Builder, Built};
-use self::rows::{Copy, Rows};
+use self::rows::{LiveRow, Rows};
 use self::victims::{Candidate, Limits};
 use crate::limits::{
     CLEAN_LIVE_SEGMENTS_MAX, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX, CLEAN_ROWS_PER_YIELD,
@@ -105,7 +105,7 @@ impl<R: Runtime> Core<R> {
         // The next output is as large as what is left, so that little of it stays unused.
         while !copies.is_empty() {
             self.go_on()?;
-            let wanted: u64 = copies.iter().map(Copy::bytes_max).sum();
+            let wanted: u64 = copies.iter().map(LiveRow::bytes_max).sum();
             let Some(file) = self.output_file(wanted).await else { return Err(Ended::GivenUp) };
             let built = self.build(&job, file, &mut copies).await?;
             let Some(built) = built else { continue };
@@ -119,6 +119,8 @@ impl<R: Runtime> Core<R> {
             }
             drop(state);
             self.bells.footer.ring();
+            // More is in use: perhaps one more file is to be kept.
+            self.bells.prepare.ring();
         }
         Ok(())
     }
@@ -130,7 +132,7 @@ impl<R: Runtime> Core<R> {
     }
 
     /// The live rows of the victims, in the order in which they are written: by remaining life, log and offset.
-    async fn plan(&self, job: &Job<R::File>) -> Result<VecDeque<Copy>, Ended> {
+    async fn plan(&self, job: &Job<R::File>) -> Result<VecDeque<LiveRow>, Ended> {
         let mut copies = Vec::new();
         let mut left = job.live_bytes_max;
         for (index, victim) in job.victims.iter().enumerate() {
@@ -157,10 +159,10 @@ impl<R: Runtime> Core<R> {
                 let damaged = state.cleaning.damaged_rows.get(&victim.number);
                 let is_damaged = damaged.is_some_and(|rows| rows.contains(&directory_row));
                 if state.index.has_row(victim.number, directory_row, row) && !is_damaged {
-                    of_victim.push(Copy { victim: index, directory_row, row: *row, life: 0 });
+                    of_victim.push(LiveRow { victim: index, directory_row, row: *row, life: 0 });
                 }
             }
-            let bytes: u64 = of_victim.iter().map(Copy::bytes_max).sum();
+            let bytes: u64 = of_victim.iter().map(LiveRow::bytes_max).sum();
             let is_first = copies.is_empty();
             if !is_first && (bytes > left || copies.len() + of_victim.len() > CLEAN_ROWS_MAX) {
                 break;
@@ -228,12 +230,12 @@ impl<R: Runtime> Core<R> {
         if state.has_spare() { state.take_free(|_| true) } else { None }
     }
 
-    /// Writes as many of the copies as fit into the file, and makes them durable. `None` when none does, and none is left.
+    /// Writes as many of the copies as fit into the file. `None` when none does, and none is left.
     async fn build(
         &self,
         job: &Job<R::File>,
         file: SegmentFile<R::File>,
-        copies: &mut VecDeque<Copy>,
+        copies: &mut VecDeque<LiveRow>,
     ) -> Result<Option<Built<R::File>>, Ended> {
         let header = {
             let mut state = self.state.borrow_mut();
@@ -280,9 +282,10 @@ impl<R: Runtime> Core<R> {
         &self,
         job: &Job<R::File>,
         builder: &mut Builder<R>,
-        copies: &mut VecDeque<Copy>,
+        copies: &mut VecDeque<LiveRow>,
     ) -> Result<(), Ended> {
         let mut rows = Rows::new(&self.cold, &self.runtime);
+        let is_in_a_hurry = self.state.borrow().is_far_too_large(&self.options);
         while let Some(copy) = copies.front() {
             let is_moved =
                 self.state.borrow().index.log_start(copy.row.log).is_some_and(|start| copy.row.end_offset > start);
@@ -304,7 +307,7 @@ impl<R: Runtime> Core<R> {
             }
             let (copy, victim) = (*copy, &job.victims[copy.victim]);
             let began = self.runtime.now();
-            rows.start_ahead(job, copies, &self.state.borrow().index);
+            rows.start_ahead(job, copies, |number, row| self.state.borrow().index.unwritten_extents(number, row));
             let log_start = self.state.borrow().index.log_start(copy.row.log).expect("it lives");
             let partition = self.state.borrow().partitions.get(&copy.row.log).copied().expect("a log has a partition");
             let failed = |cause| {
@@ -320,21 +323,23 @@ impl<R: Runtime> Core<R> {
             copies.pop_front();
             self.state.borrow_mut().stats.moved_bytes += u64::from(copy.row.bytes);
             self.go_on()?;
-            self.rest(self.runtime.now().since_us(began)).await;
+            self.rest(self.runtime.now().since_us(began), is_in_a_hurry).await;
         }
         Ok(())
     }
 
     /// Leaves the disk and the core to others for a while: longer while the log's flushes are slow, not at all when space is
     /// short.
-    async fn rest(&self, worked_us: u64) {
+    async fn rest(&self, worked_us: u64, is_in_a_hurry: bool) {
         let rest_us = {
             let state = self.state.borrow();
-            let excess = state.excess_bytes(&self.options);
-            let short =
-                state.space.is_full() || excess > state.live_bytes() / 4 + 8 * u64::from(self.options.segment_bytes);
+            let is_short = is_in_a_hurry || state.space.is_full();
             let slowdown = u64::from(COLD_READ_DEPTH / state.pace.depth());
-            if short { 0 } else { worked_us.saturating_mul(CLEAN_REST_FACTOR * slowdown).min(CLEAN_REST_MS_MAX * 1000) }
+            if is_short {
+                0
+            } else {
+                worked_us.saturating_mul(CLEAN_REST_FACTOR * slowdown).min(CLEAN_REST_MS_MAX * 1000)
+            }
         };
         match rest_us {
             0 => self.runtime.yield_now().await,
@@ -370,7 +375,14 @@ impl<R: Runtime> State<R> {
             excess_bytes: self.excess_bytes(options),
             is_short: self.space.is_full(),
         };
-        let chosen = victims::choose(self.candidates(core), &limits);
+        let mut candidates = self.candidates();
+        if victims::may_be_any(&candidates, &limits) {
+            let soon = self.dying_soon(core);
+            candidates.iter_mut().for_each(|candidate| candidate.dies_soon = soon.contains(&candidate.number));
+        } else {
+            candidates.clear();
+        }
+        let chosen = victims::choose(candidates, &limits);
         if chosen.is_empty() {
             self.cleaning.seen_in_vain = Some(seen);
             return None;
@@ -397,9 +409,8 @@ impl<R: Runtime> State<R> {
         self.has_spare().then(|| segment_bytes - segment_bytes / 8)
     }
 
-    fn candidates(&self, core: &Core<R>) -> Vec<Candidate> {
+    fn candidates(&self) -> Vec<Candidate> {
         let open = self.writer.appended().segment;
-        let soon = self.dying_soon(core);
         let sealed = self.segments.live.iter().filter(|(number, live)| {
             let is_behind = **number < self.durable.segment || live.header.stream == Stream::Cold;
             live.sealed_end.is_some() && live.file.is_some() && is_behind && !self.cleaning.stuck.contains(number)
@@ -413,7 +424,7 @@ impl<R: Runtime> State<R> {
                 built_bytes: self.cleaning.built.get(number).copied(),
                 age: open.value().saturating_sub(number.value()) + 1,
                 is_cold: live.header.stream == Stream::Cold,
-                dies_soon: soon.contains(number),
+                dies_soon: false,
             }
         });
         // What is dead is freed without a job.
@@ -421,16 +432,14 @@ impl<R: Runtime> State<R> {
     }
 
     /// Segments of which all that lives will be dead before the store grows by a tenth: to wait costs nothing.
-    fn dying_soon(&self, core: &Core<R>) -> std::collections::BTreeSet<SegmentNumber> {
-        let Some(owner) = core.owner.borrow().clone() else { return Default::default() };
+    fn dying_soon(&self, core: &Core<R>) -> BTreeSet<SegmentNumber> {
+        let Some(owner) = core.owner.borrow().clone() else { return BTreeSet::new() };
         let now = core.runtime.wall_clock();
         let growth = self.live_bytes() / 10 + u64::from(core.options.segment_bytes);
         let rate = self.preparation.bytes_per_second(core.runtime.now());
         let soon_ms = growth.saturating_mul(1000).checked_div(rate).unwrap_or(u64::MAX).min(600_000);
         let until = now.value().saturating_add(i64::try_from(soon_ms).expect("ten minutes"));
-        self.index.segments_whose_rows_all(|log, timestamp| {
-            owner.retention_ms(log).is_some_and(|ms| timestamp.value().saturating_add(ms) <= until)
-        })
+        self.index.segments_dead_by(TimestampMs::new(until), |log| owner.retention_ms(log))
     }
 
     /// Bytes of entries that are live, those of the open segment with them.
@@ -445,6 +454,11 @@ impl<R: Runtime> State<R> {
         let kept = u64::try_from(1 + self.files_reserved(options)).expect("a few");
         let used = self.needed_bytes() + kept * u64::from(options.segment_bytes);
         used.saturating_sub(live + live / 100 * CLEAN_SLACK_PERCENT + options.clean_slack_segments * u64::from(usual))
+    }
+
+    /// So much above that the cleaner does not rest.
+    fn is_far_too_large(&self, options: &StoreOptions) -> bool {
+        self.excess_bytes(options) > self.live_bytes() / 4 + 8 * u64::from(options.segment_bytes)
     }
 
     /// Bytes of segments in which something lives, or that are not sealed: the others are free as soon as a checkpoint says so.

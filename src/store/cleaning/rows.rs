@@ -8,15 +8,15 @@ use super::{Job, Victim};
 use crate::limits::{CLEAN_READ_BYTES, CLEAN_ROW_AHEAD_BYTES, CLEAN_ROWS_AHEAD};
 use crate::runtime::Runtime;
 use crate::runtime::block::Block;
-use crate::store::format::{DirectoryRow, Entry, Extent, UNIT_BYTES, next_unit, usize_of};
-use crate::store::index::{Index, Place, PlaceExtents};
+use crate::store::format::{DirectoryRow, Entry, Extent, StoredBatch, UNIT_BYTES, next_unit, usize_of};
+use crate::store::index::{Place, PlaceExtents};
 use crate::store::windows::disk_reads::Pending;
 use crate::store::windows::{ColdCache, ColdError};
-use crate::types::Offset;
+use crate::types::{Offset, SegmentNumber};
 
 /// A row to move.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Copy {
+pub(super) struct LiveRow {
     /// Which of the job's victims it lies in.
     pub(super) victim: usize,
     /// Its place in that segment's directory.
@@ -89,11 +89,17 @@ impl<'a, R: Runtime> Rows<'a, R> {
         self.ahead.pop_front();
     }
 
-    /// Starts to read the first rows of `copies` that are not being read.
-    pub(super) fn start_ahead(&mut self, job: &Job<R::File>, copies: &VecDeque<Copy>, index: &Index) {
+    /// Starts to read the first rows of `copies` that are not being read. What `unwritten_extents` borrows is free when a read is
+    /// started.
+    pub(super) fn start_ahead(
+        &mut self,
+        job: &Job<R::File>,
+        copies: &VecDeque<LiveRow>,
+        unwritten_extents: impl Fn(SegmentNumber, u32) -> Option<Vec<Extent>>,
+    ) {
         for copy in copies.iter().take(CLEAN_ROWS_AHEAD).skip(self.ahead.len()) {
             let victim = &job.victims[copy.victim];
-            let extents = match index.unwritten_extents(victim.number, copy.directory_row) {
+            let extents = match unwritten_extents(victim.number, copy.directory_row) {
                 Some(extents) => PlaceExtents::Known(extents),
                 None => PlaceExtents::Footer { row: copy.directory_row, bytes: copy.row.bytes },
             };
@@ -126,7 +132,7 @@ impl<'a, R: Runtime> Rows<'a, R> {
     pub(super) async fn copy_first(
         &mut self,
         victim: &Victim<R::File>,
-        copy: &Copy,
+        copy: &LiveRow,
         log_start: Offset,
         builder: &mut Builder<R>,
     ) -> Result<(), Error> {
@@ -151,7 +157,7 @@ impl<'a, R: Runtime> Rows<'a, R> {
 
 async fn copy_extent<R: Runtime>(
     victim: &Victim<R::File>,
-    copy: &Copy,
+    copy: &LiveRow,
     log_start: Offset,
     (extent, bytes): (&Extent, &[u8]),
     builder: &mut Builder<R>,
@@ -171,7 +177,7 @@ async fn copy_extent<R: Runtime>(
         }
         let range = range_of(&entry).filter(|(base, end)| *base >= copy.row.base_offset && *end <= copy.row.end_offset);
         let Some((_, end)) = range else { return Err(damaged("its offsets are not those of its row")) };
-        let is_whole = |batch: crate::store::format::StoredBatch<'_>| batch.crc_matches();
+        let is_whole = |batch: StoredBatch<'_>| batch.crc_matches();
         if !entry.batches().all(is_whole) {
             return Err(damaged("the crc of a batch differs"));
         }

@@ -4,7 +4,7 @@
 //! nothing that was not so when it was made.
 
 use super::builder::Built;
-use super::rows::Copy;
+use super::rows::LiveRow;
 use crate::runtime::Runtime;
 use crate::store::format::Footer;
 use crate::store::index::Index;
@@ -13,7 +13,7 @@ use crate::store::state::segments::LiveSegment;
 use crate::types::SegmentNumber;
 
 impl<R: Runtime> State<R> {
-    /// Takes in what was built, which is durable but for its footer.
+    /// Takes in what was built, which is written but for its footer.
     pub(super) fn switch(&mut self, built: Built<R::File>) {
         let Built { header, file, data_end, mut index, sources } = built;
         index.retain(|row| self.index.log_start(row.log).is_some_and(|start| row.end_offset > start));
@@ -36,7 +36,7 @@ impl<R: Runtime> State<R> {
 }
 
 /// A row that lives is still where it was read.
-fn is_where_it_was(index: &Index, source: SegmentNumber, copy: &Copy) -> bool {
+fn is_where_it_was(index: &Index, source: SegmentNumber, copy: &LiveRow) -> bool {
     let is_live = index.log_start(copy.row.log).is_some_and(|start| copy.row.end_offset > start);
     !is_live || index.has_row(source, copy.directory_row, &copy.row)
 }

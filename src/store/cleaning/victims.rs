@@ -3,6 +3,8 @@
 //! A segment is worth the more the more of it is dead, the longer it has been so, and the less is to be moved: cost and
 //! benefit as in log-structured file systems. Those whose rest dies by itself before it matters are left alone.
 
+use std::collections::BTreeMap;
+
 use crate::limits::{CLEAN_MERGED_SEGMENTS_MIN, CLEAN_VICTIMS_MAX};
 use crate::types::SegmentNumber;
 
@@ -48,10 +50,22 @@ impl Candidate {
         self.built_bytes.is_some_and(|built| self.live_bytes > built / 8 * 7)
     }
 
+    /// A cold segment of less than half the size of a small one.
+    fn is_small(&self, limits: &Limits) -> bool {
+        self.is_cold && self.bytes <= limits.segment_bytes / 2
+    }
+
     /// Cheap enough to come along whatever the reason.
     fn is_nearly_dead(&self) -> bool {
         self.live_bytes <= self.bytes / 10
     }
+}
+
+/// Whether there is any reason for a job: cheap to ask, unlike which segments die soon.
+pub(in crate::store) fn may_be_any(candidates: &[Candidate], limits: &Limits) -> bool {
+    let is_too_large = limits.excess_bytes > 0 || limits.is_short;
+    is_too_large
+        || candidates.iter().filter(|candidate| candidate.is_small(limits)).count() >= CLEAN_MERGED_SEGMENTS_MIN
 }
 
 /// The segments of the next job, none when there is no reason for one.
@@ -94,11 +108,9 @@ fn choose_small(candidates: &[Candidate], limits: &Limits) -> Vec<SegmentNumber>
     if limits.is_short {
         return Vec::new();
     }
-    let mut classes: std::collections::BTreeMap<u32, Vec<&Candidate>> = std::collections::BTreeMap::new();
-    for candidate in candidates.iter().filter(|candidate| candidate.is_cold && !candidate.dies_soon) {
-        if candidate.bytes <= limits.segment_bytes / 2 {
-            classes.entry(candidate.bytes.max(limits.block_bytes).ilog2()).or_default().push(candidate);
-        }
+    let mut classes: BTreeMap<u32, Vec<&Candidate>> = BTreeMap::new();
+    for candidate in candidates.iter().filter(|candidate| candidate.is_small(limits) && !candidate.dies_soon) {
+        classes.entry(candidate.bytes.max(limits.block_bytes).ilog2()).or_default().push(candidate);
     }
     let Some(class) = classes.into_values().find(|class| class.len() >= CLEAN_MERGED_SEGMENTS_MIN) else {
         return Vec::new();

@@ -70,6 +70,11 @@ pub struct DirectoryRow {
 }
 
 impl DirectoryRow {
+    /// Which of the segment's extents are its own.
+    pub(in crate::store) fn own_extents(&self) -> Range<usize> {
+        usize_of(self.extent_first)..usize_of(self.extent_first) + usize_of(self.extent_count)
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.log.value().to_le_bytes());
         out.extend_from_slice(&self.extent_first.to_le_bytes());

@@ -102,7 +102,7 @@ impl<R: Runtime> State<R> {
             return None;
         }
         // At a segment switch both files are flushed, the older one first. A retired one holds nothing of worth, and a cold
-        // one was flushed before it became live.
+        // one is flushed with its footer.
         let touched = self.segments.live.range(self.durable.segment..=target.segment);
         let touched = touched.filter(|(_, segment)| segment.header.stream == Stream::Hot);
         let files = touched.filter_map(|(_, segment)| Some(segment.file.as_ref()?.file.clone())).collect();

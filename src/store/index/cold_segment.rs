@@ -80,11 +80,6 @@ impl ColdSegmentIndex {
         self.extents = self.rows.iter().map(|(row, _)| row.extent_count).sum();
     }
 
-    /// Rows so far.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
     /// True when nothing was added.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()

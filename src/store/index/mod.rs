@@ -470,20 +470,27 @@ impl Index {
         self.live_bytes + self.open.bytes()
     }
 
-    /// Sealed segments all of whose live rows, by log and greatest timestamp, are such; none of those without any.
-    pub fn segments_whose_rows_all(&self, is_such: impl Fn(LogId, TimestampMs) -> bool) -> BTreeSet<SegmentNumber> {
-        let mut others = vec![false; self.slots.len()];
-        for (log, state) in &self.logs {
-            for row in &state.rows {
-                let slot = format::usize_of(row.slot);
-                if !others[slot] && !is_such(*log, row.timestamp_max) {
-                    others[slot] = true;
-                }
+    /// Sealed segments all of whose live rows are older than their log keeps records, in milliseconds, at the time `until`; none
+    /// of those without any. Each log is asked once.
+    pub fn segments_dead_by(
+        &self,
+        until: TimestampMs,
+        retention_ms: impl Fn(LogId) -> Option<i64>,
+    ) -> BTreeSet<SegmentNumber> {
+        let mut live = vec![false; self.slots.len()];
+        for (log, state) in self.logs.iter().filter(|(_, state)| !state.rows.is_empty()) {
+            let retention_ms = retention_ms(*log);
+            let dies = |row: &Row| {
+                let timestamp = { row.timestamp_max }.value();
+                retention_ms.is_some_and(|ms| timestamp.saturating_add(ms) <= until.value())
+            };
+            for row in state.rows.iter().filter(|row| !dies(row)) {
+                live[format::usize_of(row.slot)] = true;
             }
         }
         let all = self.slot_by_number.iter().filter(|(_, slot)| {
             let slot = format::usize_of(**slot);
-            !others[slot] && self.slots[slot].as_ref().is_some_and(|state| state.live_rows > 0)
+            !live[slot] && self.slots[slot].as_ref().is_some_and(|state| state.live_rows > 0)
         });
         all.map(|(number, _)| *number).collect()
     }
@@ -492,9 +499,7 @@ impl Index {
     pub fn unwritten_extents(&self, number: SegmentNumber, directory_row: u32) -> Option<Vec<Extent>> {
         let slot = format::usize_of(*self.slot_by_number.get(&number)?);
         let sealed = self.slots[slot].as_ref()?.unwritten.as_ref()?;
-        let row = &sealed.rows[format::usize_of(directory_row)];
-        let first = format::usize_of(row.extent_first);
-        Some(sealed.extents[first..first + format::usize_of(row.extent_count)].to_vec())
+        Some(sealed.extents[sealed.rows[format::usize_of(directory_row)].own_extents()].to_vec())
     }
 
     /// The rows of a sealed segment whose footer is not on disk yet, and their extents.
@@ -641,9 +646,8 @@ impl Index {
         let segment = self.slots[format::usize_of(row.slot)].as_ref().expect("a row's segment is known");
         let extents = match &segment.unwritten {
             Some(sealed) => {
-                let row = &sealed.rows[format::usize_of(row.directory_row)];
-                let first = format::usize_of(row.extent_first);
-                PlaceExtents::Known(want.of(&sealed.extents[first..first + format::usize_of(row.extent_count)]))
+                let own = sealed.rows[format::usize_of(row.directory_row)].own_extents();
+                PlaceExtents::Known(want.of(&sealed.extents[own]))
             }
             None => PlaceExtents::Footer { row: row.directory_row, bytes: row.bytes },
         };

@@ -7,12 +7,16 @@
 use std::collections::HashMap;
 
 use super::files::ReadLink;
-use super::{Known, Link, Recovery, unreadable};
-use crate::runtime::Runtime;
-use crate::store::format::{Control, DirectoryRow, Entry, EntryKind, Extent, Footer, segment_file_name};
+use super::{Link, Recovery, unreadable};
+use crate::runtime::{Buffer, File, Runtime};
+use crate::store::format::{
+    Control, DirectoryRow, Entry, EntryKind, Extent, Footer, SEGMENT_HEADER_BYTES, UNIT_BYTES, next_unit,
+    segment_file_name, usize_of,
+};
 use crate::store::index::cold_segment::ColdSegmentIndex;
 use crate::store::scan::{Scanner, indexed_entry};
-use crate::store::{LostOffsets, OpenError, PartitionRecord};
+use crate::store::state::segments::SegmentFile;
+use crate::store::{LostOffsets, OpenError};
 use crate::types::{LogId, LogPosition, Offset, SegmentNumber};
 
 /// Cold segments as found.
@@ -31,7 +35,7 @@ struct ColdSegment<F> {
     rows: Vec<DirectoryRow>,
     /// Known where the footer could not be read, or a rebuild will need them.
     extents: Option<Vec<Extent>>,
-    file: F,
+    file: SegmentFile<F>,
 }
 
 impl<F> Default for Cold<F> {
@@ -63,7 +67,7 @@ impl<R: Runtime> Recovery<'_, R> {
                 let (incarnation, mut rows) = (link.header.incarnation, rows.clone());
                 self.footers.extend(Footer::encode(&link.header, incarnation, end, &mut rows, extents, &[]));
             }
-            self.cold.segments.push(ColdSegment { number, rows, extents, file: link.file.file.clone() });
+            self.cold.segments.push(ColdSegment { number, rows, extents, file: link.file.clone() });
             kept.push(ReadLink { file: link.file, header: link.header, end });
         }
         if !self.complete {
@@ -87,7 +91,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let limit = link.expected_end.unwrap_or(link.header.bytes).min(link.file.bytes);
         let mut scanner = Scanner::new(link.file.file.clone(), limit);
         let mut index = ColdSegmentIndex::new();
-        let mut end = crate::store::format::SEGMENT_HEADER_BYTES;
+        let mut end = SEGMENT_HEADER_BYTES;
         while end < limit {
             let next = scanner.next(end, link.header.number, link.header.incarnation).await;
             let Some(scanned) = next.map_err(unreadable(&path))? else { break };
@@ -100,13 +104,8 @@ impl<R: Runtime> Recovery<'_, R> {
                 && !self.partitions.contains_key(&log)
                 && !self.complete
             {
-                let (log_start, log_end) = (Offset::ZERO, Offset::ZERO);
-                let record = PartitionRecord { log, topic, partition, log_start, log_end };
-                self.index.create(log, log_start);
-                let position = LogPosition::default();
-                self.partitions.insert(log, Known { topic, partition, position, end: log_end });
                 self.next_log = self.next_log.max(LogId::new(log.value() + 1));
-                self.replay.on_partition(&record, &[]).expect("an empty state is that of a new partition");
+                self.begin_log(log, topic, partition, LogPosition::default());
             }
             end = scanned.end;
             self.yield_now_and_then().await;
@@ -136,11 +135,10 @@ impl<R: Runtime> Recovery<'_, R> {
     async fn replay_row(&mut self, index: usize, row: &DirectoryRow, bound: Offset) -> Result<(), OpenError> {
         let segment = &self.cold.segments[index];
         let all = segment.extents.as_ref().expect("a rebuild scans all segments");
-        let own = format_range(row);
-        let extents = all[own].to_vec();
-        let (file, number) = (segment.file.clone(), segment.number);
+        let extents = all[row.own_extents()].to_vec();
+        let file = segment.file.clone();
         for extent in extents {
-            let bytes = self.read_extent(&file, number, &extent).await?;
+            let bytes = self.read_extent(&file, &extent).await?;
             let mut rest = &bytes[..];
             while !rest.is_empty() {
                 let Ok(entry) = Entry::decode(rest) else { break };
@@ -164,13 +162,11 @@ impl<R: Runtime> Recovery<'_, R> {
         Ok(())
     }
 
-    async fn read_extent(&self, file: &R::File, number: SegmentNumber, extent: &Extent) -> Result<Vec<u8>, OpenError> {
-        use crate::runtime::{Buffer, File};
-        use crate::store::format::{UNIT_BYTES, next_unit, usize_of};
+    async fn read_extent(&self, file: &SegmentFile<R::File>, extent: &Extent) -> Result<Vec<u8>, OpenError> {
         let start = extent.position - extent.position % UNIT_BYTES;
         let bytes = usize_of(next_unit(extent.end()) - start);
-        let path = self.options.directory.join(format!("segment {number}"));
-        let read = file.read_at(u64::from(start), bytes).await.map_err(unreadable(&path))?;
+        let path = self.options.directory.join(segment_file_name(file.id));
+        let read = file.file.read_at(u64::from(start), bytes).await.map_err(unreadable(&path))?;
         let first = usize_of(extent.position - start);
         Ok(read.as_slice()[first..first + usize_of(extent.bytes)].to_vec())
     }
@@ -208,11 +204,7 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// Enters the rows of cold segments, when the hot log was read: what they hold counts.
     pub(super) fn enter_cold(&mut self) -> Result<(), OpenError> {
-        let mut order: Vec<usize> = (0..self.cold.segments.len()).collect();
-        if cfg!(corelane_defect = "older_cold_wins") {
-            order.reverse();
-        }
-        for index in order {
+        for index in 0..self.cold.segments.len() {
             let segment = &mut self.cold.segments[index];
             let (number, extents) = (segment.number, segment.extents.take());
             let rows = std::mem::take(&mut segment.rows);
@@ -269,13 +261,8 @@ impl<R: Runtime> Recovery<'_, R> {
             tracing::warn!(shard = %self.options.shard, "segment {damaged} is not needed: what was in it is elsewhere, too");
             return;
         }
-        self.damage.get_or_insert(LogPosition { segment: damaged, byte: crate::store::format::SEGMENT_HEADER_BYTES });
+        self.damage.get_or_insert(LogPosition { segment: damaged, byte: SEGMENT_HEADER_BYTES });
         // They say all that the others say of the same logs.
         self.lost = lost;
     }
-}
-
-fn format_range(row: &DirectoryRow) -> std::ops::Range<usize> {
-    use crate::store::format::usize_of;
-    usize_of(row.extent_first)..usize_of(row.extent_first) + usize_of(row.extent_count)
 }

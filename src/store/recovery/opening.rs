@@ -174,7 +174,7 @@ impl<R: Runtime> Recovery<'_, R> {
         let block = writer.continue_segment(content, runtime.allocate(options.block_bytes));
         tail.push(block.segment, block.start, block.block);
         let partitions = partitions.into_iter().map(|(log, known)| (log, (known.topic, known.partition))).collect();
-        let space = Space::new(segments.used_bytes());
+        let space = Space::new(segments.used_bytes(), runtime.now());
         let state = State {
             writer,
             tail,

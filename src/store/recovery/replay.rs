@@ -10,7 +10,7 @@ use crate::store::format::{
 use crate::store::scan::{Scanner, indexed_entry};
 use crate::store::state::segments::SegmentFile;
 use crate::store::{LostOffsets, OpenError, PartitionRecord};
-use crate::types::{LogId, LogPosition, Offset};
+use crate::types::{LogId, LogPosition, Offset, PartitionIndex, TopicId};
 
 impl<R: Runtime> Recovery<'_, R> {
     /// Reads the log from its first segment to its end. Returns the end, the segments that count, and the files of those
@@ -192,11 +192,7 @@ impl<R: Runtime> Recovery<'_, R> {
         match control {
             // Below the checkpoint a log that it does not name was deleted again.
             Control::Create { topic, partition } if known.is_none() && position >= self.covered => {
-                let (log_start, log_end) = (Offset::ZERO, Offset::ZERO);
-                let record = PartitionRecord { log, topic, partition, log_start, log_end };
-                self.index.create(log, log_start);
-                self.partitions.insert(log, Known { topic, partition, position, end: log_end });
-                self.replay.on_partition(&record, &[]).expect("an empty state is that of a new partition");
+                self.begin_log(log, topic, partition, position);
             }
             Control::Delete if cfg!(corelane_defect = "delete_forgotten") => {}
             Control::Delete if known.is_some_and(|known| position >= known) => {
@@ -213,6 +209,15 @@ impl<R: Runtime> Recovery<'_, R> {
             Control::Successor { .. } => return Err(self.unsupported(position, "truncated logs")),
         }
         Ok(())
+    }
+
+    /// A partition begins, of which every entry from `position` on is told.
+    pub(super) fn begin_log(&mut self, log: LogId, topic: TopicId, partition: PartitionIndex, position: LogPosition) {
+        let (log_start, log_end) = (Offset::ZERO, Offset::ZERO);
+        let record = PartitionRecord { log, topic, partition, log_start, log_end };
+        self.index.create(log, log_start);
+        self.partitions.insert(log, Known { topic, partition, position, end: log_end });
+        self.replay.on_partition(&record, &[]).expect("an empty state is that of a new partition");
     }
 
     fn unsupported(&self, position: LogPosition, what: &'static str) -> OpenError {

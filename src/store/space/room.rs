@@ -42,10 +42,11 @@ impl<R: Runtime> State<R> {
     /// Whether the reserve is whole for `purpose` with so many segments more.
     fn room_with(&self, options: &StoreOptions, purpose: Purpose, segments: u32) -> Room {
         let more_bytes = u64::from(segments) * u64::from(options.segment_bytes);
-        if self.segments.used_bytes() + more_bytes > self.space.limit_bytes(options, purpose) {
+        let used_bytes = self.segments.used_bytes();
+        if used_bytes + more_bytes > self.space.limit_bytes(options, purpose) {
             return Room::None;
         }
-        let files = purpose.files_left() + usize::from(self.keeps_spare(options)) + usize_of(segments);
+        let files = purpose.files_left() + usize::from(is_large(options, used_bytes)) + usize_of(segments);
         if self.segments.spare_files(options.segment_bytes) >= files {
             return Room::Now;
         }
@@ -62,9 +63,7 @@ impl<R: Runtime> State<R> {
     /// Whether one more free file is kept than the reserve: the cleaner's, so that it finds one where nobody else does. A small
     /// store has nothing to clean.
     pub(in crate::store) fn keeps_spare(&self, options: &StoreOptions) -> bool {
-        // Where the device refuses a file, records go first.
-        let is_large = self.segments.used_bytes() >= CLEAN_SPARE_FROM_SEGMENTS * u64::from(options.segment_bytes);
-        is_large && !self.segments.out_of_space
+        is_large(options, self.segments.used_bytes())
     }
 
     /// Free files that are kept for those who cannot wait.
@@ -104,6 +103,11 @@ impl<R: Runtime> State<R> {
         let is_within_budget = used_bytes + u64::from(options.segment_bytes) <= budget_bytes;
         StorageError::Full { used_bytes, budget_bytes, is_device_full: is_within_budget }
     }
+}
+
+/// Whether a store that uses so many bytes may have something to clean.
+fn is_large(options: &StoreOptions, used_bytes: u64) -> bool {
+    used_bytes >= CLEAN_SPARE_FROM_SEGMENTS * u64::from(options.segment_bytes)
 }
 
 impl<R: Runtime> Core<R> {

@@ -63,8 +63,8 @@ impl Purpose {
 
 impl Space {
     /// Of a store that uses so many bytes as it is opened.
-    pub(in crate::store) fn new(used_bytes: u64) -> Space {
-        Space { used_bytes_at_open: used_bytes, ..Space::default() }
+    pub(in crate::store) fn new(used_bytes: u64, now: MonotonicUs) -> Space {
+        Space { used_bytes_at_open: used_bytes, traffic_since: now, ..Space::default() }
     }
 
     /// Whether the open segment is part of a reserve that is not for `purpose`. After a start it is, since nobody knows what
