@@ -106,7 +106,9 @@ impl<R: Runtime> State<R> {
                 (segment_bytes, None)
             }
             None => {
-                let bytes = self.segments.bytes_of_next(segment_bytes, segments_before_growth);
+                // Near the budget there may be room for a small one only: whoever waits was told that one comes.
+                let usual = self.segments.bytes_of_next(segment_bytes, segments_before_growth);
+                let bytes = if self.may_create(&core.options, usual) { usual } else { segment_bytes };
                 // A file kept ready is a convenience and stays within the budget, and beside the reserve if it can.
                 let may_create = !self.segments.out_of_space && self.may_create(&core.options, bytes);
                 let recycles = free_files > self.files_reserved(&core.options) || !may_create;
