@@ -10,10 +10,11 @@ use super::files::ReadLink;
 use super::{Link, Recovery, unreadable};
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::format::{
-    Control, DirectoryRow, Entry, EntryKind, Extent, Footer, SEGMENT_HEADER_BYTES, UNIT_BYTES, next_unit,
-    segment_file_name, usize_of,
+    Control, DirectoryRow, Entry, EntryKind, Extent, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, UNIT_BYTES,
+    next_unit, segment_file_name, usize_of,
 };
 use crate::store::index::cold_segment::ColdSegmentIndex;
+use crate::store::index::u32_of;
 use crate::store::scan::{Scanner, indexed_entry};
 use crate::store::state::segments::SegmentFile;
 use crate::store::{LostOffsets, OpenError};
@@ -24,14 +25,20 @@ pub(super) struct Cold<F> {
     segments: Vec<ColdSegment<F>>,
     /// The first that is not there, or not all of it.
     pub(super) damaged: Option<SegmentNumber>,
-    /// What the log holds of each log's offsets, kept while something is damaged.
+    /// What follows is told of cold segments: their rows are told one by one.
+    is_hot_read: bool,
+    /// What the log holds of each log's offsets, kept while something is damaged or unfinished.
     ranges: HashMap<LogId, Vec<(Offset, Offset)>>,
     /// Of each log the rows that were not replayed yet: segment and row, by offset. Empty with a checkpoint.
     unreplayed: HashMap<LogId, Vec<(usize, DirectoryRow)>>,
 }
 
 struct ColdSegment<F> {
-    number: SegmentNumber,
+    header: SegmentHeader,
+    /// Position behind its last entry.
+    end: u32,
+    /// Its footer says that nothing of it is missing. Else a crash may have left it unfinished, or it is damaged.
+    is_whole: bool,
     rows: Vec<DirectoryRow>,
     /// Known where the footer could not be read, or a rebuild will need them.
     extents: Option<Vec<Extent>>,
@@ -40,7 +47,13 @@ struct ColdSegment<F> {
 
 impl<F> Default for Cold<F> {
     fn default() -> Self {
-        Cold { segments: Vec::new(), damaged: None, ranges: HashMap::new(), unreplayed: HashMap::new() }
+        Cold {
+            segments: Vec::new(),
+            damaged: None,
+            is_hot_read: false,
+            ranges: HashMap::new(),
+            unreplayed: HashMap::new(),
+        }
     }
 }
 
@@ -50,10 +63,11 @@ impl<R: Runtime> Recovery<'_, R> {
         let mut kept = Vec::new();
         for link in links {
             let number = link.header.number;
-            let footer = if link.is_cut() || !self.complete { None } else { self.footer(&link).await? };
+            let footer = if link.is_cut() { None } else { self.footer(&link).await? };
+            let is_whole = footer.is_some();
             let (end, rows, extents) = match footer {
-                Some((data_end, rows)) => (data_end, rows, None),
-                None => {
+                Some((data_end, rows)) if self.complete => (data_end, rows, None),
+                _ => {
                     let (end, index) = self.scan_cold(&link).await?;
                     if link.expected_end.is_some_and(|expected| end < expected) {
                         tracing::warn!(shard = %self.options.shard, "segment {number} is damaged at byte {end}");
@@ -63,11 +77,8 @@ impl<R: Runtime> Recovery<'_, R> {
                     (end, rows, Some(extents))
                 }
             };
-            if let Some(extents) = &extents {
-                let (incarnation, mut rows) = (link.header.incarnation, rows.clone());
-                self.footers.extend(Footer::encode(&link.header, incarnation, end, &mut rows, extents, &[]));
-            }
-            self.cold.segments.push(ColdSegment { number, rows, extents, file: link.file.clone() });
+            let (header, file) = (link.header, link.file.clone());
+            self.cold.segments.push(ColdSegment { header, end, is_whole, rows, extents, file });
             kept.push(ReadLink { file: link.file, header: link.header, end });
         }
         if !self.complete {
@@ -197,17 +208,49 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// The log holds offsets from `base` to `end` of a log.
     pub(super) fn note_range(&mut self, log: LogId, base: Offset, end: Offset) {
-        if self.cold.damaged.is_some() {
-            self.cold.ranges.entry(log).or_default().push((base, end));
+        if self.cold.damaged.is_none() && self.cold.segments.iter().all(|segment| segment.is_whole) {
+            return;
         }
+        let ranges = self.cold.ranges.entry(log).or_default();
+        match ranges.last_mut() {
+            Some(last) if last.1 == base && !self.cold.is_hot_read => last.1 = end,
+            _ => ranges.push((base, end)),
+        }
+    }
+
+    /// The rows that are left of those that may have been cut, each with its extents.
+    fn uncut_rows(&self, rows: &[DirectoryRow], extents: &[Extent]) -> (Vec<DirectoryRow>, Vec<Extent>) {
+        let (mut left, mut left_extents) = (Vec::new(), Vec::new());
+        for row in rows.iter().map(|row| self.uncut(row)).filter(|row| row.base_offset < row.end_offset) {
+            left.push(DirectoryRow { extent_first: u32_of(left_extents.len()), ..row });
+            left_extents.extend_from_slice(&extents[row.own_extents()]);
+        }
+        (left, left_extents)
+    }
+
+    /// Of a row that may have been cut, what takes the place of nothing that goes on behind it: a crash while a job wrote leaves a
+    /// part of a row in a segment that nothing names, and the whole of it where it was.
+    fn uncut(&self, row: &DirectoryRow) -> DirectoryRow {
+        let ranges = self.cold.ranges.get(&row.log).map_or(&[][..], Vec::as_slice);
+        let whole = ranges.iter().filter(|(base, end)| *base < row.end_offset && row.end_offset < *end);
+        let end_offset = whole.map(|(base, _)| *base).fold(row.end_offset, Offset::min).max(row.base_offset);
+        DirectoryRow { end_offset, ..*row }
     }
 
     /// Enters the rows of cold segments, when the hot log was read: what they hold counts.
     pub(super) fn enter_cold(&mut self) -> Result<(), OpenError> {
+        self.cold.is_hot_read = true;
         for index in 0..self.cold.segments.len() {
             let segment = &mut self.cold.segments[index];
-            let (number, extents) = (segment.number, segment.extents.take());
-            let rows = std::mem::take(&mut segment.rows);
+            let (header, end, is_whole) = (segment.header, segment.end, segment.is_whole);
+            let (mut rows, mut extents) = (std::mem::take(&mut segment.rows), segment.extents.take());
+            if let Some(scanned) = &mut extents {
+                if !is_whole && !cfg!(corelane_defect = "cut_row_counts") {
+                    (rows, *scanned) = self.uncut_rows(&rows, scanned);
+                }
+                self.footers.extend(Footer::encode(&header, header.incarnation, end, &mut rows, scanned, &[]));
+            }
+            let number = header.number;
             self.index.add_cold(number, &rows, extents).map_err(|_| self.damaged_at(number))?;
             for row in &rows {
                 self.note_range(row.log, row.base_offset, row.end_offset);
