@@ -143,6 +143,41 @@ pub const COMPACTION_STEP_BYTES: usize = 256 * 1024;
 /// Bytes of records after which compaction ends a block of zstd, whose own are of 128 KiB and take half a millisecond.
 pub const COMPACTION_BLOCK_BYTES: usize = 16 * 1024;
 
+/// How long compaction works before other tasks of the core run, in microseconds; and at most, in steps, where the clock
+/// stands still meanwhile, as in simulation.
+pub const COMPACTION_TURN_US: u64 = 100;
+/// See [`COMPACTION_TURN_US`].
+pub const COMPACTION_TURN_STEPS_MAX: u32 = 16;
+
+/// After so much work, in microseconds, or so many bytes of batches, compaction rests as other jobs of the cleaner do.
+pub const COMPACTION_WORK_US: u64 = 5000;
+/// See [`COMPACTION_WORK_US`].
+pub const COMPACTION_WORK_BYTES: u64 = 1024 * 1024;
+
+/// Rows whose segments are held at once by compaction.
+pub const COMPACTION_ROWS_HELD: usize = 256;
+
+/// So many times as large as a row what is left of it may be. An uncompressed tombstone grows from 7 bytes to 16 when it gets
+/// its horizon; a producer may compress better than we do, but not by much more.
+pub const COMPACTION_ROW_GROWTH_MAX: u32 = 64;
+
+/// A look for logs to compact may end the open segment, so that what is in it can be compacted: after so many times
+/// `log.cleaner.backoff.ms` (a minute) where so many bytes wait in it, or something that must not wait, and else after so
+/// many times it (ten minutes).
+pub const COMPACTION_SEAL_BACKOFFS: u32 = 4;
+/// See [`COMPACTION_SEAL_BACKOFFS`].
+pub const COMPACTION_SEAL_BYTES: u64 = 1024 * 1024;
+/// See [`COMPACTION_SEAL_BACKOFFS`].
+pub const COMPACTION_SEAL_BACKOFFS_MAX: u32 = 40;
+
+/// Least time between two looks for logs to compact, in milliseconds, whatever `log.cleaner.backoff.ms` says: an idle core
+/// should be idle.
+pub const COMPACTION_BACKOFF_MS_MIN: u64 = 100;
+
+/// Greatest size of a virtual segment of `__consumer_offsets`, in bytes: the newest one is not compacted, and nobody but
+/// coordinators reads it, so it need not be Kafka's 100 MiB, which would be 5 GiB over fifty partitions.
+pub const GROUP_SEGMENT_BYTES_MAX: u32 = 512 * 1024;
+
 /// Memory of a batch's decompressed records, and of what it becomes, that compaction keeps for the next batch, in bytes.
 pub const COMPACTION_BYTES_KEPT: usize = 2 * 1024 * 1024;
 

@@ -217,6 +217,14 @@ pub struct ShardMetrics {
     pub store_moved_bytes: Gauge,
     /// Parts of partitions that the cleaner found damaged since the start, and left where they are.
     pub store_damaged_rows: Gauge,
+    /// Compaction passes that came to their end.
+    pub compaction_passes: Gauge,
+    /// Bytes of batches that they went over.
+    pub compaction_read_bytes: Gauge,
+    /// Bytes of batches that were left of them.
+    pub compaction_written_bytes: Gauge,
+    /// Logs that cannot be compacted.
+    pub uncompactable_logs: Gauge,
     /// Partitions the shard owns.
     pub partitions: Gauge,
     requests: [OnceLock<Box<Histogram>>; API_KEYS_MAX],
@@ -263,6 +271,10 @@ impl ShardMetrics {
             store_used_bytes: Gauge::default(),
             store_moved_bytes: Gauge::default(),
             store_damaged_rows: Gauge::default(),
+            compaction_passes: Gauge::default(),
+            compaction_read_bytes: Gauge::default(),
+            compaction_written_bytes: Gauge::default(),
+            uncompactable_logs: Gauge::default(),
             partitions: Gauge::default(),
             requests: [const { OnceLock::new() }; API_KEYS_MAX],
         })
@@ -367,6 +379,10 @@ const METRICS: &[Metric] = &[
     gauge("corelane_store_used_bytes", "Bytes of segments in use: live records and what died beside them.", |m| m.store_used_bytes.value()),
     gauge("corelane_store_moved_bytes", "Log bytes moved to give back the space beside them, since the start.", |m| m.store_moved_bytes.value()),
     gauge("corelane_store_damaged_rows", "Parts of partitions found damaged when they were to be moved, and left where they are.", |m| m.store_damaged_rows.value()),
+    gauge("corelane_compaction_passes", "Compaction passes over a partition that came to their end, since the start.", |m| m.compaction_passes.value()),
+    gauge("corelane_compaction_read_bytes", "Bytes of batches that compaction went over, since the start.", |m| m.compaction_read_bytes.value()),
+    gauge("corelane_compaction_written_bytes", "Bytes of batches that were left of those, and written again.", |m| m.compaction_written_bytes.value()),
+    gauge("corelane_uncompactable_partitions", "Partitions that are not compacted until a restart: a part is damaged, or holds no records.", |m| m.uncompactable_logs.value()),
     gauge("corelane_groups", "Groups that the shard coordinates.", |m| m.groups.value()),
     counter("corelane_group_commits_total", "Offsets committed, one for each partition of a commit.", |m| m.group_commits.value()),
     counter("corelane_group_rebalances_total", "Assignments made: generations and target assignments.", |m| m.group_rebalances.value()),

@@ -15,11 +15,11 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("runtime", &["types", "limits"]),
     ("protocol", &["types", "limits"]),
     ("config", &["types", "limits", "protocol"]),
-    ("partition", &["types", "limits", "protocol"]),
     ("compaction", &["types", "limits", "protocol", "config"]),
+    ("partition", &["types", "limits", "protocol", "compaction"]),
     ("cluster", &["types", "limits", "protocol", "config"]),
     ("coordinator", &["types", "limits", "protocol", "config", "cluster"]),
-    ("store", &["types", "limits", "portions", "runtime", "metrics"]),
+    ("store", &["types", "limits", "portions", "protocol", "compaction", "runtime", "metrics"]),
     (
         "shard",
         &[
@@ -32,6 +32,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "config",
             "runtime",
             "partition",
+            "compaction",
             "cluster",
             "coordinator",
             "store",

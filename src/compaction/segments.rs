@@ -151,6 +151,18 @@ impl VirtualSegments {
         *appended_at = now;
     }
 
+    /// Notes a batch that a recovery found behind the state: by no rules, since they are not known yet, so that no segment ends
+    /// there. What is in it is compacted later for that, never sooner.
+    pub fn replay(&mut self, batch: &BatchHeader, bytes: u32) {
+        let Active { segment, appended_at, .. } = &mut self.active;
+        if segment.bytes == 0 {
+            segment.first_timestamp = batch.max_timestamp;
+        }
+        segment.bytes += u64::from(bytes);
+        segment.timestamp_max = segment.timestamp_max.max(batch.max_timestamp);
+        *appended_at = (*appended_at).max(batch.max_timestamp);
+    }
+
     fn seal(&mut self) {
         let Active { mut segment, appended_at, .. } = self.active;
         if segment.bytes == 0 {

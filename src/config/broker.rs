@@ -201,6 +201,12 @@ pub struct BrokerConfig {
     pub log_retention_check_interval_ms: i64,
     /// Time from the start to the first of them, where that is shorter, in milliseconds.
     pub log_initial_task_delay_ms: i64,
+    /// Whether logs are compacted.
+    pub log_cleaner_enable: bool,
+    /// Time between two looks for logs to compact, in milliseconds.
+    pub log_cleaner_backoff_ms: i64,
+    /// How fast a core goes over batches that it compacts, in bytes per second.
+    pub log_cleaner_io_max_bytes_per_second: f64,
     /// Least session timeout of members of classic groups, in milliseconds.
     pub group_min_session_timeout_ms: i32,
     /// The greatest, in milliseconds.
@@ -372,6 +378,11 @@ impl BrokerConfig {
             producer_id_expiration_check_interval_ms: long("producer.id.expiration.check.interval.ms"),
             log_retention_check_interval_ms: long("log.retention.check.interval.ms"),
             log_initial_task_delay_ms: long("log.initial.task.delay.ms"),
+            log_cleaner_enable: flag("log.cleaner.enable"),
+            log_cleaner_backoff_ms: long(LOG_CLEANER_BACKOFF_MS),
+            log_cleaner_io_max_bytes_per_second: text(LOG_CLEANER_IO_MAX_BYTES_PER_SECOND)
+                .parse()
+                .expect("a checked DOUBLE is a number"),
             group_min_session_timeout_ms: int("group.min.session.timeout.ms"),
             group_max_session_timeout_ms: int("group.max.session.timeout.ms"),
             group_initial_rebalance_delay_ms: int("group.initial.rebalance.delay.ms"),
@@ -426,6 +437,10 @@ const HEARTBEATS: &[(&str, &str)] = &[
     ("group.streams.heartbeat.interval.ms", "group.streams.session.timeout.ms"),
 ];
 
+/// How long the cleaner rests between two looks for logs to compact, in milliseconds.
+pub const LOG_CLEANER_BACKOFF_MS: &str = "log.cleaner.backoff.ms";
+/// How fast logs are compacted, in bytes per second.
+pub const LOG_CLEANER_IO_MAX_BYTES_PER_SECOND: &str = "log.cleaner.io.max.bytes.per.second";
 /// How long a silent producer is remembered, in milliseconds.
 pub const PRODUCER_ID_EXPIRATION_MS: &str = "producer.id.expiration.ms";
 
@@ -492,6 +507,12 @@ mod tests {
             "compression.lz4.level",
             "compression.type",
             "compression.zstd.level",
+            "log.cleaner.backoff.ms",
+            "log.cleaner.delete.retention.ms",
+            "log.cleaner.io.max.bytes.per.second",
+            "log.cleaner.max.compaction.lag.ms",
+            "log.cleaner.min.cleanable.ratio",
+            "log.cleaner.min.compaction.lag.ms",
             "log.cleanup.policy",
             "log.flush.interval.messages",
             "log.message.timestamp.after.max.ms",

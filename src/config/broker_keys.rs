@@ -14,7 +14,8 @@ use super::value::Rule::{self, AtLeast, Between, BetweenOr, Fraction, NonZero, O
 // What works in another way here, or is not there: the key does no harm and has no effect.
 const ASSIGNORS: Effect = None("the assignors are always uniform, the default, and range.");
 const BOTH_PROTOCOLS: Effect = None("classic and consumer groups are always served, and no others.");
-const COMPACTION: Effect = None("compaction is not there yet; the value is kept for it.");
+const CLEANER_MEMORY: Effect =
+    None("compaction has up to 16 MiB for the keys of a core, and works on one batch at a time.");
 const FLUSH_MESSAGES: Effect = None("log.flush.interval.messages alone decides.");
 const LOAD_BUFFER: Effect = None("it reads a mebibyte at a time.");
 const NODES_NUMBERED: Effect =
@@ -278,25 +279,25 @@ broker_keys! {
         = "SASL_SSL:SASL_SSL,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_PLAINTEXT:SASL_PLAINTEXT", NO_SECURITY,
         "Which protocol each listener speaks.";
     node    "listeners" String = "PLAINTEXT://:9092", LISTENERS, "Addresses that the node listens on.";
-    dynamic "log.cleaner.backoff.ms" Long(AtLeast(0)) = "15000", COMPACTION,
-        "How long a cleaner rests when nothing needs compaction, in milliseconds.";
-    dynamic "log.cleaner.dedupe.buffer.size" Long(AtLeast(1_048_576)) = "134217728", COMPACTION,
+    dynamic "log.cleaner.backoff.ms" Long(AtLeast(0)) = "15000", Full,
+        "Time between two looks for logs to compact, in milliseconds.";
+    dynamic "log.cleaner.dedupe.buffer.size" Long(AtLeast(1_048_576)) = "134217728", CLEANER_MEMORY,
         "Memory for the keys that cleaners look at, in bytes.";
-    dynamic "log.cleaner.delete.retention.ms" Long(AtLeast(0)) = "86400000", COMPACTION,
+    dynamic "log.cleaner.delete.retention.ms" Long(AtLeast(0)) = "86400000", Full,
         "How long compaction keeps a tombstone, in milliseconds.";
-    fixed   "log.cleaner.enable" Boolean = "true", COMPACTION, "Whether there is compaction.";
-    dynamic "log.cleaner.io.buffer.load.factor" Double = "0.9", COMPACTION, "How full the memory for keys may become.";
-    dynamic "log.cleaner.io.buffer.size" Int(AtLeast(0)) = "524288", COMPACTION,
+    fixed   "log.cleaner.enable" Boolean = "true", Full, "Whether there is compaction.";
+    dynamic "log.cleaner.io.buffer.load.factor" Double = "0.9", CLEANER_MEMORY, "How full the memory for keys may become.";
+    dynamic "log.cleaner.io.buffer.size" Int(AtLeast(0)) = "524288", CLEANER_MEMORY,
         "Memory for what cleaners read and write, in bytes.";
-    dynamic "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", COMPACTION,
-        "What cleaners may read and write together, in bytes per second.";
-    dynamic "log.cleaner.max.compaction.lag.ms" Long(AtLeast(1)) = "9223372036854775807", COMPACTION,
+    dynamic "log.cleaner.io.max.bytes.per.second" Double = "1.7976931348623157E308", Full,
+        "How fast each core may go over what it compacts, in bytes per second.";
+    dynamic "log.cleaner.max.compaction.lag.ms" Long(AtLeast(1)) = "9223372036854775807", Full,
         "Longest time a record stays uncompacted, in milliseconds.";
-    dynamic "log.cleaner.min.cleanable.ratio" Double(Fraction) = "0.5", COMPACTION,
+    dynamic "log.cleaner.min.cleanable.ratio" Double(Fraction) = "0.5", Full,
         "Share of uncompacted bytes from which a log is compacted.";
-    dynamic "log.cleaner.min.compaction.lag.ms" Long(AtLeast(0)) = "0", COMPACTION,
+    dynamic "log.cleaner.min.compaction.lag.ms" Long(AtLeast(0)) = "0", Full,
         "Shortest time a record stays uncompacted, in milliseconds.";
-    dynamic "log.cleaner.threads" Int(AtLeast(0)) = "1", COMPACTION, "Threads that compact.";
+    dynamic "log.cleaner.threads" Int(AtLeast(0)) = "1", NO_THREADS, "Threads that compact.";
     dynamic "log.cleanup.policy" List(OneOf(&["compact", "delete"])) = "delete", Full,
         "cleanup.policy of topics that do not say.";
     fixed   "log.dir" String = "/tmp/kafka-logs", DATA, "Directory of the data when log.dirs is not set.";

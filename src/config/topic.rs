@@ -309,7 +309,6 @@ pub(super) const COMPRESSION_TYPES: &[&str] = &["uncompressed", "zstd", "lz4", "
 
 const ONE_LOG: Effect =
     Effect::None("all partitions of a core share one log, whose segments, indexes and files no topic shapes.");
-const COMPACTION: Effect = Effect::None("compaction is not there yet; the value is kept for it.");
 const TIERED: Effect = Effect::None("there is no tiered storage.");
 const REPLICATION: Effect = Effect::None("a partition has one replica, so nothing is replicated or elected.");
 
@@ -322,8 +321,7 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         default: "delete",
         synonyms: &[same("log.cleanup.policy")],
         doc: "What may be discarded: 'delete' discards by retention.ms and retention.bytes, 'compact' keeps the latest \
-              record of each key and refuses records without one. In Corelane 'compact' discards nothing yet: compaction \
-              itself comes later.",
+              record of each key and refuses records without one.",
         effect: Effect::Full,
     },
     TopicKey {
@@ -371,7 +369,7 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         default: "86400000",
         synonyms: &[same("log.cleaner.delete.retention.ms")],
         doc: "How long compaction keeps a tombstone, in milliseconds.",
-        effect: COMPACTION,
+        effect: Effect::Full,
     },
     TopicKey {
         name: "file.delete.delay.ms",
@@ -456,7 +454,7 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         default: LONG_MAX,
         synonyms: &[same("log.cleaner.max.compaction.lag.ms")],
         doc: "Longest time a record stays uncompacted, in milliseconds.",
-        effect: COMPACTION,
+        effect: Effect::Full,
     },
     TopicKey {
         name: "max.message.bytes",
@@ -501,7 +499,7 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         default: "0.5",
         synonyms: &[same("log.cleaner.min.cleanable.ratio")],
         doc: "Share of uncompacted bytes from which a log is compacted.",
-        effect: COMPACTION,
+        effect: Effect::Full,
     },
     TopicKey {
         name: "min.compaction.lag.ms",
@@ -510,7 +508,7 @@ pub static TOPIC_KEYS: &[TopicKey] = &[
         default: "0",
         synonyms: &[same("log.cleaner.min.compaction.lag.ms")],
         doc: "Shortest time a record stays uncompacted, in milliseconds.",
-        effect: COMPACTION,
+        effect: Effect::Full,
     },
     TopicKey {
         name: "min.insync.replicas",

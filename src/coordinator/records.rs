@@ -203,6 +203,19 @@ fn read_key<'de, T: Decode<'de>>(reader: &mut Reader<'de>) -> Result<T, RecordEr
     Ok(T::decode_field(reader, KEY_DIALECT)?)
 }
 
+/// What compaction leaves of a log that is clean below its first `clean` records: the last of each key there, and of tombstones
+/// all or none. Coordinators must make the same of both.
+#[cfg(test)]
+pub(super) fn compacted(log: &[Record], clean: usize, drops_tombstones: bool) -> Vec<Record> {
+    let last: std::collections::HashMap<Vec<u8>, usize> =
+        log[..clean].iter().enumerate().map(|(index, record)| (record.key(), index)).collect();
+    let stays = |(index, record): &(usize, &Record)| {
+        let is_last = *index >= clean || last[&record.key()] == *index;
+        is_last && (*index >= clean || !drops_tombstones || record.value().is_some())
+    };
+    log.iter().enumerate().filter(stays).map(|(_, record)| record.clone()).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

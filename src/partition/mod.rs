@@ -12,11 +12,12 @@
 //!
 //! ```text
 //! snapshot, little endian, under the checkpoint's CRC
-//! version u16 = 1
+//! version u16 = 2; 1 had no segments
 //! epochs u32, each:     epoch i32 | start offset i64
 //! producers u32, each:  id i64 | epoch i16 | coordinator epoch i32 = -1 | transaction's first offset i64 = -1
 //!                       | last timestamp i64 | last offset i64 | batches u8, each:
 //!                           last sequence i32 | offset delta i32 | last offset i64 | timestamp i64
+//! segments u8: 1 where the log is compacted, then as `compaction::segments` says
 //! ```
 
 pub mod leader_epochs;
@@ -28,6 +29,7 @@ pub mod validate;
 
 pub use snapshot::SnapshotError;
 
+use crate::compaction::VirtualSegments;
 use crate::partition::leader_epochs::LeaderEpochs;
 use crate::partition::offsets::PartitionOffsets;
 use crate::partition::producer_state::{ProducerCheck, ProducerError, ProducerStates};
@@ -36,7 +38,9 @@ use crate::protocol::record_batch::{BATCH_HEADER_BYTES, BatchHeader};
 use crate::types::{LeaderEpoch, Offset};
 
 /// Version of the snapshot's format.
-const SNAPSHOT_VERSION: u16 = 1;
+const SNAPSHOT_VERSION: u16 = 2;
+/// The oldest that is read.
+const SNAPSHOT_VERSION_MIN: u16 = 1;
 
 /// Offsets, producers and leader epochs of one partition.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -47,6 +51,8 @@ pub struct PartitionState {
     pub producers: ProducerStates,
     /// The leader epochs.
     pub epochs: LeaderEpochs,
+    /// Of a log that is compacted: what of it is not.
+    pub compaction: Option<VirtualSegments>,
 }
 
 impl PartitionState {
@@ -76,6 +82,9 @@ impl PartitionState {
     pub fn advance_log_start(&mut self, to: Offset) {
         if self.offsets.advance_log_start(to) {
             self.epochs.truncate_from_start(to);
+            if let Some(segments) = &mut self.compaction {
+                segments.on_log_start(to);
+            }
         }
     }
 
@@ -87,6 +96,10 @@ impl PartitionState {
         self.producers.encode(out);
         #[cfg(corelane_defect = "checkpoint_without_producers")]
         ProducerStates::new().encode(out);
+        out.push(u8::from(self.compaction.is_some()));
+        if let Some(segments) = &self.compaction {
+            segments.encode(out);
+        }
     }
 
     /// The state that `snapshot` wrote, for a partition that held `log_start..log_end` then. No bytes at all are the
@@ -104,11 +117,14 @@ impl PartitionState {
         }
         let mut reader = Reader::new(bytes);
         let version = reader.u16()?;
-        if version != SNAPSHOT_VERSION {
+        if !(SNAPSHOT_VERSION_MIN..=SNAPSHOT_VERSION).contains(&version) {
             return Err(SnapshotError::Version(version));
         }
         state.epochs = LeaderEpochs::decode(&mut reader)?;
         state.producers = ProducerStates::decode(&mut reader)?;
+        if version > 1 && reader.u8()? != 0 {
+            state.compaction = Some(reader.segments()?);
+        }
         reader.end()?;
         Ok(state)
     }
@@ -119,9 +135,13 @@ impl PartitionState {
     /// The header is covered by the CRC of its log entry and was validated when it was appended. Where the batches before
     /// it are lost, their offsets are left out.
     pub fn replay(&mut self, header: &[u8; BATCH_HEADER_BYTES]) {
-        self.offsets.skip_to(BatchHeader::parse(header).base_offset);
+        let batch = BatchHeader::parse(header);
+        self.offsets.skip_to(batch.base_offset);
         self.append(header);
         self.offsets.advance_high_watermark(self.offsets.log_end());
+        if let Some(segments) = &mut self.compaction {
+            segments.replay(&batch, batch.batch_bytes());
+        }
     }
 
     /// Notes a log start that recovery found. Where the batches before it are lost, their offsets are left out.
@@ -212,7 +232,7 @@ mod tests {
         PartitionState::new().snapshot(&mut bytes);
         bytes.push(0);
         assert_eq!(PartitionState::restore(&bytes, Offset::ZERO, Offset::ZERO), Err(SnapshotError::Trailing(1)));
-        bytes[0] = 2;
-        assert_eq!(PartitionState::restore(&bytes, Offset::ZERO, Offset::ZERO), Err(SnapshotError::Version(2)));
+        bytes[0] = 3;
+        assert_eq!(PartitionState::restore(&bytes, Offset::ZERO, Offset::ZERO), Err(SnapshotError::Version(3)));
     }
 }

@@ -3,6 +3,8 @@
 //! The bytes come from disk under the checkpoint's CRC. They are read with care all the same: a count is held against
 //! the bytes that are left before anything is reserved for it.
 
+use crate::compaction::{SegmentsError, VirtualSegments};
+
 /// Why state from a checkpoint cannot be restored.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SnapshotError {
@@ -67,6 +69,14 @@ impl<'a> Reader<'a> {
             return Err(SnapshotError::Truncated);
         }
         Ok(count)
+    }
+
+    pub(super) fn segments(&mut self) -> Result<VirtualSegments, SnapshotError> {
+        VirtualSegments::decode(&mut self.rest).map_err(|error| match error {
+            SegmentsError::Truncated => SnapshotError::Truncated,
+            SegmentsError::Version(version) => SnapshotError::Version(version),
+            SegmentsError::Impossible(what) => SnapshotError::Impossible(what),
+        })
     }
 
     pub(super) fn end(self) -> Result<(), SnapshotError> {

@@ -144,6 +144,12 @@ impl BatchHeader {
         bytes
     }
 
+    /// Bytes of the batch with its records, of a header that was validated.
+    pub fn batch_bytes(&self) -> u32 {
+        let overhead = u32::try_from(LENGTH_OVERHEAD_BYTES).expect("12 fits");
+        u32::try_from(self.length).expect("a validated length") + overhead
+    }
+
     /// The codec of the records; `None` for a number nobody has defined.
     pub fn codec(&self) -> Option<Codec> {
         Codec::from_id(self.attributes & CODEC_MASK)

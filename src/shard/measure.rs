@@ -66,6 +66,10 @@ impl<R: Runtime> Shard<R> {
         metrics.store_used_bytes.set(stats.used_bytes);
         metrics.store_moved_bytes.set(stats.moved_bytes);
         metrics.store_damaged_rows.set(stats.damaged_rows);
+        metrics.compaction_passes.set(stats.compaction_passes);
+        metrics.compaction_read_bytes.set(stats.compaction_read_bytes);
+        metrics.compaction_written_bytes.set(stats.compaction_written_bytes);
+        metrics.uncompactable_logs.set(stats.uncompactable_logs);
         metrics.partitions.set(u64::try_from(self.partition_count()).expect("a count fits 64 bits"));
         metrics.groups.set(u64::try_from(self.coordination.group_count()).expect("a count fits 64 bits"));
         metrics.store_read_only.set(u64::from(self.store.failure().is_some()));

@@ -7,6 +7,7 @@
 //! the log; a high watermark never passes what its topic's durability has reached.
 
 pub mod answers;
+mod compaction;
 pub mod coordination;
 pub mod levels;
 pub mod mesh;
@@ -34,12 +35,14 @@ use std::time::Duration;
 
 use crate::cluster::image::{MetadataImage, Topic};
 use crate::cluster::topic_name::CONSUMER_OFFSETS;
+use crate::compaction::BatchFacts;
 use crate::config::BrokerConfig;
 use crate::config::topic::{Dynamic, TopicConfig};
 use crate::limits::{FETCH_WAITING_DIVISOR, TICK_MS};
 use crate::log_limiter::LogLimiter;
 use crate::metrics::ShardMetrics;
 use crate::protocol::compression::Scratch;
+use crate::protocol::record_batch::BatchHeader;
 use crate::runtime::Runtime;
 use crate::runtime::block::Slice;
 use crate::store::{Owner, StorageError, Store};
@@ -163,6 +166,7 @@ impl<R: Runtime> Shard<R> {
             }
         });
         retention::start(self);
+        compaction::start(self);
         retention::start_producer_expiry(self);
         self.start_coordination();
     }
@@ -250,7 +254,10 @@ impl<R: Runtime> Shard<R> {
         let mut outcome = Ok(());
         for (index, partition) in topic.partitions().filter(|(_, partition)| partition.leader == Some(node)) {
             match self.partition_or_new(topic.id(), index) {
-                Ok(served) => served.serve(Rc::from(&**topic.name()), partition.leader_epoch, Rc::clone(&config)),
+                Ok(served) => {
+                    served.serve(Rc::from(&**topic.name()), partition.leader_epoch, Rc::clone(&config));
+                    self.serve_compaction(&served, &config);
+                }
                 Err(error) => {
                     self.unfinished.borrow_mut().add_created(topic.id());
                     outcome = outcome.and(Err(error));
@@ -375,5 +382,23 @@ impl<R: Runtime> Owner for StoreOwner<R> {
         }
         let config = partition.config();
         config.retention_ms.filter(|_| config.cleanup_policy.delete)
+    }
+
+    fn batch_facts(&self, log: LogId, batch: &BatchHeader) -> BatchFacts {
+        let shard = self.shard.upgrade();
+        let partition = shard.and_then(|shard| shard.by_log.borrow().get(&log).cloned());
+        partition.map_or_else(BatchFacts::default, |partition| partition.batch_facts(batch))
+    }
+
+    fn on_compacted(&self, log: LogId, end: Offset) {
+        if let Some(shard) = self.shard.upgrade() {
+            shard.on_compacted(log, end);
+        }
+    }
+
+    fn on_not_compacted(&self, log: LogId, why: &str) {
+        if let Some(shard) = self.shard.upgrade() {
+            shard.on_not_compacted(log, why);
+        }
     }
 }

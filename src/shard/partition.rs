@@ -6,10 +6,12 @@ use std::rc::Rc;
 
 use super::purgatory::Watchers;
 use super::retention::Ages;
+use crate::compaction::{BatchFacts, CompactionRules, LastOfProducer};
 use crate::config::topic::TopicConfig;
 use crate::config::{self, BrokerConfig};
 use crate::partition::PartitionState;
 use crate::partition::validate::{TopicRules, Validation};
+use crate::protocol::record_batch::BatchHeader;
 use crate::types::{Durability, LeaderEpoch, LogId, LogPosition, Offset, PartitionIndex, TopicId};
 
 /// A partition that lives in this shard's log.
@@ -26,6 +28,8 @@ pub struct Partition {
     is_deleted: Cell<bool>,
     last_append: Cell<LogPosition>,
     watchers: Watchers,
+    /// How the log is compacted, if it is.
+    compaction: Cell<Option<CompactionRules>>,
     /// For retention alone.
     pub(super) ages: RefCell<Ages>,
 }
@@ -66,6 +70,7 @@ impl Partition {
             is_deleted: Cell::new(false),
             last_append: Cell::new(LogPosition::default()),
             watchers: Watchers::default(),
+            compaction: Cell::new(None),
             ages: RefCell::default(),
         }
     }
@@ -144,6 +149,27 @@ impl Partition {
     /// Offsets, producers and epochs, to change.
     pub fn state_mut(&self) -> RefMut<'_, PartitionState> {
         self.state.borrow_mut()
+    }
+
+    /// How the log is compacted; `None` if it is not.
+    pub fn compaction(&self) -> Option<CompactionRules> {
+        self.compaction.get()
+    }
+
+    /// Takes in how the log is compacted from now on.
+    pub(super) fn set_compaction(&self, rules: Option<CompactionRules>) {
+        self.compaction.set(rules);
+    }
+
+    /// What the log knows of one of its batches, for compaction.
+    pub(super) fn batch_facts(&self, batch: &BatchHeader) -> BatchFacts {
+        let state = self.state();
+        let producer = batch.has_producer().then(|| state.producers.producer(batch.producer_id)).flatten();
+        let last_of_producer = producer.map(|producer| match producer.batches().last() {
+            Some(last) => LastOfProducer::Data(last.last_offset),
+            None => LastOfProducer::Marker(producer.epoch()),
+        });
+        BatchFacts { last_of_producer, is_discardable: false }
     }
 
     /// Fetches that wait here.

@@ -236,6 +236,9 @@ impl<R: Runtime> Shard<R> {
         partition.on_append(position);
         let producers = state.producers.len();
         state.append(entry.header);
+        if let Some(segments) = &mut state.compaction {
+            self.note_dirty(partition, segments, &BatchHeader::parse(entry.header));
+        }
         self.producers.set(self.producers.get() + state.producers.len() - producers);
         let log_end = state.offsets.log_end();
         #[cfg(corelane_defect = "high_watermark_at_append")]

@@ -19,7 +19,7 @@ use crate::limits::{LOG_ENDS_REMEMBERED_MAX, PRODUCERS_PER_SHARD_MAX};
 use crate::protocol::record_batch::{BatchHeader, BatchView};
 use crate::runtime::Runtime;
 use crate::store::StorageError;
-use crate::types::{LogPosition, NodeId, Offset, TimestampMs};
+use crate::types::{LogPosition, Offset, TimestampMs};
 
 /// Starts the shard's retention task, with Kafka's `log.retention.check.interval.ms`, and the first look after
 /// `log.initial.task.delay.ms` if that is sooner.
@@ -223,10 +223,7 @@ fn outlived(timestamp_max: TimestampMs, now: TimestampMs, limit_ms: i64) -> bool
 impl<R: Runtime> Shard<R> {
     /// How long a silent producer is remembered: as set while the broker runs, else as it was started.
     fn producer_id_expiration_ms(&self) -> i64 {
-        let (image, node) = (self.image(), NodeId::of_shard(self.id));
-        let layers = [image.broker_configs(node), image.cluster_configs()];
-        let set = layers.into_iter().find_map(|layer| layer.get(PRODUCER_ID_EXPIRATION_MS));
-        set.and_then(|text| text.parse().ok()).unwrap_or(self.config.producer_id_expiration_ms)
+        self.dynamic(PRODUCER_ID_EXPIRATION_MS).unwrap_or(self.config.producer_id_expiration_ms)
     }
 
     /// Moves the log start of a partition up to `log_start`, durably with the next flush. Gives the position whose flush

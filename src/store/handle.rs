@@ -14,10 +14,10 @@ use crate::store::hot::append::Entry;
 use crate::store::index::{IndexedEntry, TailBatch};
 use crate::store::state::Store;
 use crate::store::{
-    Batch, OldestRun, OpenError, Owner, PartitionRecord, Progress, Purpose, Replay, StorageError, StoreOptions,
+    Batch, DueLog, OldestRun, OpenError, Owner, PartitionRecord, Progress, Purpose, Replay, StorageError, StoreOptions,
     StoreStats, recovery,
 };
-use crate::types::{Durability, LogId, LogPosition, Offset, PartitionIndex, TopicId};
+use crate::types::{Durability, LogId, LogPosition, Offset, PartitionIndex, TimestampMs, TopicId};
 
 /// An entry's header as a distance in a segment.
 const ENTRY_HEADER_U32: u32 = 48;
@@ -234,6 +234,45 @@ impl<R: Runtime> Store<R> {
     /// A log's oldest run that retention can drop as one: its share of one segment.
     pub fn oldest(&self, log: LogId) -> Option<OldestRun> {
         self.core.state.borrow().index.oldest(log)
+    }
+
+    /// Up to where a log may be compacted: what comes later is in the open segment, or not durable yet. `None` for an unknown
+    /// log, and for one that cannot be compacted.
+    pub fn settled_end(&self, log: LogId) -> Option<Offset> {
+        let state = self.core.state.borrow();
+        let end = state.index.settled_end(log, |number| state.is_settled(number));
+        end.filter(|_| !state.cleaning.uncompactable.contains(&log))
+    }
+
+    /// Greatest timestamp in a log, of what lies below its start too where that is in one segment with its oldest. `None` when
+    /// it holds nothing.
+    pub fn timestamp_max(&self, log: LogId) -> Option<TimestampMs> {
+        self.core.state.borrow().index.timestamp_max_places(log).into_iter().map(|(timestamp, _)| timestamp).max()
+    }
+
+    /// Bytes that a log takes below an offset, entry headers included, roughly.
+    pub fn bytes_below(&self, log: LogId, offset: Offset) -> u64 {
+        self.core.state.borrow().index.bytes_below(log, offset)
+    }
+
+    /// Compacts logs, the first of them first, in place of those of which it was asked before and that are not begun; not
+    /// faster than so many bytes a second. The owner is told what was done.
+    pub fn compact(&self, due: Vec<DueLog>, bytes_per_second: f64) {
+        let mut state = self.core.state.borrow_mut();
+        state.cleaning.due = due.into();
+        state.cleaning.compaction_bytes_per_second = bytes_per_second;
+        drop(state);
+        self.core.want_cleaning();
+    }
+
+    /// Ends the open segment, if there is something in it, so that this may be compacted. False when there is no room for
+    /// another one now.
+    pub fn seal_open_segment(&self) -> bool {
+        let mut state = self.core.state.borrow_mut();
+        let is_sealed = state.seal_open(&self.core);
+        drop(state);
+        self.core.bells.write.ring();
+        is_sealed
     }
 
     /// Writes a checkpoint; dead segments that it no longer names become free. Returns when it is durable.

@@ -49,6 +49,8 @@ pub use index::OldestRun;
 pub use reading::ColdTurn;
 pub use state::Store;
 
+use crate::compaction::{BatchFacts, Candidate, CompactionRules};
+use crate::protocol::record_batch::BatchHeader;
 use crate::runtime::block::Slice;
 use crate::types::{LogId, LogPosition, Offset, PartitionIndex, ShardId, TimestampMs, TopicId};
 
@@ -100,6 +102,28 @@ pub trait Owner {
     fn retention_ms(&self, _log: LogId) -> Option<i64> {
         None
     }
+
+    /// What is known of a batch of a log that is being compacted, beyond its bytes.
+    fn batch_facts(&self, _log: LogId, _batch: &BatchHeader) -> BatchFacts {
+        BatchFacts::default()
+    }
+
+    /// A log was compacted: below `end` no key has two records.
+    fn on_compacted(&self, _log: LogId, _end: Offset) {}
+
+    /// A log cannot be compacted, and is not tried again in this life.
+    fn on_not_compacted(&self, _log: LogId, _why: &str) {}
+}
+
+/// A log of which a compaction pass is worth it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DueLog {
+    /// The log.
+    pub log: LogId,
+    /// What to clean: [`Store::settled_end`] or less.
+    pub candidate: Candidate,
+    /// Its topic's rules.
+    pub rules: CompactionRules,
 }
 
 /// What recovery tells its shard, in log order per partition. Everything is told before the store is open.
@@ -467,6 +491,14 @@ pub struct StoreStats {
     pub cleaning_jobs: u64,
     /// Rows that it found damaged and left where they are.
     pub damaged_rows: u64,
+    /// Passes over compacted logs that came to their end.
+    pub compaction_passes: u64,
+    /// Bytes of batches that they went over in their second half.
+    pub compaction_read_bytes: u64,
+    /// Bytes of batches that were left of those.
+    pub compaction_written_bytes: u64,
+    /// Logs that cannot be compacted.
+    pub uncompactable_logs: u64,
 }
 
 #[cfg(test)]

@@ -224,7 +224,9 @@ fn indexed_move(position: u32, bytes: u32, moved: &MovePrefix, entry: &Entry<'_>
             return None;
         }
         next = batch.last_offset().advance(1);
-        timestamp_max = timestamp_max.max(batch.timestamp_max());
+        if batch.has_records() {
+            timestamp_max = timestamp_max.max(batch.timestamp_max());
+        }
     }
     Some(IndexedEntry { position, bytes, base_offset, last_offset, timestamp_max })
 }

@@ -7,6 +7,7 @@
 //! `CORELANE_SEEDS=1000 cargo test --test simulation_store` runs more seeds, `CORELANE_SEED=7` one of them.
 
 mod batches;
+mod compacted;
 mod model;
 mod workload;
 
@@ -205,6 +206,40 @@ fn what_was_acknowledged_survives_failing_disks_and_crashes() {
 fn what_was_moved_survives_crashes() {
     Seeds::from_environment(60).each(|seed| {
         run(seed, Theme::Mixed);
+    });
+}
+
+#[test]
+fn what_was_compacted_survives_crashes() {
+    Seeds::from_environment(60).each(|seed| {
+        let mut random = Random::new(seed).split();
+        let mut plan = Plan::draw(&mut random);
+        plan.be_compacted(&mut random);
+        let model = Rc::new(RefCell::new(compacted::Model::default()));
+        let mut simulation = Simulation::new(seed);
+        for _ in 0..random.range(3..7) {
+            let crash = *random.pick(&[Crash::Process, Crash::Power]);
+            let acts = *random.pick(&[50, 300, 1200]);
+            let ending = if random.chance(1, 3) { Ending::Close(acts) } else { Ending::Crash(acts, crash) };
+            arm_crash(&mut simulation, &mut random, crash);
+            let (plan_now, model_now, random_now) = (plan.clone(), Rc::clone(&model), random.split());
+            let ended = simulation.run(|runtime| compacted::live(runtime, plan_now, model_now, random_now, ending));
+            simulation.disk().clear_traps();
+            model.borrow_mut().on_end(match ended {
+                Ended::Crashed(crash) => Some(crash),
+                Ended::Finished(()) => None,
+            });
+            let mut copy = Simulation::with_disk(random.next(), simulation.disk().fork());
+            let (plan_now, model_now) = (plan.clone(), Rc::clone(&model));
+            copy.run(|runtime| compacted::check_copy(runtime, plan_now, model_now, false)).finished();
+            if every_segment_exists(&simulation.disk()) && !was_any_freed(&simulation, &plan, seed) {
+                let mut copy = Simulation::with_disk(random.next(), simulation.disk().fork());
+                let (plan_now, model_now) = (plan.clone(), Rc::clone(&model));
+                copy.run(|runtime| compacted::check_copy(runtime, plan_now, model_now, true)).finished();
+            }
+        }
+        let (plan, random) = (plan.clone(), random.split());
+        simulation.run(|runtime| compacted::live(runtime, plan, model, random, Ending::Close(20))).finished();
     });
 }
 

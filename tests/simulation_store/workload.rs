@@ -95,6 +95,14 @@ impl Plan {
         self.is_mixed = true;
     }
 
+    /// The same for logs of keyed records.
+    pub(crate) fn be_compacted(&mut self, random: &mut Random) {
+        self.logs_max = *random.pick(&[1, 2, 5, 12]);
+        self.checkpoint_interval_ms = *random.pick(&[1, 10, 100]);
+        self.budget_bytes = u64::from(self.segment_bytes) * random.pick(&[64, 200]);
+        self.pause_us_max = *random.pick(&[1, 100, 1000]);
+    }
+
     /// Whether a log keeps what it gets, in a mixed plan.
     fn keeps(&self, log: LogId) -> bool {
         self.is_mixed && log.value().is_multiple_of(3)
@@ -179,7 +187,7 @@ pub(crate) async fn check_contents(store: &Store<SimulatedRuntime>, model: &RefC
     }
 }
 
-fn joined<B: corelane::runtime::Buffer>(slices: Vec<corelane::runtime::block::Slice<B>>) -> Vec<u8> {
+pub(crate) fn joined<B: corelane::runtime::Buffer>(slices: Vec<corelane::runtime::block::Slice<B>>) -> Vec<u8> {
     slices.iter().flat_map(|slice| slice.as_slice().iter().copied()).collect()
 }
 

@@ -159,6 +159,13 @@ impl World<'_> {
         let before = durable(self.bench.group(GROUP));
         self.bench.restart();
         assert_eq!(durable(self.bench.group(GROUP)), before, "{}: another group after a replay", self.story);
+        let all = self.bench.log.len();
+        for (clean, drops_tombstones) in [(all, true), (all, false), (self.source.below(all + 1), true)] {
+            self.bench.restart_compacted(clean, drops_tombstones);
+            let story = format!("{}: clean to {clean} of {all}, tombstones gone: {drops_tombstones}", self.story);
+            assert_eq!(durable(self.bench.group(GROUP)), before, "{story}: another group after compaction");
+        }
+        self.bench.restart();
     }
 }
 

@@ -8,7 +8,7 @@ use super::member::Name;
 use crate::cluster::image::{GROUP_RESOURCE, MetadataImage};
 use crate::cluster::records::{self, BrokerEndpoint, ConfigRecord, PartitionRecord, RegisterBrokerRecord, TopicRecord};
 use crate::coordinator::config::GroupConfig;
-use crate::coordinator::records::Record;
+use crate::coordinator::records::{Record, compacted};
 use crate::coordinator::{Caller, Context, Coordinator, Group, Step};
 use crate::protocol::error_code::ErrorCode;
 use crate::protocol::messages::consumer_group_heartbeat::{
@@ -204,8 +204,17 @@ impl Bench {
 
     /// The process starts again: everything comes from the log.
     pub(super) fn restart(&mut self) {
+        self.restart_from(&self.log.clone());
+    }
+
+    /// The same where compaction went over the first so many records before.
+    pub(super) fn restart_compacted(&mut self, clean: usize, drops_tombstones: bool) {
+        self.restart_from(&compacted(&self.log, clean, drops_tombstones));
+    }
+
+    fn restart_from(&mut self, log: &[Record]) {
         let mut coordinator = Coordinator::new(Rc::clone(&self.config));
-        self.log.iter().for_each(|record| coordinator.replay_consumer(record));
+        log.iter().for_each(|record| coordinator.replay_consumer(record));
         let context = context(self.now_ms, &self.cluster, 0);
         let mut step = Step::default();
         let Coordinator { groups, timers, .. } = &mut coordinator;

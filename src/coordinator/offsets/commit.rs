@@ -302,6 +302,7 @@ mod tests {
         assert_eq!(world.commit(9, &request), [NONE, NONE]);
         assert_eq!(world.all("g").get(&("a".to_owned(), 0)), Some(&(6, String::new())));
         assert_eq!(world.restarted().all("g"), world.all("g"));
+        assert_eq!(world.restarted_compacted().all("g"), world.all("g"));
     }
 
     #[test]

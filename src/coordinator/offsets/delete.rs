@@ -93,6 +93,7 @@ mod tests {
         assert_eq!(world.log[2..], [tombstone("g", "a", 0)]);
         assert_eq!(world.all("g").into_keys().collect::<Vec<_>>(), [("b".to_owned(), 0)]);
         assert_eq!(world.restarted().all("g"), world.all("g"));
+        assert_eq!(world.restarted_compacted().all("g"), world.all("g"));
     }
 
     #[test]

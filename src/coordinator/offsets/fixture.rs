@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use super::super::config::GroupConfig;
-use super::super::records::{GroupMember, GroupMetadataValue, OffsetCommitValue, Record};
+use super::super::records::{GroupMember, GroupMetadataValue, OffsetCommitValue, Record, compacted};
 use super::super::{Caller, Context, Coordinator, Step};
 use super::offset_key;
 use crate::cluster::image::MetadataImage;
@@ -232,8 +232,17 @@ impl World {
 
     /// The same world after a restart: state is what the log adds up to, through its bytes.
     pub(super) fn restarted(&self) -> World {
+        self.restarted_from(&self.log)
+    }
+
+    /// The same after compaction has gone over all of the log.
+    pub(super) fn restarted_compacted(&self) -> World {
+        self.restarted_from(&compacted(&self.log, self.log.len(), true))
+    }
+
+    fn restarted_from(&self, log: &[Record]) -> World {
         let mut coordinator = Coordinator::new(Rc::clone(&self.config));
-        for record in &self.log {
+        for record in log {
             let record = Record::decode(&record.key(), record.value().as_deref()).unwrap().unwrap();
             coordinator.replay(&record);
         }

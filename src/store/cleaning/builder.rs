@@ -7,7 +7,7 @@
 use std::io;
 use std::rc::Rc;
 
-use super::rows::LiveRow;
+use super::rows::{self, LiveRow, Sink};
 use crate::limits::{CLEAN_MERGED_ROW_BYTES_MAX, EXTENT_BYTES_MAX, IO_ALIGNMENT};
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::StoreOptions;
@@ -16,12 +16,16 @@ use crate::store::format::{
     entry_position, next_unit, usize_of,
 };
 use crate::store::index::IndexedEntry;
-use crate::store::index::cold_segment::ColdSegmentIndex;
+use crate::store::index::cold_segment::{ColdSegmentIndex, Mark};
 use crate::store::state::segments::SegmentFile;
 use crate::types::{LogId, Offset, PartitionIndex, SegmentNumber, TimestampMs, TopicId};
 
 /// Bytes that a row may take beside its batches, for each so many bytes of it: headers and prefixes of moves, and extents.
 const OVERHEAD_EVERY_BYTES: u64 = 32 * 1024;
+
+/// Bytes that an entry may take beside its batches: its header, a prefix, what is left of a unit where the header does not fit,
+/// and an extent: 48 + 24 + 47 + 24.
+const ENTRY_OVERHEAD_BYTES: u64 = 143;
 
 /// A cold segment that is written, but for its footer.
 pub(super) struct Built<F> {
@@ -29,6 +33,8 @@ pub(super) struct Built<F> {
     pub(super) file: SegmentFile<F>,
     pub(super) data_end: u32,
     pub(super) index: ColdSegmentIndex,
+    /// It holds something else than its sources, so that what memory has of them is no longer to be read.
+    pub(super) is_compacted: bool,
     /// Which rows it takes the place of, and where they lay.
     pub(super) sources: Vec<(SegmentNumber, LiveRow)>,
 }
@@ -49,9 +55,8 @@ impl LiveRow {
 
     /// Bytes that it may take in a cold segment, its part of the footer included.
     pub(super) fn bytes_max(&self) -> u64 {
-        // Of each entry a prefix, what is left of a unit where its header does not fit, and an extent: 24 + 47 + 24. Of the row
-        // what says which partition it is, 69 + 47, and itself, 48.
-        u64::from(self.row.bytes) + self.entries_max() * 95 + 164
+        // Of the row what says which partition it is, 69 + 47, and itself, 48. The header of each entry counts already.
+        u64::from(self.row.bytes) + self.entries_max() * (ENTRY_OVERHEAD_BYTES - 48) + 164
     }
 }
 
@@ -82,6 +87,8 @@ struct OpenRow {
     joins: bool,
     /// Where the next move begins: the ranges of moves tile the row.
     next_base: Offset,
+    /// What the index was before it.
+    before: Mark,
 }
 
 /// Entries that become one move.
@@ -129,8 +136,24 @@ impl<R: Runtime> Builder<R> {
     /// Whether a row surely fits.
     pub(super) fn has_room(&self, copy: &LiveRow) -> bool {
         let extents = u32::try_from(copy.entries_max()).unwrap_or(u32::MAX);
-        let end = (u64::from(self.end) + copy.bytes_max()).next_multiple_of(u64::from(UNIT_BYTES));
+        self.fits(copy.bytes_max(), extents)
+    }
+
+    /// Whether so many bytes more, entries and all, and so many extents surely fit beside the footer.
+    pub(super) fn fits(&self, bytes: u64, extents: u32) -> bool {
+        let end = (u64::from(self.end) + bytes).next_multiple_of(u64::from(UNIT_BYTES));
         end + self.index.footer_bytes_with(1, extents) <= u64::from(self.header.bytes)
+    }
+
+    /// Whether a batch of the open row surely fits.
+    pub(super) fn fits_batch(&self, bytes: usize) -> bool {
+        let waiting = u64::try_from(self.group.batches.len() + bytes).expect("they lie in memory");
+        self.fits(waiting + 2 * ENTRY_OVERHEAD_BYTES, 2)
+    }
+
+    /// Bytes of it that are filled.
+    pub(super) fn filled_bytes(&self) -> u32 {
+        self.end
     }
 
     /// Begins a row of `source`, of which what lies below `log_start` is dead.
@@ -152,8 +175,15 @@ impl<R: Runtime> Builder<R> {
             row.end_offset == next_base
                 && u64::from(row.bytes) + u64::from(copy.row.bytes) <= CLEAN_MERGED_ROW_BYTES_MAX
         });
-        self.row = Some(OpenRow { log, source, joins, next_base });
+        self.row = Some(OpenRow { log, source, joins, next_base, before: self.index.mark() });
         Ok(())
+    }
+
+    /// Forgets the open row. What was written of it stays in the file and counts for nothing.
+    pub(super) fn abandon_row(&mut self) {
+        let row = self.row.take().expect("a row is open");
+        self.index.take_back(row.before);
+        self.group = Group::default();
     }
 
     /// Adds what is live of an entry of the row, which stands for offsets up to `end_offset`.
@@ -178,9 +208,9 @@ impl<R: Runtime> Builder<R> {
             is_first = false;
             self.group.batches.extend_from_slice(bytes);
             self.group.count += 1;
-            let timestamp =
-                self.group.timestamp_max.map_or(batch.timestamp_max(), |max| max.max(batch.timestamp_max()));
-            self.group.timestamp_max = Some(timestamp);
+            if batch.has_records() {
+                self.group.timestamp_max = self.group.timestamp_max.max(Some(batch.timestamp_max()));
+            }
         }
         self.group.end_offset = Some(end_offset);
         Ok(())
@@ -203,7 +233,7 @@ impl<R: Runtime> Builder<R> {
     async fn put_group(&mut self) -> io::Result<()> {
         let Group { batches, count, end_offset, timestamp_max } = std::mem::take(&mut self.group);
         let Some(end_offset) = end_offset else { return Ok(()) };
-        let OpenRow { log, source, joins, next_base: base_offset } = *self.row.as_ref().expect("a row is open");
+        let OpenRow { log, source, joins, next_base: base_offset, .. } = *self.row.as_ref().expect("a row is open");
         let prefix = MovePrefix { source, base_offset, end_offset }.encode();
         let (position, bytes) = self.put_entry(EntryKind::Move, log, count, &prefix, &batches).await?;
         let entry = IndexedEntry {
@@ -302,12 +332,29 @@ impl<R: Runtime> Builder<R> {
     pub(super) fn built(self) -> Built<R::File> {
         let Builder { header, mut file, end, index, sources, .. } = self;
         file.prepared = file.prepared.max(next_unit(end));
-        Built { header, file, data_end: end, index, sources }
+        Built { header, file, data_end: end, index, is_compacted: false, sources }
     }
 
     /// The file, when nothing comes of it.
     pub(super) fn into_file(self) -> SegmentFile<R::File> {
         self.file
+    }
+}
+
+/// Moves what lives of a row as it is.
+pub(super) struct Mover<'a, R: Runtime>(pub(super) &'a mut Builder<R>);
+
+impl<R: Runtime> Sink for Mover<'_, R> {
+    async fn take(&mut self, entry: &Entry<'_>, log_start: Offset, end: Offset) -> Result<(), rows::Error> {
+        if !entry.batches().all(|batch| batch.crc_matches()) {
+            return Err(rows::Error::Damaged("the crc of a batch differs".to_owned()));
+        }
+        if end <= log_start {
+            return Ok(());
+        }
+        // Of what lies below the log start only whole batches go.
+        let live = entry.batches().filter(|batch| batch.last_offset() >= log_start);
+        self.0.put(live, end).await.map_err(rows::Error::Write)
     }
 }
 

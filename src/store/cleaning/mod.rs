@@ -17,8 +17,12 @@
 //! Invariants: one job at a time, so that of two cold segments with the same offsets the later one is right; a row moves as
 //! one, so that no row of a segment is ever live in part; what is read was checked before it is written again, and what is
 //! damaged stays where it is; every job frees more than it takes, or makes many small segments one, so the cleaner ends.
+//!
+//! Compaction (`passes`) is done by the same task, with the same builder and switch, when no space is to be given back.
 
 mod builder;
+mod outputs;
+mod passes;
 mod rows;
 mod switch;
 pub(in crate::store) mod victims;
@@ -27,22 +31,31 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use self::builder::{Builder, Built};
+use self::builder::{Builder, Built, Mover};
+use self::outputs::Gives;
 use self::rows::{LiveRow, Rows};
 use self::victims::{Candidate, Limits};
 use crate::limits::{
     CLEAN_LIVE_SEGMENTS_MAX, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX, CLEAN_ROWS_PER_YIELD,
     CLEAN_SLACK_PERCENT, COLD_READ_DEPTH, FILES_RESERVED,
 };
-use crate::runtime::{Runtime, is_out_of_space};
+use crate::runtime::Runtime;
 use crate::store::StoreOptions;
-use crate::store::format::{FORMAT_VERSION, SegmentHeader, Stream};
+use crate::store::format::Stream;
 use crate::store::state::segments::SegmentFile;
 use crate::store::state::{Core, State, Step};
 use crate::store::windows::holds::SegmentHold;
-use crate::types::{FileId, LogId, LogPosition, SegmentNumber, TimestampMs};
+use crate::types::{LogId, LogPosition, SegmentNumber, TimestampMs};
 
-/// What is to be done: segments to empty, held.
+/// What is to be done.
+enum Work<F> {
+    /// Give space back.
+    Space(Job<F>),
+    /// Compact logs that are due.
+    Compaction,
+}
+
+/// Segments to empty, held.
 struct Job<F> {
     victims: Vec<Victim<F>>,
     /// Bytes of entries that may be moved.
@@ -70,9 +83,14 @@ impl<R: Runtime> Core<R> {
     pub(in crate::store) async fn run_cleaner(self: Rc<Self>) {
         loop {
             let step = self.bells.clean.until(|| self.state.borrow_mut().next_job(&self)).await;
-            let Step::Do(job) = step else { return };
-            let victims: Vec<SegmentNumber> = job.victims.iter().map(|victim| victim.number).collect();
-            let ended = self.clean(job).await;
+            let Step::Do(work) = step else { return };
+            let (victims, ended) = match work {
+                Work::Space(job) => {
+                    let victims: Vec<SegmentNumber> = job.victims.iter().map(|victim| victim.number).collect();
+                    (victims, self.clean(job).await)
+                }
+                Work::Compaction => (Vec::new(), self.compact().await),
+            };
             let mut state = self.state.borrow_mut();
             state.cleaning.is_running = false;
             match ended {
@@ -82,6 +100,8 @@ impl<R: Runtime> Core<R> {
                     let is_left = |number: &SegmentNumber| state.index.live_bytes(*number) > 0;
                     let stuck: Vec<SegmentNumber> = victims.into_iter().filter(is_left).collect();
                     state.cleaning.stuck.extend(stuck);
+                    // Logs may be left that are due.
+                    state.cleaning.is_wanted |= !state.cleaning.due.is_empty();
                 }
                 Err(Ended::GivenUp) => {}
                 Err(Ended::Damaged(number, row, what)) => {
@@ -106,21 +126,12 @@ impl<R: Runtime> Core<R> {
         while !copies.is_empty() {
             self.go_on()?;
             let wanted: u64 = copies.iter().map(LiveRow::bytes_max).sum();
-            let Some(file) = self.output_file(wanted).await else { return Err(Ended::GivenUp) };
+            let Some(file) = self.output_file(wanted, 0, Gives::Space).await else { return Err(Ended::GivenUp) };
             let built = self.build(&job, file, &mut copies).await?;
-            let Some(built) = built else { continue };
-            self.go_on()?;
-            let mut state = self.state.borrow_mut();
-            state.switch(built);
-            if cfg!(corelane_defect = "victims_freed_at_switch") {
-                let dead = state.dead();
-                state.retire(&dead);
-                state.free_retired();
+            if let Some(built) = built {
+                self.go_on()?;
+                self.switch_to(built);
             }
-            drop(state);
-            self.bells.footer.ring();
-            // More is in use: perhaps one more file is to be kept.
-            self.bells.prepare.ring();
         }
         Ok(())
     }
@@ -189,47 +200,6 @@ impl<R: Runtime> Core<R> {
         u8::try_from(class).expect("a handful of classes")
     }
 
-    /// A file for `wanted` bytes of rows: one that was used before, if they fill it and there are more than the reserve; else one
-    /// of just that size, up to the usual one; else the spare one. `None` when there is none at all.
-    async fn output_file(&self, wanted: u64) -> Option<SegmentFile<R::File>> {
-        let created = {
-            let mut state = self.state.borrow_mut();
-            let options = &self.options;
-            let usual = state.segments.bytes_of_next(options.segment_bytes, options.segments_before_growth);
-            let needed = builder::file_bytes(wanted, options.block_bytes);
-            let bytes = u32::try_from(needed).unwrap_or(u32::MAX).min(usual);
-            let filled = |file: &SegmentFile<R::File>| needed >= u64::from(file.bytes) / 4 * 3;
-            if state.free_files() > state.files_reserved(options)
-                && state.segments.without_file().is_none()
-                && let Some(file) = state.take_free(filled)
-            {
-                return Some(file);
-            }
-            if !state.segments.out_of_space && state.may_create(options, bytes) {
-                let id = state.segments.next_file;
-                state.segments.next_file = FileId::new(id.value() + 1);
-                state.segments.building_bytes = u64::from(bytes);
-                Some((id, bytes))
-            } else {
-                None
-            }
-        };
-        if let Some((id, bytes)) = created {
-            let made = self.create_file(id, bytes).await;
-            self.state.borrow_mut().segments.building_bytes = 0;
-            match made {
-                Ok(file) => return Some(file),
-                Err(cause) if is_out_of_space(&cause) => {}
-                Err(cause) => {
-                    tracing::warn!(shard = %self.options.shard, %cause, "cannot create a file for what is moved");
-                    return None;
-                }
-            }
-        }
-        let mut state = self.state.borrow_mut();
-        if state.has_spare() { state.take_free(|_| true) } else { None }
-    }
-
     /// Writes as many of the copies as fit into the file. `None` when none does, and none is left.
     async fn build(
         &self,
@@ -237,45 +207,9 @@ impl<R: Runtime> Core<R> {
         file: SegmentFile<R::File>,
         copies: &mut VecDeque<LiveRow>,
     ) -> Result<Option<Built<R::File>>, Ended> {
-        let header = {
-            let mut state = self.state.borrow_mut();
-            let number = state.segments.next_number;
-            state.segments.next_number = number.next();
-            state.segments.building_bytes = u64::from(file.bytes);
-            SegmentHeader {
-                version: FORMAT_VERSION,
-                shard: self.options.shard,
-                stream: Stream::Cold,
-                number,
-                incarnation: state.incarnation,
-                bytes: file.bytes,
-                predecessor: LogPosition::default(),
-                checkpoint_sequence: state.checkpoint_sequence,
-                durable: state.durable,
-            }
-        };
-        let mut builder = Builder::new(header, file, &self.options, &self.runtime);
+        let mut builder = self.open_output(file);
         let filled = self.fill(job, &mut builder, copies).await;
-        let finished = match filled {
-            Ok(()) if builder.is_empty() => Ok(false),
-            Ok(()) => builder.finish().await.map(|()| true).map_err(|cause| {
-                self.fail("write of what was moved", &cause);
-                Ended::GivenUp
-            }),
-            Err(ended) => Err(ended),
-        };
-        let mut state = self.state.borrow_mut();
-        state.segments.building_bytes = 0;
-        match finished {
-            Ok(true) => Ok(Some(builder.built())),
-            ended => {
-                // Nothing names it.
-                state.segments.release(builder.into_file());
-                drop(state);
-                self.bells.prepare.ring();
-                ended.map(|_| None)
-            }
-        }
+        self.close_output(builder, filled).await
     }
 
     async fn fill(
@@ -307,17 +241,21 @@ impl<R: Runtime> Core<R> {
             }
             let (copy, victim) = (*copy, &job.victims[copy.victim]);
             let began = self.runtime.now();
-            rows.start_ahead(job, copies, |number, row| self.state.borrow().index.unwritten_extents(number, row));
+            rows.start_ahead(&job.victims, copies, |number, row| {
+                self.state.borrow().index.unwritten_extents(number, row)
+            });
             let log_start = self.state.borrow().index.log_start(copy.row.log).expect("it lives");
             let partition = self.state.borrow().partitions.get(&copy.row.log).copied().expect("a log has a partition");
-            let failed = |cause| {
-                self.fail("write of what was moved", &cause);
-                Ended::GivenUp
-            };
+            let failed = |cause| self.output_failed(&cause);
             builder.begin_row(&copy, victim.number, log_start, partition).await.map_err(failed)?;
-            rows.copy_first(victim, &copy, log_start, builder).await.map_err(|error| match error {
-                rows::Error::Damaged(what) => Ended::Damaged(victim.number, copy.directory_row, what),
+            let given = rows.give_first(victim, &copy, log_start, &mut Mover(builder)).await;
+            given.map_err(|error| match error {
+                rows::Error::Damaged(what) | rows::Error::NoRecords(what) => {
+                    Ended::Damaged(victim.number, copy.directory_row, what)
+                }
                 rows::Error::Write(cause) => failed(cause),
+                rows::Error::NoRoom => unreachable!("the builder had room for the row"),
+                rows::Error::GivenUp => Ended::GivenUp,
             })?;
             builder.end_row(&copy).await.map_err(failed)?;
             copies.pop_front();
@@ -349,14 +287,24 @@ impl<R: Runtime> Core<R> {
 }
 
 impl<R: Runtime> State<R> {
-    /// The next job; `None` while there is nothing to do.
-    fn next_job(&mut self, core: &Core<R>) -> Option<Step<Job<R::File>>> {
+    /// The next job; `None` while there is nothing to do. Space goes before compaction.
+    fn next_job(&mut self, core: &Core<R>) -> Option<Step<Work<R::File>>> {
         if self.failure.is_some() || self.stopping {
             return Some(Step::Stop);
         }
         if self.cleaning.is_closing || !std::mem::take(&mut self.cleaning.is_wanted) {
             return None;
         }
+        let work = match self.next_space_job(core) {
+            Some(job) => Work::Space(job),
+            None if !self.cleaning.due.is_empty() => Work::Compaction,
+            None => return None,
+        };
+        self.cleaning.is_running = true;
+        Some(Step::Do(work))
+    }
+
+    fn next_space_job(&mut self, core: &Core<R>) -> Option<Job<R::File>> {
         // What was looked at in vain looks the same until something is appended, dies, or is freed.
         let is_full = self.space.is_full();
         let seen = (self.stats.appended_bytes, self.live_bytes(), self.checkpoint_sequence, is_full);
@@ -387,13 +335,8 @@ impl<R: Runtime> State<R> {
             self.cleaning.seen_in_vain = Some(seen);
             return None;
         }
-        self.cleaning.is_running = true;
-        let victims = chosen.into_iter().map(|number| {
-            let live = &self.segments.live[&number];
-            let file = live.file.as_ref().expect("a victim has its file").file.clone();
-            Victim { number, file, segment_bytes: live.header.bytes, hold: self.holds.hold(number) }
-        });
-        Some(Step::Do(Job { victims: victims.collect(), live_bytes_max }))
+        let victims = chosen.into_iter().map(|number| self.victim(number)).collect();
+        Some(Job { victims, live_bytes_max })
     }
 
     /// Bytes of rows that one job may move: what fits into the files that it can get.
@@ -411,10 +354,8 @@ impl<R: Runtime> State<R> {
 
     fn candidates(&self) -> Vec<Candidate> {
         let open = self.writer.appended().segment;
-        let sealed = self.segments.live.iter().filter(|(number, live)| {
-            let is_behind = **number < self.durable.segment || live.header.stream == Stream::Cold;
-            live.sealed_end.is_some() && live.file.is_some() && is_behind && !self.cleaning.stuck.contains(number)
-        });
+        let is_movable = |number: &SegmentNumber| self.is_settled(*number) && !self.cleaning.stuck.contains(number);
+        let sealed = self.segments.live.iter().filter(|(number, _)| is_movable(number));
         let candidates = sealed.map(|(number, live)| {
             let file = live.file.as_ref().expect("just asked");
             Candidate {
@@ -429,6 +370,13 @@ impl<R: Runtime> State<R> {
         });
         // What is dead is freed without a job.
         candidates.filter(|candidate| candidate.live_bytes > 0).collect()
+    }
+
+    /// Whether a segment is sealed and all of it is durable, in its file: nothing will be written there but its footer.
+    pub(in crate::store) fn is_settled(&self, number: SegmentNumber) -> bool {
+        let Some(live) = self.segments.live.get(&number).filter(|live| live.file.is_some()) else { return false };
+        let is_durable = |byte| LogPosition { segment: number, byte } <= self.durable;
+        live.sealed_end.is_some_and(|end| live.header.stream == Stream::Cold || is_durable(end))
     }
 
     /// Segments of which all that lives will be dead before the store grows by a tenth: to wait costs nothing.

@@ -1,37 +1,57 @@
-//! Reads the live rows of victims, some ahead, and checks each batch before it is written again: rot is never copied.
+//! Reads rows, some ahead, and gives their entries to a [`Sink`], which checks each batch before it is written again: rot is
+//! never copied.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::builder::{Builder, range_of};
-use super::{Job, Victim};
+use super::Victim;
+use super::builder::range_of;
 use crate::limits::{CLEAN_READ_BYTES, CLEAN_ROW_AHEAD_BYTES, CLEAN_ROWS_AHEAD};
 use crate::runtime::Runtime;
 use crate::runtime::block::Block;
-use crate::store::format::{DirectoryRow, Entry, Extent, StoredBatch, UNIT_BYTES, next_unit, usize_of};
+use crate::store::format::{DirectoryRow, Entry, Extent, UNIT_BYTES, next_unit, usize_of};
 use crate::store::index::{Place, PlaceExtents};
 use crate::store::windows::disk_reads::Pending;
 use crate::store::windows::{ColdCache, ColdError};
 use crate::types::{Offset, SegmentNumber};
 
-/// A row to move.
+/// A row to go over.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct LiveRow {
-    /// Which of the job's victims it lies in.
+    /// Which of the segments that are held it lies in.
     pub(super) victim: usize,
     /// Its place in that segment's directory.
     pub(super) directory_row: u32,
+    /// What the directory says; without extents where that was not looked at.
     pub(super) row: DirectoryRow,
     /// How long it will live, as a class.
     pub(super) life: u8,
 }
 
-/// Why a row was not copied.
+/// Why a row was not gone over to its end.
 pub(super) enum Error {
     /// It cannot be read: in words.
     Damaged(String),
+    /// Its bytes are those that were written, and no records: in words.
+    NoRecords(String),
     /// What was built cannot be written.
     Write(std::io::Error),
+    /// What becomes of it does not fit into what is built.
+    NoRoom,
+    /// The store failed, or closes.
+    GivenUp,
+}
+
+/// What is done with the entries of a row.
+pub(super) trait Sink {
+    /// Takes an entry that is its row's and stands for offsets up to `end`; its batches were not looked at. Below `log_start`
+    /// everything is dead.
+    async fn take(&mut self, entry: &Entry<'_>, log_start: Offset, end: Offset) -> Result<(), Error>;
+
+    /// Nothing more is wanted.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
 /// A row as far as it was read ahead.
@@ -89,16 +109,16 @@ impl<'a, R: Runtime> Rows<'a, R> {
         self.ahead.pop_front();
     }
 
-    /// Starts to read the first rows of `copies` that are not being read. What `unwritten_extents` borrows is free when a read is
-    /// started.
+    /// Starts to read the first rows of `copies` that are not being read, of the segments that are held. What
+    /// `unwritten_extents` borrows is free when a read is started.
     pub(super) fn start_ahead(
         &mut self,
-        job: &Job<R::File>,
+        held: &[Victim<R::File>],
         copies: &VecDeque<LiveRow>,
         unwritten_extents: impl Fn(SegmentNumber, u32) -> Option<Vec<Extent>>,
     ) {
         for copy in copies.iter().take(CLEAN_ROWS_AHEAD).skip(self.ahead.len()) {
-            let victim = &job.victims[copy.victim];
+            let victim = &held[copy.victim];
             let extents = match unwritten_extents(victim.number, copy.directory_row) {
                 Some(extents) => PlaceExtents::Known(extents),
                 None => PlaceExtents::Footer { row: copy.directory_row, bytes: copy.row.bytes },
@@ -111,7 +131,10 @@ impl<'a, R: Runtime> Rows<'a, R> {
             let (segment_bytes, row) = (victim.segment_bytes, copy.row);
             self.runtime.spawn(async move {
                 let read = async {
-                    let extents = cache.extents_of_row(&file, segment_bytes, &hold, &row, &place).await?;
+                    let extents = match row.extent_count {
+                        0 => cache.extents(&file, segment_bytes, &hold, row.log, &place).await?,
+                        _ => cache.extents_of_row(&file, segment_bytes, &hold, &row, &place).await?,
+                    };
                     let runs = runs(&extents);
                     let bytes: u32 = runs.iter().map(|run| run.end - run.start).sum();
                     if bytes > CLEAN_ROW_AHEAD_BYTES {
@@ -128,13 +151,13 @@ impl<'a, R: Runtime> Rows<'a, R> {
         }
     }
 
-    /// Copies the first row, from its log's start on. Its batches were checked.
-    pub(super) async fn copy_first(
+    /// Gives the entries of the first row to `sink`, in order.
+    pub(super) async fn give_first(
         &mut self,
         victim: &Victim<R::File>,
         copy: &LiveRow,
         log_start: Offset,
-        builder: &mut Builder<R>,
+        sink: &mut impl Sink,
     ) -> Result<(), Error> {
         let ahead = self.ahead.pop_front().expect("it was started");
         let damaged = |error: ColdError| Error::Damaged(error.to_string());
@@ -147,7 +170,10 @@ impl<'a, R: Runtime> Rows<'a, R> {
             for extent in &read.extents[run.extents.clone()] {
                 let first = usize_of(extent.position - run.start);
                 let bytes = &block.as_slice()[first..first + usize_of(extent.bytes)];
-                copy_extent(victim, copy, log_start, (extent, bytes), builder).await?;
+                give_extent(victim, copy, log_start, (extent, bytes), sink).await?;
+                if sink.is_done() {
+                    return Ok(());
+                }
             }
             self.runtime.yield_now().await;
         }
@@ -155,12 +181,12 @@ impl<'a, R: Runtime> Rows<'a, R> {
     }
 }
 
-async fn copy_extent<R: Runtime>(
-    victim: &Victim<R::File>,
+async fn give_extent<F>(
+    victim: &Victim<F>,
     copy: &LiveRow,
     log_start: Offset,
     (extent, bytes): (&Extent, &[u8]),
-    builder: &mut Builder<R>,
+    sink: &mut impl Sink,
 ) -> Result<(), Error> {
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -177,16 +203,13 @@ async fn copy_extent<R: Runtime>(
         }
         let range = range_of(&entry).filter(|(base, end)| *base >= copy.row.base_offset && *end <= copy.row.end_offset);
         let Some((_, end)) = range else { return Err(damaged("its offsets are not those of its row")) };
-        let is_whole = |batch: StoredBatch<'_>| batch.crc_matches();
-        if !entry.batches().all(is_whole) {
-            return Err(damaged("the crc of a batch differs"));
+        match sink.take(&entry, log_start, end).await {
+            Err(Error::Damaged(what)) => return Err(damaged(&what)),
+            taken => taken?,
         }
-        if end <= log_start {
-            continue;
+        if sink.is_done() {
+            break;
         }
-        // Of what lies below the log start only whole batches go.
-        let live = entry.batches().filter(|batch| batch.last_offset() >= log_start);
-        builder.put(live, end).await.map_err(Error::Write)?;
     }
     Ok(())
 }

@@ -15,7 +15,7 @@ use crate::types::SegmentNumber;
 impl<R: Runtime> State<R> {
     /// Takes in what was built, which is written but for its footer.
     pub(super) fn switch(&mut self, built: Built<R::File>) {
-        let Built { header, file, data_end, mut index, sources } = built;
+        let Built { header, file, data_end, mut index, is_compacted, sources } = built;
         index.retain(|row| self.index.log_start(row.log).is_some_and(|start| row.end_offset > start));
         let are_there = sources.iter().all(|(source, copy)| is_where_it_was(&self.index, *source, copy));
         assert!(are_there, "one job at a time moves rows");
@@ -28,6 +28,9 @@ impl<R: Runtime> State<R> {
         let footer = Footer::encode(&header, header.incarnation, data_end, &mut rows, &extents, &[]);
         let footer = footer.expect("room for the footer was kept");
         self.index.add_cold(header.number, &rows, Some(extents)).expect("rows of sealed segments alone are moved");
+        for row in rows.iter().filter(|_| is_compacted) {
+            self.index.drop_tail(row.log, row.end_offset);
+        }
         self.segments.live.insert(header.number, LiveSegment { header, file: Some(file), sealed_end: Some(data_end) });
         self.footers.push_back(footer);
         self.cleaning.built.insert(header.number, self.index.live_bytes(header.number));

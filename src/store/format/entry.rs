@@ -312,9 +312,14 @@ impl<'a> StoredBatch<'a> {
         Offset::new(self.base_offset().value().wrapping_add(delta))
     }
 
-    /// Greatest timestamp of its records.
+    /// Greatest timestamp of its records; of those that it had, where compaction left none.
     pub fn timestamp_max(&self) -> TimestampMs {
         TimestampMs::new(i64::from_be_bytes(self.field(35)))
+    }
+
+    /// Whether a record is in it: compaction keeps some batches for what their headers say.
+    pub fn has_records(&self) -> bool {
+        i32::from_be_bytes(self.field(57)) != 0
     }
 
     /// Whether its own CRC matches. Together with the entry's crc this covers every byte.

@@ -129,6 +129,22 @@ impl<R: Runtime> State<R> {
         Ok((start, self.writer.appended()))
     }
 
+    /// Ends the open segment and begins the next, if there is anything in it and room for clients: what is in it is settled
+    /// soon. False when it stays open.
+    pub(in crate::store) fn seal_open(&mut self, core: &Core<R>) -> bool {
+        let (options, purpose) = (&core.options, Purpose::Client);
+        let is_possible = self.failure.is_none()
+            && !self.stopping
+            && !self.index.open().is_empty()
+            && self.room(options, purpose) == Room::Now
+            && self.segments.without_file().is_none();
+        if is_possible {
+            self.space.open_for(self.next_is_for(options, purpose));
+            self.roll(core, u64::from(options.segment_bytes), self.bytes_left(options, purpose));
+        }
+        is_possible
+    }
+
     /// Gives up the oldest blocks when memory is short.
     pub(in crate::store) fn evict(&mut self, options: &StoreOptions) {
         if let Some(start) = self.tail.evict(tail_bytes_max(options), self.writer.written()) {

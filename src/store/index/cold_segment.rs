@@ -15,6 +15,15 @@ pub struct ColdSegmentIndex {
     extents: u32,
 }
 
+/// What a [`ColdSegmentIndex`] was at some time.
+#[derive(Clone, Copy, Debug)]
+pub struct Mark {
+    rows: usize,
+    extents: u32,
+    /// The last row, its extents, and the last of them.
+    last: Option<(DirectoryRow, usize, Option<Extent>)>,
+}
+
 impl ColdSegmentIndex {
     /// An empty segment.
     pub fn new() -> ColdSegmentIndex {
@@ -60,6 +69,25 @@ impl ColdSegmentIndex {
                 self.extents += 1;
                 row.extent_count += 1;
                 extents.push(extent);
+            }
+        }
+    }
+
+    /// What [`ColdSegmentIndex::take_back`] goes back to.
+    pub fn mark(&self) -> Mark {
+        let last = self.rows.last().map(|(row, extents)| (*row, extents.len(), extents.last().copied()));
+        Mark { rows: self.rows.len(), extents: self.extents, last }
+    }
+
+    /// Forgets what was added since `mark`.
+    pub fn take_back(&mut self, mark: Mark) {
+        self.rows.truncate(mark.rows);
+        self.extents = mark.extents;
+        if let (Some((row, extents)), Some((row_before, count, last_before))) = (self.rows.last_mut(), mark.last) {
+            *row = row_before;
+            extents.truncate(count);
+            if let (Some(last), Some(before)) = (extents.last_mut(), last_before) {
+                *last = before;
             }
         }
     }
@@ -142,5 +170,26 @@ mod tests {
         assert_eq!(found, [(1, 50, 60, 0, 1), (1, 70, 80, 1, 1), (2, 0, 20, 2, 2)]);
         assert_eq!(extents.iter().map(|extent| extent.position).collect::<Vec<_>>(), [70_096, 70_596, 4096, 5096]);
         assert_eq!(expected, format::footer_bytes(3, 4, 0));
+    }
+
+    #[test]
+    fn what_is_taken_back_was_never_there() {
+        let log = LogId::new(1);
+        let mut index = ColdSegmentIndex::new();
+        index.add(log, &entry(4096, 1000, 0, 9), false);
+        let before = index.clone();
+        let mark = index.mark();
+        // Into the same extent, into one of its own, and into another row.
+        index.add(log, &entry(5096, 500, 10, 19), true);
+        index.add(log, &entry(5596, 65_000, 20, 29), true);
+        index.add(LogId::new(2), &entry(70_596, 500, 0, 9), false);
+        index.take_back(mark);
+        assert_eq!(index.footer_bytes_with(0, 0), before.footer_bytes_with(0, 0));
+        assert_eq!(index.seal(), before.seal());
+        let mut empty = ColdSegmentIndex::new();
+        let mark = empty.mark();
+        empty.add(log, &entry(4096, 1000, 0, 9), false);
+        empty.take_back(mark);
+        assert!(empty.is_empty());
     }
 }

@@ -91,6 +91,23 @@ pub struct OldestRun {
     pub bytes: u64,
 }
 
+/// A log's share of one sealed segment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SealedRow {
+    /// The segment.
+    pub segment: SegmentNumber,
+    /// Its place in the segment's directory.
+    pub directory_row: u32,
+    /// Offset of its first record.
+    pub base_offset: Offset,
+    /// Where the log goes on.
+    pub end_offset: Offset,
+    /// Greatest timestamp in it.
+    pub timestamp_max: TimestampMs,
+    /// Bytes of its entries, headers included.
+    pub bytes: u32,
+}
+
 /// What came does not continue its log: offsets went back, or a segment came twice.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum IndexError {
@@ -157,6 +174,8 @@ struct LogState {
     rows: VecDeque<Row>,
     rows_bytes: u64,
     tail: VecDeque<TailBatch>,
+    /// Batches that left the tail before their memory did: so many of the log's first marks stand for nothing.
+    tail_dropped: usize,
 }
 
 #[derive(Debug)]
@@ -207,8 +226,14 @@ impl Index {
 
     /// A log begins, or is known from a checkpoint: empty, at `log_start`. Rows and entries that follow raise its end.
     pub fn create(&mut self, log: LogId, log_start: Offset) {
-        let state =
-            LogState { start: log_start, end: log_start, rows: VecDeque::new(), rows_bytes: 0, tail: VecDeque::new() };
+        let state = LogState {
+            start: log_start,
+            end: log_start,
+            rows: VecDeque::new(),
+            rows_bytes: 0,
+            tail: VecDeque::new(),
+            tail_dropped: 0,
+        };
         let earlier = self.logs.insert(log, state);
         assert!(earlier.is_none(), "a log id is given once");
     }
@@ -282,6 +307,11 @@ impl Index {
         while let Some(log) = self.tail_order.front() {
             // A deleted log took its tail with it and left its marks in the order.
             if let Some(state) = self.logs.get_mut(log) {
+                if state.tail_dropped > 0 {
+                    state.tail_dropped -= 1;
+                    self.tail_order.pop_front();
+                    continue;
+                }
                 let first = state.tail.front().expect("each mark stands for one batch");
                 if (first.segment, first.byte) >= (position.segment, position.byte) {
                     return;
@@ -292,6 +322,15 @@ impl Index {
             self.tail_order.pop_front();
         }
         shrink(&mut self.tail_order);
+    }
+
+    /// Batches of a log that end below `offset` are no longer read from memory: something else lies on disk in their place.
+    pub fn drop_tail(&mut self, log: LogId, offset: Offset) {
+        let Some(state) = self.logs.get_mut(&log) else { return };
+        let dropped = state.tail.partition_point(|batch| batch.last_offset < offset);
+        state.tail.drain(..dropped);
+        state.tail_dropped += dropped;
+        shrink(&mut state.tail);
     }
 
     /// The batches in memory from the one that holds `offset`, or the next one behind a gap; `None` when what stands
@@ -457,6 +496,36 @@ impl Index {
         let at = state.rows.partition_point(|other| { other.base_offset } < row.base_offset);
         let is_it = |found: &Row| (found.slot, found.directory_row) == (*slot, directory_row);
         state.rows.get(at).is_some_and(is_it)
+    }
+
+    /// The rows of a log from the one that holds `from` on, ascending, at most `count`.
+    pub fn rows_from(&self, log: LogId, from: Offset, count: usize) -> Vec<SealedRow> {
+        let Some(state) = self.logs.get(&log) else { return Vec::new() };
+        let first = state.rows.partition_point(|row| { row.base_offset } <= from).saturating_sub(1);
+        let rows = (first..state.rows.len()).map(|row| self.sealed_row(log, state, row));
+        rows.filter(|row| row.end_offset > from).take(count).collect()
+    }
+
+    /// Where the rows of a log end whose segments `is_settled`; of hot segments the later ones are not when one is not. The
+    /// log start where there is none.
+    pub fn settled_end(&self, log: LogId, is_settled: impl Fn(SegmentNumber) -> bool) -> Option<Offset> {
+        let state = self.logs.get(&log)?;
+        let rows = (0..state.rows.len()).rev().map(|row| self.sealed_row(log, state, row));
+        let settled = rows.skip_while(|row| !is_settled(row.segment)).map(|row| row.end_offset).next();
+        Some(settled.map_or(state.start, |end| end.max(state.start)))
+    }
+
+    /// Bytes that a log takes below `offset`, in rows; of the one that holds it the share that its offsets have.
+    pub fn bytes_below(&self, log: LogId, offset: Offset) -> u64 {
+        let Some(state) = self.logs.get(&log) else { return 0 };
+        let below = state.rows.partition_point(|row| { row.base_offset } < offset);
+        let whole: u64 = (0..below.saturating_sub(1)).map(|row| u64::from(state.rows[row].bytes)).sum();
+        let Some(last) = below.checked_sub(1).map(|row| self.sealed_row(log, state, row)) else { return 0 };
+        let share = |from: Offset, to: Offset| u128::try_from(to.value() - from.value()).unwrap_or(0);
+        let (part, all) =
+            (share(last.base_offset, offset.min(last.end_offset)), share(last.base_offset, last.end_offset));
+        let part_bytes = u128::from(last.bytes) * part / all.max(1);
+        whole + u64::try_from(part_bytes).expect("a part of 32 bits")
     }
 
     /// Bytes of entries that are live in a sealed segment; 0 for an unknown one.
@@ -629,6 +698,14 @@ impl Index {
             (None, Some(run)) => run.base_offset(),
             (None, None) => state.end,
         }
+    }
+
+    fn sealed_row(&self, log: LogId, state: &LogState, row: usize) -> SealedRow {
+        let end_offset = self.row_end(log, state, row);
+        let row = state.rows[row];
+        let segment = self.slots[format::usize_of(row.slot)].as_ref().expect("a row's segment is known").number;
+        let Row { base_offset, timestamp_max, directory_row, bytes, .. } = row;
+        SealedRow { segment, directory_row, base_offset, end_offset, timestamp_max, bytes }
     }
 
     fn open_place(&self, run: &OpenRun, want: Want) -> Place {
@@ -952,6 +1029,26 @@ mod tests {
         assert_eq!(bytes(3), [4144, 4400]);
         assert_eq!((bytes(4), bytes(9), bytes(11)), (vec![4400], vec![4400], vec![4400]));
         assert_eq!((bytes(12), bytes(19), bytes(20)), (vec![], vec![], vec![]));
+    }
+
+    #[test]
+    fn what_left_the_tail_early_is_not_evicted_again() {
+        let mut index = one_log();
+        for at in 0..6 {
+            let byte = 4144 + 200 * u32::try_from(at).unwrap();
+            index.add(LOG, &entry(byte - 48, 100, at, at, 0)).unwrap();
+            let (base_offset, last_offset) = (Offset::new(at), Offset::new(at));
+            index.add_tail(LOG, TailBatch { base_offset, last_offset, segment: segment(1), byte, bytes: 52 });
+        }
+        index.drop_tail(LOG, Offset::new(3));
+        let from = |index: &Index, offset: i64| index.tail(LOG, Offset::new(offset)).map(|batches| batches.count());
+        assert_eq!((from(&index, 2), from(&index, 3), from(&index, 5)), (None, Some(3), Some(1)));
+        index.evict_tail(LogPosition { segment: segment(1), byte: 4144 + 200 });
+        assert_eq!(from(&index, 3), Some(3));
+        index.evict_tail(LogPosition { segment: segment(1), byte: 4144 + 4 * 200 });
+        assert_eq!((from(&index, 3), from(&index, 4)), (None, Some(2)));
+        index.evict_tail(LogPosition { segment: segment(2), byte: 0 });
+        assert_eq!(from(&index, 5), None);
     }
 
     /// What the model knows of a batch.

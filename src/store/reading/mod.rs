@@ -188,7 +188,7 @@ impl<R: Runtime> Store<R> {
                 }
                 let batches = self.batches(log, range.start.max(from)..range.end).await?;
                 let mut all = batches.iter().flat_map(|bytes| split(bytes));
-                if let Some(found) = all.find(|batch| batch.timestamp_max() >= timestamp) {
+                if let Some(found) = all.find(|batch| batch.has_records() && batch.timestamp_max() >= timestamp) {
                     return Ok(Some(found.bytes().to_vec()));
                 }
             }
@@ -211,7 +211,7 @@ impl<R: Runtime> Store<R> {
                     continue;
                 }
                 for bytes in self.batches(log, range.start.max(log_start)..range.end).await? {
-                    for batch in split(&bytes) {
+                    for batch in split(&bytes).filter(StoredBatch::has_records) {
                         let timestamp = batch.timestamp_max();
                         if best.as_ref().is_none_or(|(best, _)| *best < timestamp) {
                             best = Some((timestamp, batch.bytes().to_vec()));

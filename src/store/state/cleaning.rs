@@ -1,8 +1,9 @@
 //! What the cleaner knows between two steps. Pure; the rules stand in `cleaning`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use crate::types::SegmentNumber;
+use crate::store::DueLog;
+use crate::types::{LogId, SegmentNumber};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -21,6 +22,12 @@ pub(in crate::store) struct Cleaning {
     pub(in crate::store) damaged_rows: BTreeMap<SegmentNumber, BTreeSet<u32>>,
     /// Cold segments written in this life, and the bytes of entries that lived in each then.
     pub(in crate::store) built: BTreeMap<SegmentNumber, u64>,
+    /// Logs to compact, the most urgent first.
+    pub(in crate::store) due: VecDeque<DueLog>,
+    /// How fast, in bytes of batches that are read.
+    pub(in crate::store) compaction_bytes_per_second: f64,
+    /// Logs that cannot be compacted: damaged, or holding what is no records.
+    pub(in crate::store) uncompactable: BTreeSet<LogId>,
     /// Segments of which everything was moved that can be: the rest is damaged, or does not fit anywhere else.
     pub(in crate::store) stuck: BTreeSet<SegmentNumber>,
 }

@@ -2,6 +2,7 @@
 
 mod checkpoints;
 mod cleaning;
+mod compaction;
 mod crashes;
 mod damage;
 mod lookups;
