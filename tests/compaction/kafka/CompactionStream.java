@@ -1,6 +1,8 @@
 import java.nio.charset.StandardCharsets;
+import java.time.Duration;
 import java.util.ArrayList;
 import java.util.HashMap;
+import java.util.HexFormat;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
@@ -9,11 +11,15 @@ import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
 import org.apache.kafka.common.header.Header;
 import org.apache.kafka.common.header.internals.RecordHeader;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
 
 /**
@@ -22,11 +28,15 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
  *   CompactionStream BOOTSTRAP create
  *   CompactionStream BOOTSTRAP produce ROUND BATCHES    producer ids go on only within a process; each round is another
  *   CompactionStream BOOTSTRAP clean RATIO              sets min.cleanable.dirty.ratio of every topic
+ *   CompactionStream BOOTSTRAP dump TOPIC               prints every record: offset, time, key, value, headers, in hex
+ *
+ * With CORELANE_STREAM=common it is what any broker without transactions takes, whose segments end by time.
  */
 public final class CompactionStream {
     private static final String[] CODECS = {"none", "gzip", "snappy", "lz4", "zstd"};
     /** Timestamps are the stream's own, so that segments end by time in the same places. */
     private static final long EPOCH_MS = 1_700_000_000_000L;
+    private static final boolean IS_COMMON = "common".equals(System.getenv("CORELANE_STREAM"));
     private static final String SECOND = "1000";
     private static final String DAY = "86400000";
 
@@ -45,6 +55,7 @@ public final class CompactionStream {
             case "create" -> stream.create();
             case "produce" -> stream.produce(Integer.parseInt(arguments[2]), Integer.parseInt(arguments[3]));
             case "clean" -> stream.clean(arguments[2]);
+            case "dump" -> stream.dump(arguments[2]);
             default -> throw new IllegalArgumentException(arguments[1]);
         }
     }
@@ -61,7 +72,9 @@ public final class CompactionStream {
         topics.put("stamped", Map.of("delete.retention.ms", SECOND, "message.timestamp.type", "LogAppendTime"));
         topics.put("aged", Map.of("delete.retention.ms", SECOND, "segment.ms", "20000"));
         topics.put("ends", Map.of("delete.retention.ms", SECOND, "segment.ms", "20000"));
-        topics.put("transactions", Map.of("delete.retention.ms", SECOND));
+        if (!IS_COMMON) {
+            topics.put("transactions", Map.of("delete.retention.ms", SECOND));
+        }
         return topics;
     }
 
@@ -72,7 +85,11 @@ public final class CompactionStream {
             configs.put("cleanup.policy", "compact");
             // No ratio is above one: nothing is cleaned until `clean` says so.
             configs.put("min.cleanable.dirty.ratio", "1");
-            configs.put("internal.segment.bytes", "4096");
+            if (IS_COMMON) {
+                configs.put("segment.ms", "20000");
+            } else {
+                configs.put("internal.segment.bytes", "4096");
+            }
             topics.add(new NewTopic(name, 1, (short) 1).configs(configs));
         });
         try (Admin admin = admin()) {
@@ -102,7 +119,9 @@ public final class CompactionStream {
             batch(producer("idempotent", codec), "idempotent");
             batch(producer(random.nextBoolean() ? "plain" : "idempotent", codec), "stamped");
             batch(producer("plain", codec), "aged");
-            transaction(producer("transactional", codec));
+            if (!IS_COMMON) {
+                transaction(producer("transactional", codec));
+            }
         }
         ends(round);
         for (KafkaProducer<byte[], byte[]> producer : producers.values()) {
@@ -163,6 +182,34 @@ public final class CompactionStream {
         now += 100_000;
         send(producer, "ends", "last" + round, false);
         producer.flush();
+    }
+
+    private void dump(String topic) {
+        Properties properties = new Properties();
+        properties.put("bootstrap.servers", bootstrap);
+        properties.put("key.deserializer", ByteArrayDeserializer.class);
+        properties.put("value.deserializer", ByteArrayDeserializer.class);
+        TopicPartition partition = new TopicPartition(topic, 0);
+        HexFormat hex = HexFormat.of();
+        StringBuilder out = new StringBuilder();
+        try (KafkaConsumer<byte[], byte[]> consumer = new KafkaConsumer<>(properties)) {
+            consumer.assign(List.of(partition));
+            consumer.seekToBeginning(List.of(partition));
+            long end = consumer.endOffsets(List.of(partition)).get(partition);
+            while (consumer.position(partition) < end) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(Duration.ofSeconds(1))) {
+                    out.append(record.offset()).append(' ').append(record.timestamp());
+                    out.append(' ').append(hex.formatHex(record.key()));
+                    out.append(' ').append(record.value() == null ? "-" : "=" + hex.formatHex(record.value()));
+                    for (Header header : record.headers()) {
+                        out.append(' ').append(header.key()).append(':');
+                        out.append(header.value() == null ? "-" : "=" + hex.formatHex(header.value()));
+                    }
+                    out.append('\n');
+                }
+            }
+        }
+        System.out.print(out);
     }
 
     private KafkaProducer<byte[], byte[]> producer(String kind, String codec) {
