@@ -899,3 +899,15 @@ pub const SUBSCRIPTION_PATTERNS_PER_GROUP_MAX: usize = 32;
 /// How soon after a group's regular expressions were matched a change of the metadata has them matched again, in
 /// milliseconds. Kafka's `REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`.
 pub const SUBSCRIPTION_PATTERN_REFRESH_MS: u64 = 10_000;
+
+/// How often a tool looks again at a store that seems damaged while a broker writes to it, and the pause before it does, in
+/// milliseconds: twice the same is enough, more only where a checkpoint came between.
+pub const INSPECT_TRIES: usize = 50;
+/// See [`INSPECT_TRIES`].
+pub const INSPECT_PAUSE_MS: u64 = 100;
+
+/// Faults of one segment that a tool tells apart; what is found beyond them is told as a part of the last. Each is a line.
+pub const SEGMENT_FAULTS_MAX: usize = 10_000;
+
+/// Threads that read segments for `corelane log verify`, at most: four sum up more than a disk gives.
+pub const VERIFY_THREADS_MAX: usize = 4;

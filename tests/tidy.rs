@@ -89,7 +89,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
-    ("cli", &["types", "limits", "protocol", "config", "server"]),
+    ("cli", &["types", "limits", "protocol", "config", "runtime", "cluster", "store", "server"]),
     ("simulation", &["types", "limits", "runtime"]),
 ];
 
@@ -109,6 +109,7 @@ const STORE_ROOMS: &[&str] = &[
     "cleaning",
     "reading",
     "recovery",
+    "inspect",
     "handle",
 ];
 

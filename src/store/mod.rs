@@ -13,7 +13,7 @@
 //! [`index`], where every live batch lies · `scan`, entries read from a file · [`windows`], segments read back from disk ·
 //! [`checkpoint`] · `state`, what all the others share · `space`, why a segment was freed or was not, and where the next one's
 //! file comes from · `hot`, the end of the log on its way to the disk · `cleaning`, cold segments and their
-//! jobs · `reading` · `recovery` · `handle`, what is called from
+//! jobs · `reading` · `recovery` · [`inspect`], for tools · `handle`, what is called from
 //! outside.
 //!
 //! Lives on one core; nothing here is shared with another. The directory of a shard holds `segment-<id>` files, drawn
@@ -34,6 +34,7 @@ pub mod format;
 mod handle;
 mod hot;
 pub mod index;
+pub mod inspect;
 pub(crate) mod notify;
 mod pieces;
 mod reading;

@@ -14,6 +14,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::rc::Rc;
 
+use corelane::runtime::Runtime;
 use corelane::simulation::disk::{Disk, Moment, Operation};
 use corelane::simulation::random::Random;
 use corelane::simulation::seeds::Seeds;
@@ -22,6 +23,7 @@ use corelane::store::OpenError;
 use corelane::store::checkpoint::files::CheckpointFiles;
 use corelane::store::checkpoint::{CheckpointError, Found};
 use corelane::store::format::SegmentHeader;
+use corelane::store::inspect::Inspection;
 
 use model::{Logs, Model};
 use workload::{Ending, Plan, check_contents, live, open};
@@ -142,6 +144,7 @@ fn arm_fault(simulation: &Simulation, random: &mut Random) {
 
 /// Recovers copies of the disk: twice in a row, and without checkpoint. All must find the same.
 fn compare_recoveries(simulation: &Simulation, plan: &Plan, seed: u64) {
+    assert_undamaged(simulation, plan, seed);
     let disk = simulation.disk().fork();
     disk.change(|options| options.capacity_bytes = u64::MAX);
     let mut twice = Simulation::with_disk(seed, disk);
@@ -157,6 +160,23 @@ fn compare_recoveries(simulation: &Simulation, plan: &Plan, seed: u64) {
     let mut rebuilt = Simulation::with_disk(seed, disk);
     let all = recovered(&mut rebuilt, plan, true).unwrap_or_else(|error| panic!("a copy cannot be rebuilt: {error}"));
     assert_eq!(first, all, "the scan of all entries finds something else than the checkpoint");
+}
+
+/// A tool that reads every byte that counts finds nothing wrong with what a crash left.
+fn assert_undamaged(simulation: &Simulation, plan: &Plan, seed: u64) {
+    let options = plan.options(false);
+    let damages = Simulation::with_disk(seed, simulation.disk().fork()).run(|runtime| async move {
+        let directory = options.directory.clone();
+        // Nothing is there where the crash came before anything was made.
+        let Ok(_) = runtime.list(&directory).await else { return Vec::new() };
+        let inspection = Inspection::open(runtime.clone(), options).await.unwrap_or_else(|error| panic!("{error}"));
+        let mut checks = Vec::new();
+        for task in inspection.tasks() {
+            checks.extend(task.check(&runtime, &directory).await.unwrap());
+        }
+        inspection.verdict(checks)
+    });
+    assert_eq!(damages.finished(), []);
 }
 
 /// True when the headers on disk name all segments from the first to the newest.

@@ -367,14 +367,7 @@ impl<R: Runtime> State<R> {
             self.index.check();
         }
         let options = &core.options;
-        let live_bytes_max = self.movable_bytes(options)?;
-        let limits = Limits {
-            segment_bytes: u64::from(options.segment_bytes),
-            block_bytes: u64::try_from(options.block_bytes).expect("a block size fits 64 bits"),
-            live_bytes_max,
-            excess_bytes: self.excess_bytes(options),
-            is_short: self.space.is_full(),
-        };
+        let limits = self.limits(options)?;
         let mut candidates = self.candidates();
         if victims::may_be_any(&candidates, &limits) {
             let soon = self.dying_soon(core);
@@ -393,7 +386,18 @@ impl<R: Runtime> State<R> {
             let file = live.file.as_ref().expect("a victim has its file").file.clone();
             Victim { number, file, segment_bytes: live.header.bytes, hold: self.holds.hold(number) }
         });
-        Some(Step::Do(Job { victims: victims.collect(), live_bytes_max }))
+        Some(Step::Do(Job { victims: victims.collect(), live_bytes_max: limits.live_bytes_max }))
+    }
+
+    /// What the next job may take, and what it must give; `None` when there is no file for anything that is moved.
+    pub(in crate::store) fn limits(&self, options: &StoreOptions) -> Option<Limits> {
+        Some(Limits {
+            segment_bytes: u64::from(options.segment_bytes),
+            block_bytes: u64::try_from(options.block_bytes).expect("a block size fits 64 bits"),
+            live_bytes_max: self.movable_bytes(options)?,
+            excess_bytes: self.excess_bytes(options),
+            is_short: self.space.is_full(),
+        })
     }
 
     /// Bytes of rows that one job may move: what fits into the files that it can get.
@@ -409,7 +413,8 @@ impl<R: Runtime> State<R> {
         self.has_spare().then(|| segment_bytes - segment_bytes / 8)
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
+    /// Sealed segments in which something lives.
+    pub(in crate::store) fn candidates(&self) -> Vec<Candidate> {
         let open = self.writer.appended().segment;
         let sealed = self.segments.live.iter().filter(|(number, live)| {
             let is_behind = **number < self.durable.segment || live.header.stream == Stream::Cold;

@@ -4,6 +4,7 @@ mod checkpoints;
 mod cleaning;
 mod crashes;
 mod damage;
+mod inspect;
 mod lookups;
 mod space;
 
