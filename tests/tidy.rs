@@ -107,6 +107,7 @@ const STORE_ROOMS: &[&str] = &[
     "space",
     "hot",
     "cleaning",
+    "scrub",
     "reading",
     "recovery",
     "inspect",

@@ -66,6 +66,8 @@ impl<R: Runtime> Shard<R> {
         metrics.store_used_bytes.set(stats.used_bytes);
         metrics.store_moved_bytes.set(stats.moved_bytes);
         metrics.store_damaged_rows.set(stats.damaged_rows);
+        metrics.store_scrubbed_bytes.set(stats.scrubbed_bytes);
+        metrics.store_scrubbed_at_seconds.set(stats.scrubbed_at.value().unsigned_abs() / 1000);
         metrics.partitions.set(u64::try_from(self.partition_count()).expect("a count fits 64 bits"));
         metrics.groups.set(u64::try_from(self.coordination.group_count()).expect("a count fits 64 bits"));
         metrics.store_read_only.set(u64::from(self.store.failure().is_some()));

@@ -85,9 +85,11 @@ impl<R: Runtime> Core<R> {
                 }
                 Err(Ended::GivenUp) => {}
                 Err(Ended::Damaged(number, row, what)) => {
-                    tracing::error!(shard = %self.options.shard, "{what}: it stays where it is, and so does segment {number}");
-                    state.stats.damaged_rows += 1;
-                    state.cleaning.damaged_rows.entry(number).or_default().insert(row);
+                    // The scrub may have told it meanwhile.
+                    if state.cleaning.on_damaged_row(number, row) {
+                        tracing::error!(shard = %self.options.shard, "{what}: it stays where it is, and so does segment {number}");
+                        state.stats.damaged_rows += 1;
+                    }
                     state.cleaning.is_wanted = true;
                 }
             }
@@ -156,8 +158,7 @@ impl<R: Runtime> Core<R> {
                 }
                 let directory_row = u32::try_from(count).expect("rows fit a segment");
                 let state = self.state.borrow();
-                let damaged = state.cleaning.damaged_rows.get(&victim.number);
-                let is_damaged = damaged.is_some_and(|rows| rows.contains(&directory_row));
+                let is_damaged = state.cleaning.is_damaged_row(victim.number, directory_row);
                 if state.index.has_row(victim.number, directory_row, row) && !is_damaged {
                     of_victim.push(LiveRow { victim: index, directory_row, row: *row, life: 0 });
                 }
