@@ -344,6 +344,22 @@ pub const CLEAN_REST_FACTOR: u64 = 3;
 /// See [`CLEAN_REST_FACTOR`].
 pub const CLEAN_REST_MS_MAX: u64 = 200;
 
+/// Bytes that the scrub reads in a second, if nobody says otherwise: 88 GB a day and shard, a terabyte in twelve days, and less
+/// than a thousandth of what a solid-state disk gives.
+pub const SCRUB_BYTES_PER_SECOND: u64 = 1024 * 1024;
+
+/// How often the scrub reads something, in milliseconds: one wake-up a second costs an idle core nothing.
+pub const SCRUB_TICK_MS: u64 = 1000;
+
+/// A round of the scrub begins at most so often, in milliseconds: a small store is read once a day, not all the time.
+pub const SCRUB_INTERVAL_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// Largest read of the scrub, in bytes, but for a single entry that is larger: short enough to stand in nobody's way.
+pub const SCRUB_READ_BYTES: u32 = 128 * 1024;
+
+/// Extents of live rows that are gone over at once, but for those of a single row: 2 MiB of memory.
+pub const SCRUB_EXTENTS_MAX: usize = 64 * 1024;
+
 /// How often it is looked how many of them so much time at the present traffic needs, in milliseconds: the others are removed.
 pub const FREE_FILES_TRAFFIC_MS: u64 = 60 * 1000;
 const _: () = assert!(FREE_FILES_KEPT_MS.is_multiple_of(FREE_FILES_TRAFFIC_MS));
@@ -934,3 +950,15 @@ pub const SUBSCRIPTION_PATTERNS_PER_GROUP_MAX: usize = 32;
 /// How soon after a group's regular expressions were matched a change of the metadata has them matched again, in
 /// milliseconds. Kafka's `REGEX_BATCH_REFRESH_MIN_INTERVAL_MS`.
 pub const SUBSCRIPTION_PATTERN_REFRESH_MS: u64 = 10_000;
+
+/// How often a tool looks again at a store that seems damaged while a broker writes to it, and the pause before it does, in
+/// milliseconds: twice the same is enough, more only where a checkpoint came between.
+pub const INSPECT_TRIES: usize = 50;
+/// See [`INSPECT_TRIES`].
+pub const INSPECT_PAUSE_MS: u64 = 100;
+
+/// Faults of one segment that a tool tells apart; what is found beyond them is told as a part of the last. Each is a line.
+pub const SEGMENT_FAULTS_MAX: usize = 10_000;
+
+/// Threads that read segments for `corelane log verify`, at most: four sum up more than a disk gives.
+pub const VERIFY_THREADS_MAX: usize = 4;

@@ -215,7 +215,7 @@ pub struct ShardMetrics {
     pub store_used_bytes: Gauge,
     /// Bytes of entries that the cleaner moved since the start.
     pub store_moved_bytes: Gauge,
-    /// Parts of partitions that the cleaner found damaged since the start, and left where they are.
+    /// Parts of partitions that the cleaner or the scrub found damaged since the start, and left where they are.
     pub store_damaged_rows: Gauge,
     /// Compaction passes that came to their end.
     pub compaction_passes: Gauge,
@@ -225,6 +225,10 @@ pub struct ShardMetrics {
     pub compaction_written_bytes: Gauge,
     /// Logs that cannot be compacted.
     pub uncompactable_logs: Gauge,
+    /// Bytes of old data that the scrub read since the start.
+    pub store_scrubbed_bytes: Gauge,
+    /// When the scrub had last read all of it once over, in seconds since 1970; 0 before.
+    pub store_scrubbed_at_seconds: Gauge,
     /// Partitions the shard owns.
     pub partitions: Gauge,
     requests: [OnceLock<Box<Histogram>>; API_KEYS_MAX],
@@ -275,6 +279,8 @@ impl ShardMetrics {
             compaction_read_bytes: Gauge::default(),
             compaction_written_bytes: Gauge::default(),
             uncompactable_logs: Gauge::default(),
+            store_scrubbed_bytes: Gauge::default(),
+            store_scrubbed_at_seconds: Gauge::default(),
             partitions: Gauge::default(),
             requests: [const { OnceLock::new() }; API_KEYS_MAX],
         })
@@ -378,11 +384,13 @@ const METRICS: &[Metric] = &[
     gauge("corelane_store_live_bytes", "Log bytes of records that are kept.", |m| m.store_live_bytes.value()),
     gauge("corelane_store_used_bytes", "Bytes of segments in use: live records and what died beside them.", |m| m.store_used_bytes.value()),
     gauge("corelane_store_moved_bytes", "Log bytes moved to give back the space beside them, since the start.", |m| m.store_moved_bytes.value()),
-    gauge("corelane_store_damaged_rows", "Parts of partitions found damaged when they were to be moved, and left where they are.", |m| m.store_damaged_rows.value()),
+    gauge("corelane_store_damaged_rows", "Parts of partitions found damaged since the start, by the check of old data or when they were to be moved.", |m| m.store_damaged_rows.value()),
     gauge("corelane_compaction_passes", "Compaction passes over a partition that came to their end, since the start.", |m| m.compaction_passes.value()),
     gauge("corelane_compaction_read_bytes", "Bytes of batches that compaction went over, since the start.", |m| m.compaction_read_bytes.value()),
     gauge("corelane_compaction_written_bytes", "Bytes of batches that were left of those, and written again.", |m| m.compaction_written_bytes.value()),
     gauge("corelane_uncompactable_partitions", "Partitions that are not compacted until a restart: a part is damaged, or holds no records.", |m| m.uncompactable_logs.value()),
+    gauge("corelane_store_scrubbed_bytes", "Bytes of old data that were read again to check them, since the start.", |m| m.store_scrubbed_bytes.value()),
+    gauge("corelane_store_scrubbed_at_seconds", "Unix time at which all old data had last been checked once over; 0 before.", |m| m.store_scrubbed_at_seconds.value()),
     gauge("corelane_groups", "Groups that the shard coordinates.", |m| m.groups.value()),
     counter("corelane_group_commits_total", "Offsets committed, one for each partition of a commit.", |m| m.group_commits.value()),
     counter("corelane_group_rebalances_total", "Assignments made: generations and target assignments.", |m| m.group_rebalances.value()),

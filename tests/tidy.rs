@@ -90,7 +90,7 @@ const ARROWS: &[(&str, &[&str])] = &[
             "api",
         ],
     ),
-    ("cli", &["types", "limits", "protocol", "config", "server"]),
+    ("cli", &["types", "limits", "protocol", "config", "runtime", "cluster", "store", "server"]),
     ("simulation", &["types", "limits", "runtime"]),
 ];
 
@@ -108,8 +108,10 @@ const STORE_ROOMS: &[&str] = &[
     "space",
     "hot",
     "cleaning",
+    "scrub",
     "reading",
     "recovery",
+    "inspect",
     "handle",
 ];
 

@@ -24,6 +24,7 @@ use super::controller;
 use super::{Lanes, ShuttingDown, inbox};
 use crate::cluster::image::{ApplyError, BROKER_RESOURCE, MetadataImage};
 use crate::cluster::records::{Record, RecordError};
+use crate::cluster::topic_name::{CLUSTER_METADATA, CLUSTER_METADATA_ID};
 use crate::config::topic::{CleanupPolicy, Dynamic, TopicConfig};
 use crate::protocol::compression::Codec;
 use crate::protocol::messages::alter_configs::AlterConfigsRequest;
@@ -40,12 +41,6 @@ use crate::shard::message::{ControlReply, ControlRequest, Message, Published};
 use crate::shard::partition::Partition;
 use crate::store::{Purpose, ReadError, StorageError};
 use crate::types::{Durability, LeaderEpoch, LogPosition, MonotonicUs, NodeId, Offset, ShardId, TopicId};
-
-/// Kafka's `Uuid.METADATA_TOPIC_ID`.
-const METADATA_TOPIC: TopicId = TopicId::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
-
-/// Name of the metadata topic, as Kafka has it. No client sees it: it is in no image.
-const METADATA_TOPIC_NAME: &str = "__cluster_metadata";
 
 /// Why the metadata cannot be read or changed.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +111,7 @@ impl<R: Runtime> MetadataLog<R> {
         };
         // The log has one writer for ever, so its epoch tells nobody anything.
         let partition =
-            shard.serve_internal(METADATA_TOPIC, METADATA_TOPIC_NAME, LeaderEpoch::new(0), Rc::new(config))?;
+            shard.serve_internal(CLUSTER_METADATA_ID, CLUSTER_METADATA, LeaderEpoch::new(0), Rc::new(config))?;
         let Replayed { image, removed, lost, contents } = replay::replay(&shard.store, &partition, &empty).await?;
         let image = if lost > 0 { replay::raised(&image, lost)? } else { image };
         Ok(Rc::new(MetadataLog {

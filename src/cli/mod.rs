@@ -1,10 +1,12 @@
-//! The command line: `serve`, and small tools for topics, groups and records that speak Kafka's protocol to any broker.
+//! The command line: `serve`, small tools for topics, groups and records that speak Kafka's protocol to any broker, and `log`,
+//! which looks at what a broker of ours has on disk.
 //!
 //! Results go to stdout, everything else to stderr. An error is one line that says what to do.
 
 mod client;
 mod consume;
 mod group;
+mod log;
 mod output;
 mod produce;
 mod serve;
@@ -37,6 +39,8 @@ enum Command {
     Produce(produce::ProduceArguments),
     /// Print records
     Consume(consume::ConsumeArguments),
+    /// Show what takes space in data directories, or read every byte of them that counts
+    Log(log::LogArguments),
 }
 
 /// Runs the command that the process was started with.
@@ -48,6 +52,7 @@ pub fn run() -> ExitCode {
         Command::Group(arguments) => group::run(&arguments).map_err(|error| error.to_string()),
         Command::Produce(arguments) => produce::run(&arguments).map_err(|error| error.to_string()),
         Command::Consume(arguments) => consume::run(&arguments).map_err(|error| error.to_string()),
+        Command::Log(arguments) => return log::run(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,7 @@
 //! What a topic may be called, and which names are Kafka's own.
 
 use crate::limits::TOPIC_NAME_LENGTH_MAX;
+use crate::types::TopicId;
 
 /// Offsets and members of consumer groups.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
@@ -10,6 +11,8 @@ pub const TRANSACTION_STATE: &str = "__transaction_state";
 pub const SHARE_GROUP_STATE: &str = "__share_group_state";
 /// The metadata log itself: never a topic.
 pub const CLUSTER_METADATA: &str = "__cluster_metadata";
+/// The id of the metadata log: Kafka's `Uuid.METADATA_TOPIC_ID`.
+pub const CLUSTER_METADATA_ID: TopicId = TopicId::new([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
 
 /// True for topics that the broker writes itself; `is_internal` of Metadata.
 pub fn is_internal(name: &str) -> bool {

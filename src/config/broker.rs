@@ -185,6 +185,8 @@ pub struct BrokerConfig {
     pub allow_same_machine_replicas: bool,
     /// How much of a produced batch is looked at.
     pub validation: Validation,
+    /// How fast each core reads old data again, in bytes per second; 0 for not at all.
+    pub scrub_bytes_per_second: u64,
     /// Largest fetch answer, in bytes.
     pub fetch_max_bytes: u32,
     /// Largest request, in bytes.
@@ -369,6 +371,7 @@ impl BrokerConfig {
                 "header" => Validation::Header,
                 _ => Validation::Full,
             },
+            scrub_bytes_per_second: long("corelane.scrub.bytes.per.second").unsigned_abs(),
             fetch_max_bytes: size("fetch.max.bytes"),
             socket_request_max_bytes: size("socket.request.max.bytes"),
             connections_max_idle_ms: Some(long("connections.max.idle.ms")).filter(|ms| *ms >= 0),
@@ -489,7 +492,10 @@ mod tests {
     #[test]
     fn all_keys_of_kafka_are_there() {
         let own = |key: &BrokerKey| key.doc.starts_with("Corelane's own");
-        assert_eq!(names(own), ["allow.same.machine.replicas", "corelane.validation"]);
+        assert_eq!(
+            names(own),
+            ["allow.same.machine.replicas", "corelane.scrub.bytes.per.second", "corelane.validation"]
+        );
         assert_eq!(names(|key| !own(key)).len(), 336);
         assert_eq!(names(|key| key.update == Update::Hidden).len(), 20);
         assert_eq!(names(|key| matches!(key.update, Update::Dynamic | Update::PerNode)).len(), 90);
@@ -574,6 +580,7 @@ mod tests {
         assert_eq!(config.socket_request_max_bytes, limits::REQUEST_BYTES_MAX);
         assert_eq!(config.fetch_max_bytes, limits::FETCH_BYTES_MAX);
         assert_eq!(config.validation, Validation::Full);
+        assert_eq!(config.scrub_bytes_per_second, limits::SCRUB_BYTES_PER_SECOND);
         assert_eq!(config.connections_max_idle_ms, Some(600_000));
         assert!(config.settings().is_empty() && config.warnings().is_empty());
         assert_eq!(BrokerKey::named("log.flush.interval.messages").unwrap().default, Some("1"));

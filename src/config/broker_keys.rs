@@ -157,6 +157,9 @@ broker_keys! {
         "Length of one of these samples, in seconds.";
     fixed   "controller.socket.timeout.ms" Int = "30000", NO_QUORUM,
         "Longest wait on a connection to a controller, in milliseconds.";
+    fixed   "corelane.scrub.bytes.per.second" Long(AtLeast(0)) = "1048576", Full,
+        "Corelane's own. How fast old data is read again to find what is damaged, in bytes per second and core; 0 turns it \
+         off.";
     fixed   "corelane.validation" String(OneOf(&["full", "header"])) = "full", Full,
         "Corelane's own. How much of a produced batch is looked at: 'full' walks and decompresses every record as \
          Kafka does, 'header' checks the batch header and its checksum.";

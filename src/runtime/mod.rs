@@ -1,8 +1,9 @@
 //! The seam between Corelane and the machine: what a shard may ask of its executor, its clock and its disk.
 //!
 //! Production implements it once over glommio (`runtime::glommio`, the only file that names that crate); the simulation
-//! implements it over a seeded executor, a virtual clock and a disk that tears, loses and fails. Everything above is
-//! written against these traits and runs unchanged on both.
+//! implements it over a seeded executor, a virtual clock and a disk that tears, loses and fails; tools that only look
+//! implement it over plain reads (`runtime::read_only`). Everything above is written against these traits and runs
+//! unchanged on all.
 //!
 //! Invariants: a runtime belongs to one thread and nothing it hands out leaves it; memory given to a write does not
 //! change until the write completes; a completed write is durable only after a flush that began after it has ended.
@@ -10,6 +11,8 @@
 pub mod block;
 pub mod block_memory;
 pub mod glommio;
+pub mod meter;
+pub mod read_only;
 pub mod signals;
 mod streamed_copy;
 

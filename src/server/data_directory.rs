@@ -6,6 +6,7 @@
 //! line that says what to do.
 
 mod belonging;
+mod looking;
 mod properties;
 mod watch;
 
@@ -25,6 +26,7 @@ use crate::store::format::{SEGMENT_HEADER_BYTES, SegmentHeader, parse_segment_fi
 use crate::types::ShardId;
 
 pub use belonging::Wanted;
+pub use looking::{ShardDirectory, shards_in};
 pub use watch::{Loss, Watch};
 
 /// Why a data directory cannot be used.
@@ -62,6 +64,12 @@ pub enum DirectoryError {
     #[error("{path} is not a directory: choose another --data")]
     NotADirectory {
         /// What it names.
+        path: String,
+    },
+    /// A tool was given something else.
+    #[error("{path} holds no store: give the --data directories of `corelane serve`")]
+    Nothing {
+        /// The directory.
         path: String,
     },
     /// This user may not use it.

@@ -44,7 +44,7 @@ use crate::runtime::{Network, block_memory};
 use crate::shard::Shard;
 use crate::shard::mesh::Lane;
 use crate::shard::recovery::Recovered;
-use crate::store::{OpenError, StorageError, Store, StoreOptions};
+use crate::store::{OpenError, ScrubOptions, StorageError, Store, StoreOptions};
 use crate::types::{NodeId, ShardId};
 
 /// A host and a port, as an option gives them.
@@ -441,8 +441,10 @@ fn store_options(id: ShardId, process: &Process) -> StoreOptions {
     // A quarter of the memory is for requests in flight, a quarter for answers that are not sent yet, the rest for the
     // log's tail and for cold reads.
     let memory_bytes = process.memory_per_shard / 2;
+    let bytes_per_second = process.options.config.scrub_bytes_per_second;
     StoreOptions {
         accept_loss: process.options.accept_loss,
+        scrub: ScrubOptions { bytes_per_second, ..ScrubOptions::default() },
         ..StoreOptions::new(id, directory, memory_bytes, budget_bytes)
     }
 }

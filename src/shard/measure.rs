@@ -70,6 +70,8 @@ impl<R: Runtime> Shard<R> {
         metrics.compaction_read_bytes.set(stats.compaction_read_bytes);
         metrics.compaction_written_bytes.set(stats.compaction_written_bytes);
         metrics.uncompactable_logs.set(stats.uncompactable_logs);
+        metrics.store_scrubbed_bytes.set(stats.scrubbed_bytes);
+        metrics.store_scrubbed_at_seconds.set(stats.scrubbed_at.value().unsigned_abs() / 1000);
         metrics.partitions.set(u64::try_from(self.partition_count()).expect("a count fits 64 bits"));
         metrics.groups.set(u64::try_from(self.coordination.group_count()).expect("a count fits 64 bits"));
         metrics.store_read_only.set(u64::from(self.store.failure().is_some()));

@@ -41,6 +41,7 @@ impl<R: Runtime> Store<R> {
         self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoints());
         self.core.runtime.spawn(Rc::clone(&self.core).run_checkpoint_timer());
         self.core.runtime.spawn(Rc::clone(&self.core).run_cleaner());
+        self.core.runtime.spawn(Rc::clone(&self.core).run_scrub());
         if cfg!(corelane_defect = "jobs_in_parallel") {
             self.core.runtime.spawn(Rc::clone(&self.core).run_cleaner());
         }

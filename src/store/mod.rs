@@ -13,7 +13,7 @@
 //! [`index`], where every live batch lies · `scan`, entries read from a file · [`windows`], segments read back from disk ·
 //! [`checkpoint`] · `state`, what all the others share · `space`, why a segment was freed or was not, and where the next one's
 //! file comes from · `hot`, the end of the log on its way to the disk · `cleaning`, cold segments and their
-//! jobs · `reading` · `recovery` · `handle`, what is called from
+//! jobs · `scrub`, old data read again · `reading` · `recovery` · [`inspect`], for tools · `handle`, what is called from
 //! outside.
 //!
 //! Lives on one core; nothing here is shared with another. The directory of a shard holds `segment-<id>` files, drawn
@@ -34,11 +34,13 @@ pub mod format;
 mod handle;
 mod hot;
 pub mod index;
+pub mod inspect;
 pub(crate) mod notify;
 mod pieces;
 mod reading;
 mod recovery;
 mod scan;
+mod scrub;
 mod space;
 mod state;
 pub mod windows;
@@ -283,6 +285,8 @@ pub struct StoreOptions {
     pub checkpoint_interval_ms: u64,
     /// After how many bytes one is written sooner, in whole segments: `limits::CHECKPOINT_APPENDED_BYTES`, smaller in tests.
     pub checkpoint_appended_bytes: u64,
+    /// How old data is read again.
+    pub scrub: ScrubOptions,
     /// Serve although bytes that were durable are gone: the log is cut where the damage begins.
     pub accept_loss: bool,
     /// Ignore checkpoints and footers and read every entry: the oracle of recovery, for tests.
@@ -304,8 +308,31 @@ impl StoreOptions {
             written_flush_interval_ms: 50,
             checkpoint_interval_ms: 10_000,
             checkpoint_appended_bytes: crate::limits::CHECKPOINT_APPENDED_BYTES,
+            scrub: ScrubOptions::default(),
             accept_loss: false,
             rebuild: false,
+        }
+    }
+}
+
+/// How old data is read again, to find what is damaged before anybody asks for it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ScrubOptions {
+    /// Bytes that may be read in a second; 0 for none at all.
+    pub bytes_per_second: u64,
+    /// How often some of them are read, in milliseconds: `limits::SCRUB_TICK_MS`, shorter in tests.
+    pub tick_ms: u64,
+    /// From the begin of one round over everything to that of the next, at least, in milliseconds: `limits::SCRUB_INTERVAL_MS`,
+    /// shorter in tests.
+    pub interval_ms: u64,
+}
+
+impl Default for ScrubOptions {
+    fn default() -> ScrubOptions {
+        ScrubOptions {
+            bytes_per_second: crate::limits::SCRUB_BYTES_PER_SECOND,
+            tick_ms: crate::limits::SCRUB_TICK_MS,
+            interval_ms: crate::limits::SCRUB_INTERVAL_MS,
         }
     }
 }
@@ -489,7 +516,7 @@ pub struct StoreStats {
     pub moved_bytes: u64,
     /// Jobs that the cleaner ended well.
     pub cleaning_jobs: u64,
-    /// Rows that it found damaged and left where they are.
+    /// Rows that it or the scrub found damaged, which stay where they are.
     pub damaged_rows: u64,
     /// Passes over compacted logs that came to their end.
     pub compaction_passes: u64,
@@ -499,6 +526,10 @@ pub struct StoreStats {
     pub compaction_written_bytes: u64,
     /// Logs that cannot be compacted.
     pub uncompactable_logs: u64,
+    /// Bytes that the scrub read.
+    pub scrubbed_bytes: u64,
+    /// When the scrub had last read everything once over; 0 before.
+    pub scrubbed_at: TimestampMs,
 }
 
 #[cfg(test)]

@@ -216,6 +216,7 @@ impl Life {
                 self.runtime.sleep(Duration::from_micros(random.below(self.plan.pause_us_max) + 1)).await;
             }
         }
+        assert_eq!(self.store.stats().damaged_rows, 0, "something is called damaged");
         if let Some(crash) = crash {
             self.runtime.crash(crash);
             return std::future::pending().await;

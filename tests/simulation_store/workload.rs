@@ -12,7 +12,7 @@ use corelane::runtime::{Runtime, is_out_of_space};
 use corelane::simulation::random::Random;
 use corelane::simulation::{Crash, SimulatedRuntime};
 use corelane::store::checkpoint::CheckpointError;
-use corelane::store::{OpenError, Owner, ReadError, StorageError, Store, StoreOptions};
+use corelane::store::{OpenError, Owner, ReadError, ScrubOptions, StorageError, Store, StoreOptions};
 use corelane::types::{Durability, LogId, LogPosition, Offset, PartitionIndex, ShardId, TopicId};
 
 use crate::batches::Content;
@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) segments_before_growth: u64,
     /// Segments in use beside live data and its slack: with none the cleaner works whenever it can.
     pub(crate) clean_slack_segments: u64,
+    /// How much old data is read again, in bytes per second; 0 for none.
+    pub(crate) scrub_bytes_per_second: u64,
     /// How often the administrator deletes, of all it does.
     pub(crate) delete_percent: u64,
     /// Longest pause of a task between two acts, in microseconds.
@@ -77,6 +79,7 @@ impl Plan {
             flushed_percent: *random.pick(&[0, 50, 100]),
             segments_before_growth: *random.pick(&[1, 2, 4, 64]),
             clean_slack_segments: *random.pick(&[0, 1, 6]),
+            scrub_bytes_per_second: *random.pick(&[0, 8 << 20, 256 << 20]),
             delete_percent: *random.pick(&[0, 10, 60]),
             pause_us_max: *random.pick(&[1, 100, 3000]),
             is_short_of_space: false,
@@ -130,6 +133,10 @@ impl Plan {
         options.checkpoint_interval_ms = self.checkpoint_interval_ms;
         options.checkpoint_appended_bytes = 4 * u64::from(self.segment_bytes);
         options.written_flush_interval_ms = self.written_flush_interval_ms;
+        // These lives end with minutes of rest.
+        let is_long = self.is_mixed || self.is_short_of_space;
+        let interval_ms = if is_long { 500 } else { 20 };
+        options.scrub = ScrubOptions { bytes_per_second: self.scrub_bytes_per_second, tick_ms: 1, interval_ms };
         options.rebuild = rebuild;
         options
     }
@@ -305,6 +312,8 @@ impl Life {
             self.runtime.crash(Crash::Power);
             return std::future::pending().await;
         }
+        // Nothing is, whatever was written, moved and used again meanwhile.
+        assert_eq!(self.store.stats().damaged_rows, 0, "something is called damaged");
         if let Some(crash) = crash {
             self.runtime.crash(crash);
             return std::future::pending().await;

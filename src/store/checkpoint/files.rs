@@ -68,6 +68,25 @@ impl<R: Runtime> CheckpointFiles<R> {
         Ok((this, found))
     }
 
+    /// The sequences that the two files state, whole or not: while they stay the same, no checkpoint was written.
+    ///
+    /// Errors: `Io`.
+    pub async fn stated(runtime: &R, directory: &Path) -> Result<[Option<u64>; 2], CheckpointError> {
+        let names = runtime.list(directory).await.map_err(io("list directory"))?;
+        let mut stated = [None; 2];
+        for (sequence, name) in stated.iter_mut().zip(NAMES) {
+            if !names.iter().any(|existing| existing == name) {
+                continue;
+            }
+            let file = runtime.open(&directory.join(name)).await.map_err(io("open"))?;
+            if file.bytes() >= u64_of(IO_ALIGNMENT) {
+                let block = file.read_at(0, IO_ALIGNMENT).await.map_err(io("read"))?;
+                *sequence = FileHeader::decode(block.as_slice()).ok().map(|header| header.sequence);
+            }
+        }
+        Ok(stated)
+    }
+
     /// Sequence of the newest durable checkpoint, 0 when there is none: what a segment header opened now names.
     pub fn durable_sequence(&self) -> u64 {
         self.durable
@@ -146,6 +165,43 @@ impl<R: Runtime> CheckpointFiles<R> {
         file.write_at(Rc::new(buffer), position).await.map_err(io("write"))?;
         Ok(end)
     }
+}
+
+/// What one of the two files is like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Condition {
+    /// It holds no checkpoint yet.
+    Blank,
+    /// It holds the checkpoint of this sequence.
+    Whole(u64),
+    /// It does not read whole: it is being written, a crash ended that, or it is damaged.
+    Broken,
+}
+
+/// The files that are there, by name, and what they are like.
+///
+/// Errors: `Io`, and `Version` or `Unsupported` for what a later program wrote.
+pub async fn conditions<R: Runtime>(
+    runtime: &R,
+    directory: &Path,
+) -> Result<Vec<(&'static str, Condition)>, CheckpointError> {
+    let names = runtime.list(directory).await.map_err(io("list directory"))?;
+    let mut found = Vec::new();
+    for name in NAMES.into_iter().filter(|name| names.iter().any(|existing| existing == name)) {
+        let file = runtime.open(&directory.join(name)).await.map_err(io("open"))?;
+        let condition = match read_file(&file).await? {
+            Some((_, Some(checkpoint))) => Condition::Whole(checkpoint.sequence),
+            Some((_, None)) => Condition::Broken,
+            None if file.written_from(0).map_err(io("read"))?.is_none() => Condition::Blank,
+            None => {
+                let block = file.read_at(0, IO_ALIGNMENT).await.map_err(io("read"))?;
+                let is_blank = block.as_slice().iter().all(|byte| *byte == 0);
+                if is_blank { Condition::Blank } else { Condition::Broken }
+            }
+        };
+        found.push((name, condition));
+    }
+    Ok(found)
 }
 
 /// Reads a checkpoint file: nothing when the header is not one, the sequence when it is, the checkpoint when the whole

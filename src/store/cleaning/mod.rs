@@ -105,9 +105,11 @@ impl<R: Runtime> Core<R> {
                 }
                 Err(Ended::GivenUp) => {}
                 Err(Ended::Damaged(number, row, what)) => {
-                    tracing::error!(shard = %self.options.shard, "{what}: it stays where it is, and so does segment {number}");
-                    state.stats.damaged_rows += 1;
-                    state.cleaning.damaged_rows.entry(number).or_default().insert(row);
+                    // The scrub may have told it meanwhile.
+                    if state.cleaning.on_damaged_row(number, row) {
+                        tracing::error!(shard = %self.options.shard, "{what}: it stays where it is, and so does segment {number}");
+                        state.stats.damaged_rows += 1;
+                    }
                     state.cleaning.is_wanted = true;
                 }
             }
@@ -167,8 +169,7 @@ impl<R: Runtime> Core<R> {
                 }
                 let directory_row = u32::try_from(count).expect("rows fit a segment");
                 let state = self.state.borrow();
-                let damaged = state.cleaning.damaged_rows.get(&victim.number);
-                let is_damaged = damaged.is_some_and(|rows| rows.contains(&directory_row));
+                let is_damaged = state.cleaning.is_damaged_row(victim.number, directory_row);
                 if state.index.has_row(victim.number, directory_row, row) && !is_damaged {
                     of_victim.push(LiveRow { victim: index, directory_row, row: *row, life: 0 });
                 }
@@ -315,14 +316,7 @@ impl<R: Runtime> State<R> {
             self.index.check();
         }
         let options = &core.options;
-        let live_bytes_max = self.movable_bytes(options)?;
-        let limits = Limits {
-            segment_bytes: u64::from(options.segment_bytes),
-            block_bytes: u64::try_from(options.block_bytes).expect("a block size fits 64 bits"),
-            live_bytes_max,
-            excess_bytes: self.excess_bytes(options),
-            is_short: self.space.is_full(),
-        };
+        let limits = self.limits(options)?;
         let mut candidates = self.candidates();
         if victims::may_be_any(&candidates, &limits) {
             let soon = self.dying_soon(core);
@@ -336,7 +330,18 @@ impl<R: Runtime> State<R> {
             return None;
         }
         let victims = chosen.into_iter().map(|number| self.victim(number)).collect();
-        Some(Job { victims, live_bytes_max })
+        Some(Job { victims, live_bytes_max: limits.live_bytes_max })
+    }
+
+    /// What the next job may take, and what it must give; `None` when there is no file for anything that is moved.
+    pub(in crate::store) fn limits(&self, options: &StoreOptions) -> Option<Limits> {
+        Some(Limits {
+            segment_bytes: u64::from(options.segment_bytes),
+            block_bytes: u64::try_from(options.block_bytes).expect("a block size fits 64 bits"),
+            live_bytes_max: self.movable_bytes(options)?,
+            excess_bytes: self.excess_bytes(options),
+            is_short: self.space.is_full(),
+        })
     }
 
     /// Bytes of rows that one job may move: what fits into the files that it can get.
@@ -352,7 +357,8 @@ impl<R: Runtime> State<R> {
         self.has_spare().then(|| segment_bytes - segment_bytes / 8)
     }
 
-    fn candidates(&self) -> Vec<Candidate> {
+    /// Sealed segments in which something lives.
+    pub(in crate::store) fn candidates(&self) -> Vec<Candidate> {
         let open = self.writer.appended().segment;
         let is_movable = |number: &SegmentNumber| self.is_settled(*number) && !self.cleaning.stuck.contains(number);
         let sealed = self.segments.live.iter().filter(|(number, _)| is_movable(number));

@@ -29,7 +29,16 @@ impl<R: Runtime> Core<R> {
             let usual = state.segments.bytes_of_next(options.segment_bytes, options.segments_before_growth);
             let needed = file_bytes(wanted, options.block_bytes);
             let least = if at_least == 0 { 0 } else { file_bytes(at_least, options.block_bytes) };
-            let bytes = u32::try_from(needed.min(u64::from(usual)).max(least)).ok()?;
+            let room = match gives {
+                Gives::Space => u64::MAX,
+                Gives::Compaction if state.space.is_full() => 0,
+                Gives::Compaction => {
+                    let taken = state.segments.disk_bytes() + u64::from(options.segment_bytes);
+                    let left = state.space.limit_bytes(options, Purpose::Client).saturating_sub(taken);
+                    left - left % u64::try_from(options.block_bytes).expect("a block size fits 64 bits")
+                }
+            };
+            let bytes = u32::try_from(needed.min(u64::from(usual)).min(room).max(least)).ok()?;
             let filled =
                 |file: &SegmentFile<R::File>| needed >= u64::from(file.bytes) / 4 * 3 && u64::from(file.bytes) >= least;
             if state.free_files() > state.files_reserved(options)
@@ -38,14 +47,7 @@ impl<R: Runtime> Core<R> {
             {
                 return Some(file);
             }
-            let is_room = match gives {
-                Gives::Space => true,
-                Gives::Compaction => {
-                    let taken = state.segments.disk_bytes() + u64::from(bytes) + u64::from(options.segment_bytes);
-                    taken <= state.space.limit_bytes(options, Purpose::Client) && !state.space.is_full()
-                }
-            };
-            if is_room && !state.segments.out_of_space && state.may_create(options, bytes) {
+            if u64::from(bytes) <= room && !state.segments.out_of_space && state.may_create(options, bytes) {
                 let id = state.segments.next_file;
                 state.segments.next_file = FileId::new(id.value() + 1);
                 state.segments.building_bytes = u64::from(bytes);

@@ -173,7 +173,7 @@ impl<R: Runtime> Core<R> {
                 }
                 Err(Stop::Damaged(segment, row, what)) => {
                     let mut state = self.state.borrow_mut();
-                    if state.cleaning.damaged_rows.entry(segment).or_default().insert(row) {
+                    if state.cleaning.on_damaged_row(segment, row) {
                         state.stats.damaged_rows += 1;
                     }
                     drop(state);
@@ -301,7 +301,8 @@ impl<R: Runtime> Core<R> {
                     builder.abandon_row();
                     *pass = before;
                     growth *= 4;
-                    // The row that was given is to be read again.
+                    // In a file of its own, so that no segment has entries of it twice, and read from its beginning.
+                    self.finish_output(owner, work).await.map_err(Stop::Job)?;
                     rows = Rows::new(&self.cold, &self.runtime);
                     continue;
                 }
@@ -374,7 +375,7 @@ impl<R: Runtime> Core<R> {
             if row.base_offset >= below || !state.is_settled(row.segment) {
                 break;
             }
-            if state.cleaning.damaged_rows.get(&row.segment).is_some_and(|rows| rows.contains(&row.directory_row)) {
+            if state.cleaning.is_damaged_row(row.segment, row.directory_row) {
                 let what = format!("segment {} is known to be damaged there", row.segment);
                 return Err(Stop::Damaged(row.segment, row.directory_row, what));
             }

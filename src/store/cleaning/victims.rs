@@ -41,7 +41,7 @@ pub(in crate::store) struct Limits {
 
 impl Candidate {
     /// Bytes that are free when what lives in it was moved: some more than that is written.
-    fn gain(&self) -> u64 {
+    pub(in crate::store) fn gain(&self) -> u64 {
         self.bytes.saturating_sub(self.live_bytes + self.live_bytes / 64)
     }
 

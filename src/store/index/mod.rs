@@ -12,6 +12,7 @@
 
 pub mod cold_segment;
 pub mod open_segment;
+mod shares;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;

@@ -72,8 +72,19 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// Ends recovery when something that was durable is gone, unless that is accepted.
     pub(super) fn judge_damage(&mut self, records: &[CheckpointPartition]) -> Result<(), OpenError> {
+        let Some((position, lost)) = self.found_damage(records) else { return Ok(()) };
+        let shard = self.options.shard;
+        if !self.options.accept_loss {
+            return Err(OpenError::Damage { shard, position, lost });
+        }
+        tracing::warn!(%shard, %position, ?lost, "the log is damaged, and that was accepted");
+        Ok(())
+    }
+
+    /// Where something that was durable is gone, and which offsets of which logs that is known to have taken.
+    pub(super) fn found_damage(&mut self, records: &[CheckpointPartition]) -> Option<(LogPosition, Vec<LostOffsets>)> {
         self.judge_cold();
-        let Some(position) = self.damage else { return Ok(()) };
+        let position = self.damage?;
         for PartitionRecord { log, log_end, .. } in records.iter().map(|partition| partition.record) {
             if log_end > Offset::ZERO {
                 let last = self.beyond.entry(log).or_insert(Offset::ZERO);
@@ -87,11 +98,6 @@ impl<R: Runtime> Recovery<'_, R> {
             }
         }
         lost.sort_by_key(|lost| (lost.log, lost.first));
-        let shard = self.options.shard;
-        if !self.options.accept_loss {
-            return Err(OpenError::Damage { shard, position, lost });
-        }
-        tracing::warn!(%shard, %position, ?lost, "the log is damaged, and that was accepted");
-        Ok(())
+        Some((position, lost))
     }
 }

@@ -10,7 +10,7 @@ use crate::store::format::{
     FORMAT_VERSION, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Stream, UNIT_BYTES, parse_segment_file_name,
     usize_of,
 };
-use crate::store::state::segments::SegmentFile;
+use crate::store::state::segments::{LiveSegment, SegmentFile};
 use crate::store::{OpenError, StoreOptions};
 use crate::types::{FileId, LogPosition, SegmentNumber};
 
@@ -18,6 +18,16 @@ use crate::types::{FileId, LogPosition, SegmentNumber};
 pub(super) struct FoundFile<F> {
     pub(super) file: SegmentFile<F>,
     pub(super) header: Option<SegmentHeader>,
+}
+
+/// Removes what crashes left of creations of segment files.
+pub(super) async fn remove_unfinished<R: Runtime>(runtime: &R, directory: &Path) -> Result<(), OpenError> {
+    for name in runtime.list(directory).await.map_err(failed("list", directory))? {
+        if created_name(&name).and_then(parse_segment_file_name).is_some() {
+            remove_left(runtime, &directory.join(name)).await;
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn find_files<R: Runtime>(
@@ -29,12 +39,7 @@ pub(super) async fn find_files<R: Runtime>(
     names.sort();
     let mut found = Vec::new();
     for name in &names {
-        let Some(id) = parse_segment_file_name(name) else {
-            if created_name(name).and_then(parse_segment_file_name).is_some() {
-                remove_left(runtime, &directory.join(name)).await;
-            }
-            continue;
-        };
+        let Some(id) = parse_segment_file_name(name) else { continue };
         let path = directory.join(name);
         let file = runtime.open(&path).await.map_err(unreadable(&path))?;
         let bytes = u32::try_from(file.bytes()).unwrap_or(u32::MAX) / UNIT_BYTES * UNIT_BYTES;
@@ -85,6 +90,13 @@ pub(super) struct ReadLink<F> {
     pub(super) file: SegmentFile<F>,
     pub(super) header: SegmentHeader,
     pub(super) end: u32,
+}
+
+impl<F> ReadLink<F> {
+    /// The segment, to which nothing more is appended.
+    pub(super) fn sealed(self) -> LiveSegment<F> {
+        LiveSegment { header: self.header, file: Some(self.file), sealed_end: Some(self.end) }
+    }
 }
 
 impl<R: Runtime> Recovery<'_, R> {

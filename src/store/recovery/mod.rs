@@ -12,15 +12,18 @@
 mod cold;
 mod damage;
 mod files;
+mod looking;
 mod opening;
 mod replay;
+
+pub(in crate::store) use self::looking::{Looked, LookedSegment, look};
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 
 use self::cold::Cold;
-use self::files::{find_files, remove_left};
+use self::files::{Chain, ReadLink, find_files, remove_left, remove_unfinished};
 use crate::limits::{RECOVERY_TOLD_MS, SCAN_ENTRIES_PER_YIELD, SCAN_SEGMENT_NUMBERS_AHEAD};
 use crate::runtime::Runtime;
 use crate::store::checkpoint::files::CheckpointFiles;
@@ -28,7 +31,7 @@ use crate::store::checkpoint::{CheckpointError, CheckpointHead, CheckpointPartit
 use crate::store::format::{FORMAT_VERSION, Footer, SEGMENT_HEADER_BYTES, SegmentHeader, segment_file_name, usize_of};
 use crate::store::index::Index;
 use crate::store::state::Core;
-use crate::store::state::segments::{LiveSegment, SegmentFile, Segments};
+use crate::store::state::segments::{SegmentFile, Segments};
 use crate::store::{LostOffsets, OpenError, PartitionRecord, Replay, StoreOptions};
 use crate::types::{
     FileId, Incarnation, LogId, LogPosition, MonotonicUs, Offset, PartitionIndex, SegmentNumber, TopicId,
@@ -99,17 +102,70 @@ struct Recovery<'a, R: Runtime> {
     told: MonotonicUs,
 }
 
+/// What a directory holds, found without changing anything in it.
+struct Survey<'a, R: Runtime> {
+    recovery: Recovery<'a, R>,
+    checkpoints: CheckpointFiles<R>,
+    head: CheckpointHead,
+    records: Vec<CheckpointPartition>,
+    /// Where the log ends, and whether it was closed there in good order.
+    end: LogPosition,
+    is_clean_end: bool,
+    links: Vec<ReadLink<R::File>>,
+    cold: Vec<ReadLink<R::File>>,
+    suspects: Vec<SegmentFile<R::File>>,
+    cut: Vec<SegmentFile<R::File>>,
+    free: Vec<SegmentFile<R::File>>,
+    next_file: u64,
+}
+
 /// Opens the directory and recovers what is in it.
 pub(in crate::store) async fn recover<R: Runtime>(
     runtime: R,
     options: StoreOptions,
     replay: &mut dyn Replay,
 ) -> Result<Core<R>, OpenError> {
-    assert!(usize_of(options.segment_bytes).is_multiple_of(options.block_bytes));
     let directory = options.directory.clone();
     runtime.create_directory(&directory).await.map_err(failed("create", &directory))?;
+    remove_unfinished(&runtime, &directory).await?;
+    let survey = survey(runtime, options, replay).await?;
+    let Survey { mut recovery, mut checkpoints, head, records, end, is_clean_end, links, cold, .. } = survey;
+    let Survey { mut suspects, cut, free, next_file, .. } = survey;
+    recovery.judge_damage(&records)?;
+    // Loss that is accepted is accepted once, whatever becomes of this life.
+    for file in suspects.extract_if(.., |file| recovery.headless.contains(&file.id)) {
+        remove_left(&recovery.runtime, &recovery.options.directory.join(segment_file_name(file.id))).await;
+    }
+    recovery.end_logs(end)?;
+
+    let (end, links, unused) = without_unused(end, links, &head);
+    let stale = cfg!(corelane_defect = "stale_incarnation_accepted");
+    // What an earlier program began is sealed: it is not continued in this one's format.
+    let is_ours = links.last().is_some_and(|link| link.header.version == FORMAT_VERSION);
+    let clean = (is_clean_end || stale) && recovery.damage.is_none() && is_ours;
+    let of_no_use = unused.into_iter().chain(free).chain(suspects).chain(cut);
+    let mut segments = recovery.segments(next_file, &head, of_no_use);
+    recovery.flush(&links).await?;
+    for link in links.into_iter().chain(cold) {
+        segments.live.insert(link.header.number, link.sealed());
+    }
+    checkpoints.prepare().await?;
+    if clean {
+        recovery.go_on(end, segments, checkpoints, &head, &records).await
+    } else {
+        recovery.begin(end, segments, checkpoints).await
+    }
+}
+
+/// Reads all that a start has to read, and finds out whether something that was durable is gone.
+async fn survey<R: Runtime>(
+    runtime: R,
+    options: StoreOptions,
+    replay: &mut dyn Replay,
+) -> Result<Survey<'_, R>, OpenError> {
+    assert!(usize_of(options.segment_bytes).is_multiple_of(options.block_bytes));
     let found = find_files(&runtime, &options).await?;
-    let (mut checkpoints, newest) = CheckpointFiles::open(runtime.clone(), &directory).await?;
+    let (mut checkpoints, newest) = CheckpointFiles::open(runtime.clone(), &options.directory).await?;
     let headers = || found.iter().filter_map(|found| found.header.as_ref());
     let named = headers().map(|header| header.checkpoint_sequence).max().unwrap_or(0);
     checkpoints.raise_sequence(named);
@@ -182,16 +238,18 @@ pub(in crate::store) async fn recover<R: Runtime>(
     if is_proven || !recovery.headless.is_empty() {
         recovery.damage.get_or_insert(end);
     }
-    recovery.judge_damage(&records)?;
-    // Loss that is accepted is accepted once, whatever becomes of this life.
-    for file in chain.suspects.extract_if(.., |file| recovery.headless.contains(&file.id)) {
-        remove_left(&recovery.runtime, &recovery.options.directory.join(segment_file_name(file.id))).await;
-    }
-    recovery.end_logs(end)?;
+    let Chain { suspects, free, .. } = chain;
+    Ok(Survey { recovery, checkpoints, head, records, end, is_clean_end, links, cold, suspects, cut, free, next_file })
+}
 
-    // A life that appended nothing leaves no segment behind: its file is the next one's, or a crash loop would take another
-    // each time. What a checkpoint names it keeps until the next one.
-    let (mut end, mut links, mut unused) = (end, links, Vec::new());
+/// A life that appended nothing leaves no segment behind: its file is the next one's, or a crash loop would take another
+/// each time. What a checkpoint names it keeps until the next one. Gives the end, the segments left, and the files of those.
+fn without_unused<F>(
+    mut end: LogPosition,
+    mut links: Vec<ReadLink<F>>,
+    head: &CheckpointHead,
+) -> (LogPosition, Vec<ReadLink<F>>, Vec<SegmentFile<F>>) {
+    let mut unused = Vec::new();
     while let Some(last) =
         links.pop_if(|link| link.end == SEGMENT_HEADER_BYTES && link.header.number >= head.next_segment)
     {
@@ -199,28 +257,7 @@ pub(in crate::store) async fn recover<R: Runtime>(
         let before = links.last().map(|link| LogPosition { segment: link.header.number, byte: link.end });
         end = before.unwrap_or_default();
     }
-
-    let stale = cfg!(corelane_defect = "stale_incarnation_accepted");
-    // What an earlier program began is sealed: it is not continued in this one's format.
-    let is_ours = links.last().is_some_and(|link| link.header.version == FORMAT_VERSION);
-    let clean = (is_clean_end || stale) && recovery.damage.is_none() && is_ours;
-    let mut segments = Segments::new(recovery.options.segment_bytes);
-    segments.next_number = recovery.next_number;
-    segments.next_file = FileId::new(next_file).max(head.next_file);
-    let of_no_use = unused.into_iter().chain(chain.free).chain(chain.suspects).chain(cut);
-    of_no_use.for_each(|file| segments.release(file));
-    recovery.flush(&links).await?;
-    for link in links.into_iter().chain(cold) {
-        let sealed_end = Some(link.end);
-        let live = LiveSegment { header: link.header, file: Some(link.file), sealed_end };
-        segments.live.insert(link.header.number, live);
-    }
-    checkpoints.prepare().await?;
-    if clean {
-        recovery.go_on(end, segments, checkpoints, &head, &records).await
-    } else {
-        recovery.begin(end, segments, checkpoints).await
-    }
+    (end, links, unused)
 }
 
 /// The head of a checkpoint that never was.
@@ -252,6 +289,20 @@ fn failed(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Ope
 }
 
 impl<R: Runtime> Recovery<'_, R> {
+    /// The files of the store, of which none is live yet.
+    fn segments(
+        &self,
+        next_file: u64,
+        head: &CheckpointHead,
+        of_no_use: impl Iterator<Item = SegmentFile<R::File>>,
+    ) -> Segments<R::File> {
+        let mut segments = Segments::new(self.options.segment_bytes);
+        segments.next_number = self.next_number;
+        segments.next_file = FileId::new(next_file).max(head.next_file);
+        of_no_use.for_each(|file| segments.release(file));
+        segments
+    }
+
     fn know(&mut self, partition: &CheckpointPartition) -> Result<(), OpenError> {
         let PartitionRecord { log, topic, partition: number, log_start, log_end } = partition.record;
         if self.index.contains(log) {

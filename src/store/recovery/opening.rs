@@ -154,7 +154,7 @@ impl<R: Runtime> Recovery<'_, R> {
     }
 
     /// The store, whose log ends durably at `end`; `content` is what the block there holds so far.
-    fn finish(
+    pub(super) fn finish(
         self,
         end: LogPosition,
         content: &[u8],

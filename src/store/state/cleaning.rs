@@ -18,7 +18,7 @@ pub(in crate::store) struct Cleaning {
     pub(in crate::store) is_running: bool,
     /// The store closes: no job begins, and one that is under way gives up.
     pub(in crate::store) is_closing: bool,
-    /// Rows that cannot be read, by segment: they stay where they are.
+    /// Rows that cannot be read, by segment, whoever found them: they stay where they are.
     pub(in crate::store) damaged_rows: BTreeMap<SegmentNumber, BTreeSet<u32>>,
     /// Cold segments written in this life, and the bytes of entries that lived in each then.
     pub(in crate::store) built: BTreeMap<SegmentNumber, u64>,
@@ -30,4 +30,16 @@ pub(in crate::store) struct Cleaning {
     pub(in crate::store) uncompactable: BTreeSet<LogId>,
     /// Segments of which everything was moved that can be: the rest is damaged, or does not fit anywhere else.
     pub(in crate::store) stuck: BTreeSet<SegmentNumber>,
+}
+
+impl Cleaning {
+    /// A row cannot be read. False when that was known.
+    pub(in crate::store) fn on_damaged_row(&mut self, segment: SegmentNumber, directory_row: u32) -> bool {
+        self.damaged_rows.entry(segment).or_default().insert(directory_row)
+    }
+
+    /// Whether a row is known to be damaged.
+    pub(in crate::store) fn is_damaged_row(&self, segment: SegmentNumber, directory_row: u32) -> bool {
+        self.damaged_rows.get(&segment).is_some_and(|rows| rows.contains(&directory_row))
+    }
 }

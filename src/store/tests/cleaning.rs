@@ -7,9 +7,9 @@ use crate::store::format::{SegmentHeader, Stream};
 const LIVING: usize = 400;
 
 /// A store in which each segment holds a little of one log that stays and much of another that goes.
-struct Mixed {
-    store: Store<SimulatedRuntime>,
-    stays: LogId,
+pub(super) struct Mixed {
+    pub(super) store: Store<SimulatedRuntime>,
+    pub(super) stays: LogId,
     goes: LogId,
     /// What was appended to the log that stays.
     kept: Vec<u8>,
@@ -17,7 +17,7 @@ struct Mixed {
 }
 
 impl Mixed {
-    async fn create(runtime: &SimulatedRuntime, options: StoreOptions) -> Mixed {
+    pub(super) async fn create(runtime: &SimulatedRuntime, options: StoreOptions) -> Mixed {
         let (store, _) = open(runtime, options).await;
         let log = |topic: u8| store.create(TopicId::new([topic; 16]), PartitionIndex::new(0)).unwrap().0;
         let (stays, goes) = (log(1), log(2));
@@ -25,7 +25,7 @@ impl Mixed {
     }
 
     /// Appends so many segments of both, and lets go of what the second log had before.
-    async fn fill(&mut self, runtime: &SimulatedRuntime, segments: u64) {
+    pub(super) async fn fill(&mut self, runtime: &SimulatedRuntime, segments: u64) {
         let until = self.store.stats().appended_bytes + segments * u64::from(SEGMENT_BYTES);
         while self.store.stats().appended_bytes < until {
             for (log, records, bytes) in [(self.stays, 1, LIVING), (self.goes, 5, 6000)] {
@@ -44,7 +44,7 @@ impl Mixed {
         }
     }
 
-    async fn check(&self) {
+    pub(super) async fn check(&self) {
         let mut found = Vec::new();
         let mut from = Offset::ZERO;
         while from.value() < self.next[0] {
@@ -57,7 +57,7 @@ impl Mixed {
     }
 }
 
-fn cold_segments(runtime: &SimulatedRuntime) -> usize {
+pub(super) fn cold_segments(runtime: &SimulatedRuntime) -> usize {
     let disk = runtime.disk();
     let headers = disk.paths().into_iter().filter_map(|path| {
         let content = disk.content(&path)?;

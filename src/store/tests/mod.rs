@@ -5,7 +5,9 @@ mod cleaning;
 mod compaction;
 mod crashes;
 mod damage;
+mod inspect;
 mod lookups;
+mod scrub;
 mod space;
 
 use std::cell::RefCell;
@@ -37,6 +39,8 @@ fn options() -> StoreOptions {
         written_flush_interval_ms: 50,
         checkpoint_interval_ms: 100,
         checkpoint_appended_bytes: 4 * u64::from(SEGMENT_BYTES),
+        // Those that want it turn it on.
+        scrub: ScrubOptions { bytes_per_second: 0, ..ScrubOptions::default() },
         accept_loss: false,
         rebuild: false,
     }
