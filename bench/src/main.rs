@@ -64,6 +64,8 @@ enum Benchmark {
     SingleVsPerCore(advertise_modes::Arguments),
     /// Offset commits of one shard's coordinators
     GroupCommits(groups::commits::Arguments),
+    /// What committed offsets take once they were compacted, and how soon coordinators answer after a start
+    CompactedOffsets(groups::compacted::Arguments),
     /// Time in which a large group settles its first generation
     GroupJoin(groups::join::Arguments),
     /// Memory of groups that nobody uses
@@ -107,6 +109,7 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::FloorSend(arguments) => tail_fetch::run_floor(&arguments),
         Benchmark::SingleVsPerCore(arguments) => advertise_modes::run(&arguments),
         Benchmark::GroupCommits(arguments) => groups::commits::run(&arguments),
+        Benchmark::CompactedOffsets(arguments) => groups::compacted::run(&arguments),
         Benchmark::GroupJoin(arguments) => groups::join::run(&arguments),
         Benchmark::IdleGroups(arguments) => groups::idle::run(&arguments),
         Benchmark::GroupHeartbeats(arguments) => groups::heartbeats::run(&arguments),

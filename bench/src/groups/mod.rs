@@ -4,6 +4,7 @@
 //! same one CPU. The JVM gets the flags that Kafka's own start script gives it, and is warmed up before anything counts.
 
 pub(crate) mod commits;
+pub(crate) mod compacted;
 pub(crate) mod heartbeats;
 pub(crate) mod idle;
 pub(crate) mod join;
