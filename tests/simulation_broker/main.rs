@@ -346,7 +346,7 @@ fn what_clients_were_told_holds_over_failing_disks_and_crashes() {
 
 #[test]
 fn what_clients_were_told_holds_over_full_devices_and_crashes() {
-    Seeds::from_environment(20).each(|seed| {
+    Seeds::from_environment(12).each(|seed| {
         run(seed, Theme::Space);
     });
 }

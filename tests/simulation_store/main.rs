@@ -231,7 +231,7 @@ fn what_was_moved_survives_crashes() {
 
 #[test]
 fn what_was_compacted_survives_crashes() {
-    Seeds::from_environment(60).each(|seed| {
+    Seeds::from_environment(20).each(|seed| {
         let mut random = Random::new(seed).split();
         let mut plan = Plan::draw(&mut random);
         plan.be_compacted(&mut random);
