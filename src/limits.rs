@@ -154,6 +154,11 @@ pub const COMPACTION_WORK_US: u64 = 5000;
 /// See [`COMPACTION_WORK_US`].
 pub const COMPACTION_WORK_BYTES: u64 = 1024 * 1024;
 
+/// Segments of dirty bytes that wait from which on compaction rests as long as it works, instead of three times as long.
+pub const COMPACTION_BACKLOG_SEGMENTS: u64 = 4;
+/// The same from which on it rests no longer than it must: half of the core is less than what is appended takes of it.
+pub const COMPACTION_BACKLOG_SEGMENTS_MAX: u64 = 16;
+
 /// Rows whose segments are held at once by compaction.
 pub const COMPACTION_ROWS_HELD: usize = 256;
 

@@ -342,7 +342,10 @@ impl Life {
             let mut tries = 0;
             while !self.store.seal_open_segment() && !self.is_settled() {
                 self.runtime.sleep(Duration::from_secs(1)).await;
-                if matches!(self.store.try_reserve(1000), Some(Err(StorageError::Full { .. }))) {
+                let is_full = matches!(self.store.try_reserve(1000), Some(Err(StorageError::Full { .. })));
+                // Something still fits into the open segment, but there may not be another.
+                let used = self.store.stats().used_bytes;
+                if is_full || used + u64::from(self.plan.segment_bytes) > self.plan.budget_bytes {
                     break;
                 }
                 tries += 1;

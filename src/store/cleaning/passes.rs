@@ -31,9 +31,9 @@ use super::rows::{Error, LiveRow, Rows, Sink};
 use super::{Ended, Victim};
 use crate::compaction::{CollectStep, Collecting, DamagedBatch, FilterStep, Filtering, KeyMap, Outcome, Pass, Tools};
 use crate::limits::{
-    CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, COLD_READ_DEPTH, COMPACTION_KEYS_BYTES, COMPACTION_ROW_GROWTH_MAX,
-    COMPACTION_ROWS_HELD, COMPACTION_TURN_STEPS_MAX, COMPACTION_TURN_US, COMPACTION_WORK_BYTES, COMPACTION_WORK_US,
-    EXTENT_BYTES_MAX,
+    CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, COLD_READ_DEPTH, COMPACTION_BACKLOG_SEGMENTS,
+    COMPACTION_BACKLOG_SEGMENTS_MAX, COMPACTION_KEYS_BYTES, COMPACTION_ROW_GROWTH_MAX, COMPACTION_ROWS_HELD,
+    COMPACTION_TURN_STEPS_MAX, COMPACTION_TURN_US, COMPACTION_WORK_BYTES, COMPACTION_WORK_US, EXTENT_BYTES_MAX,
 };
 use crate::protocol::record_batch::BatchView;
 use crate::runtime::Runtime;
@@ -91,11 +91,19 @@ struct Turn {
     worked_us: u64,
     bytes: u64,
     bytes_per_second: f64,
+    /// For how many times as long as it worked it rests.
+    rest_factor: u64,
 }
 
 impl Turn {
-    fn new(now: MonotonicUs, bytes_per_second: f64) -> Turn {
-        Turn { began: now, steps: 0, worked_us: 0, bytes: 0, bytes_per_second }
+    fn new(now: MonotonicUs, bytes_per_second: f64, dirty_segments: u64) -> Turn {
+        // Else what comes faster than it is compacted would grow for ever.
+        let rest_factor = match dirty_segments {
+            0..COMPACTION_BACKLOG_SEGMENTS => CLEAN_REST_FACTOR,
+            COMPACTION_BACKLOG_SEGMENTS..COMPACTION_BACKLOG_SEGMENTS_MAX => 1,
+            _ => 0,
+        };
+        Turn { began: now, steps: 0, worked_us: 0, bytes: 0, bytes_per_second, rest_factor }
     }
 
     /// A step was taken: lets others run when it is their turn, and rests when enough was done.
@@ -120,7 +128,7 @@ impl Turn {
     /// wants it.
     async fn rest<R: Runtime>(&mut self, core: &Core<R>) {
         let slowdown = u64::from(COLD_READ_DEPTH / core.state.borrow().pace.depth());
-        let usual_us = self.worked_us.saturating_mul(CLEAN_REST_FACTOR * slowdown).min(CLEAN_REST_MS_MAX * 1000);
+        let usual_us = self.worked_us.saturating_mul(self.rest_factor * slowdown).min(CLEAN_REST_MS_MAX * 1000);
         #[expect(clippy::cast_precision_loss, reason = "a rate is no exact number")]
         let at_rate = Duration::try_from_secs_f64(self.bytes as f64 / self.bytes_per_second);
         let rest = Duration::from_micros(usual_us).max(at_rate.unwrap_or(Duration::ZERO));
@@ -137,13 +145,17 @@ impl<R: Runtime> Core<R> {
     /// Makes the passes that are due, the first ones, until there is enough for a segment.
     pub(super) async fn compact(&self) -> Result<(), Ended> {
         let Some(owner) = self.owner.borrow().clone() else { return Ok(()) };
-        let bytes_per_second = self.state.borrow().cleaning.compaction_bytes_per_second;
+        let (bytes_per_second, dirty_segments) = {
+            let cleaning = &self.state.borrow().cleaning;
+            let dirty_bytes: u64 = cleaning.due.iter().map(|due| due.candidate.dirty_bytes).sum();
+            (cleaning.compaction_bytes_per_second, dirty_bytes / u64::from(self.options.segment_bytes))
+        };
         let mut work = Work {
             keys: KeyMap::new(keys_bytes(&self.options), [self.runtime.random(), self.runtime.random()]),
             tools: Tools::new(),
             output: None,
             completed: Vec::new(),
-            turn: Turn::new(self.runtime.now(), bytes_per_second),
+            turn: Turn::new(self.runtime.now(), bytes_per_second, dirty_segments),
         };
         let ended = self.compact_due(&owner, &mut work).await;
         if let Err(ended) = ended {
