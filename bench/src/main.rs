@@ -24,6 +24,7 @@ mod region;
 mod report;
 mod server;
 mod signals;
+mod space_over_time;
 mod start_time;
 mod tail_fetch;
 
@@ -56,6 +57,8 @@ enum Benchmark {
     IdlePartitions(idle_partitions::Arguments),
     /// Time to `ready` with a full store, after a clean stop and after a kill
     StartTime(start_time::Arguments),
+    /// Disk that mixed lifetimes take over time, and what is written for each byte, by cause
+    SpaceOverTime(space_over_time::Arguments),
     /// Fetching the tail beside sending the same bytes from one buffer
     TailFetch(tail_fetch::Arguments),
     /// Sends the same bytes to every request: the floor of tail-fetch; serves until killed
@@ -108,6 +111,7 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::TailFetch(arguments) => tail_fetch::run(&arguments),
         Benchmark::FloorSend(arguments) => tail_fetch::run_floor(&arguments),
         Benchmark::SingleVsPerCore(arguments) => advertise_modes::run(&arguments),
+        Benchmark::SpaceOverTime(arguments) => space_over_time::run(&arguments),
         Benchmark::GroupCommits(arguments) => groups::commits::run(&arguments),
         Benchmark::CompactedOffsets(arguments) => groups::compacted::run(&arguments),
         Benchmark::GroupJoin(arguments) => groups::join::run(&arguments),
