@@ -49,6 +49,8 @@ pub(crate) struct Plan {
     pub(crate) pause_us_max: u64,
     /// The device has little room, or none.
     pub(crate) is_short_of_space: bool,
+    /// Logs are compacted, and lives end with hours of rest.
+    pub(crate) is_compacted: bool,
     /// Some logs keep what they get while others let go of it, so that little lives in many segments.
     pub(crate) is_mixed: bool,
 }
@@ -84,6 +86,7 @@ impl Plan {
             pause_us_max: *random.pick(&[1, 100, 3000]),
             is_short_of_space: false,
             is_mixed: false,
+            is_compacted: false,
         }
     }
 
@@ -104,6 +107,7 @@ impl Plan {
         self.checkpoint_interval_ms = *random.pick(&[1, 10, 100]);
         self.budget_bytes = u64::from(self.segment_bytes) * random.pick(&[64, 200]);
         self.pause_us_max = *random.pick(&[1, 100, 1000]);
+        self.is_compacted = true;
     }
 
     /// Whether a log keeps what it gets, in a mixed plan.
@@ -133,9 +137,12 @@ impl Plan {
         options.checkpoint_interval_ms = self.checkpoint_interval_ms;
         options.checkpoint_appended_bytes = 4 * u64::from(self.segment_bytes);
         options.written_flush_interval_ms = self.written_flush_interval_ms;
-        // These lives end with minutes of rest.
-        let is_long = self.is_mixed || self.is_short_of_space;
-        let interval_ms = if is_long { 500 } else { 20 };
+        let interval_ms = match self.is_mixed || self.is_short_of_space {
+            _ if self.is_compacted => 20_000,
+            // These lives end with minutes of rest.
+            true => 500,
+            false => 20,
+        };
         options.scrub = ScrubOptions { bytes_per_second: self.scrub_bytes_per_second, tick_ms: 1, interval_ms };
         options.rebuild = rebuild;
         options
