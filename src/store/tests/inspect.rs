@@ -35,7 +35,10 @@ fn a_store_that_is_written_recycled_and_cleaned_is_never_called_damaged() {
                 runtime.sleep(Duration::from_millis(500)).await;
             }
             let stats = mixed.store.stats();
-            assert!(stats.segments_recycled > 0 && stats.moved_bytes > 0 && cold_segments(&runtime) > 0, "{stats:?}");
+            assert!(
+                stats.segments_recycled > 0 && stats.moved_bytes > 0 && cold_segments(&runtime.disk()) > 0,
+                "{stats:?}"
+            );
             assert!(*looks.borrow() > 10, "{looks:?}");
             mixed.check().await;
         })

@@ -27,7 +27,7 @@ fn a_flipped_bit_in_old_data_is_found_once_and_stays() {
                 runtime.sleep(Duration::from_secs(30)).await;
                 let stats = mixed.store.stats();
                 assert!(stats.damaged_rows == 0 && stats.scrubbed_bytes > 0, "{stats:?}");
-                assert_eq!(cold_segments(&runtime) > 0, wanted == Stream::Cold);
+                assert_eq!(cold_segments(&runtime.disk()) > 0, wanted == Stream::Cold);
                 let disk = runtime.disk();
                 let first = disk.paths().into_iter().filter_map(|path| {
                     let content = disk.content(&path)?;
