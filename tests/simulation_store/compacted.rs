@@ -353,11 +353,11 @@ impl Life {
             }
             self.runtime.sleep(Duration::from_secs(1)).await;
             self.look();
-            let mut passes = u64::MAX;
-            while std::mem::replace(&mut passes, self.store.stats().compaction_passes)
-                != self.store.stats().compaction_passes
-            {
-                self.runtime.sleep(Duration::from_secs(100)).await;
+            // A job for space, which goes first, rests a fifth of a second for each row at the most.
+            let done = || (self.store.stats().compaction_passes, self.store.stats().cleaning_jobs);
+            let mut before = (u64::MAX, 0);
+            while std::mem::replace(&mut before, done()) != done() {
+                self.runtime.sleep(Duration::from_secs(1000)).await;
                 self.look();
             }
         }
@@ -367,7 +367,8 @@ impl Life {
         for (id, log) in logs.iter().filter(|_| !is_short) {
             let settled = self.store.settled_end(*id);
             let is_clean = settled.is_none_or(|end| log.clean_end >= end.max(offset(log.log_start)));
-            assert!(is_clean, "log {id} is clean to {} of {settled:?}", log.clean_end);
+            let stats = self.store.stats();
+            assert!(is_clean, "log {id} is clean to {} of {settled:?}: {stats:?}", log.clean_end);
         }
     }
 

@@ -175,21 +175,23 @@ fn what_is_damaged_stays_where_it_is_and_the_rest_is_moved() {
 /// What a crash left of a segment that was being built hid the rest of the row that it was copied from.
 #[test]
 fn what_was_being_moved_at_a_crash_is_found_without_a_checkpoint() {
+    // A row of more than an entry or two.
+    let large = || StoreOptions { segment_bytes: 32 * SEGMENT_BYTES, budget_bytes: 1 << 30, ..options() };
     let mut begun = 0;
-    for writes in 0..24 {
+    for writes in 0..12 {
         let mut simulation = Simulation::new(writes);
         let (kept, next) = simulation
             .run(|runtime| async move {
-                let mut mixed = Mixed::create(&runtime, StoreOptions { clean_slack_segments: 1000, ..options() }).await;
-                mixed.fill(&runtime, 30).await;
+                let mut mixed = Mixed::create(&runtime, StoreOptions { clean_slack_segments: 1000, ..large() }).await;
+                mixed.fill(&runtime, 170).await;
                 mixed.store.close().await.unwrap();
                 (mixed.kept, mixed.next)
             })
             .finished();
         let moment = if writes % 2 == 0 { Moment::Begun } else { Moment::Completed };
-        simulation.disk().crash_at(Operation::Write, moment, "segment", writes / 2, Crash::Process);
+        simulation.disk().crash_at(Operation::Write, moment, "segment", 6 + 3 * writes, Crash::Process);
         let ended = simulation.run(|runtime| async move {
-            let (_store, _) = open(&runtime, StoreOptions { block_bytes: 4096, ..options() }).await;
+            let (_store, _) = open(&runtime, StoreOptions { clean_slack_segments: 0, ..large() }).await;
             runtime.sleep(Duration::from_secs(30)).await;
         });
         simulation.disk().clear_traps();
@@ -202,12 +204,12 @@ fn what_was_being_moved_at_a_crash_is_found_without_a_checkpoint() {
         }
         simulation
             .run(|runtime| async move {
-                let (store, _) = open(&runtime, StoreOptions { accept_loss: true, ..options() }).await;
+                let (store, _) = open(&runtime, StoreOptions { accept_loss: true, ..large() }).await;
                 Mixed { store, stays: LogId::new(1), goes: LogId::new(2), kept, next }.check().await;
             })
             .finished();
     }
-    assert!(begun > 3, "{begun} crashes came while something was moved");
+    assert!(begun >= 2, "{begun} crashes came while something was moved");
 }
 
 #[test]
