@@ -62,7 +62,7 @@ enum Stop {
     Gone,
     /// A row cannot be read.
     Damaged(SegmentNumber, u32, String),
-    /// What a producer had accepted in place of records.
+    /// What a producer had accepted in place of records, or packed as nobody can.
     NoRecords(String),
 }
 
@@ -73,7 +73,12 @@ impl Stop {
             Error::Damaged(what) => Stop::Damaged(segment, row, what),
             Error::NoRecords(what) => Stop::NoRecords(what),
             Error::Write(cause) => Stop::Job(core.output_failed(&cause)),
-            Error::NoRoom | Error::GivenUp => Stop::Job(Ended::GivenUp),
+            Error::NoRoom => {
+                let what =
+                    format!("what is left of a part of it is more than {COMPACTION_ROW_GROWTH_MAX} times as large");
+                Stop::NoRecords(what)
+            }
+            Error::GivenUp => Stop::Job(Ended::GivenUp),
         }
     }
 }
