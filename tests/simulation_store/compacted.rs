@@ -357,7 +357,7 @@ impl Life {
             let done = || (self.store.stats().compaction_passes, self.store.stats().cleaning_jobs);
             let mut before = (u64::MAX, 0);
             while std::mem::replace(&mut before, done()) != done() {
-                self.runtime.sleep(Duration::from_secs(1000)).await;
+                self.runtime.sleep(Duration::from_secs(300)).await;
                 self.look();
             }
         }

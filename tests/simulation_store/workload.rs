@@ -104,7 +104,7 @@ impl Plan {
     /// The same for logs of keyed records.
     pub(crate) fn be_compacted(&mut self, random: &mut Random) {
         self.logs_max = *random.pick(&[1, 2, 5, 12]);
-        self.checkpoint_interval_ms = *random.pick(&[1, 10, 100]);
+        self.checkpoint_interval_ms = *random.pick(&[20, 100, 1000]);
         self.budget_bytes = u64::from(self.segment_bytes) * random.pick(&[64, 200]);
         self.pause_us_max = *random.pick(&[1, 100, 1000]);
         self.is_compacted = true;
