@@ -453,13 +453,19 @@ class Filler:
         self.producer.flush(60)
 
     def write_until_refused(self):
-        """Whether every shard refuses every size in the end, with the right word."""
-        return all(self._write_until_refused(length) for length in FILLER_BYTES)
+        """Whether every shard refuses every size in the end, with the right word. What the cleaner gives back is taken, too."""
+        deadline = time.monotonic() + 2 * stages.PATIENCE_SECONDS
+        while time.monotonic() < deadline and not self.stage.ending.is_set():
+            self.stage.disk.fill()
+            if all(self._is_refused(length, deadline) for length in FILLER_BYTES):
+                return True
+        return False
 
-    def _write_until_refused(self, length):
+    def _is_refused(self, length, deadline):
+        """Whether every shard refuses a size soon. Where it does not there is room again, for larger ones too."""
         from confluent_kafka import KafkaError
 
-        deadline = time.monotonic() + 2 * stages.PATIENCE_SECONDS
+        deadline = min(deadline, time.monotonic() + stages.PATIENCE_SECONDS / 6)
         while time.monotonic() < deadline and not self.stage.ending.is_set():
             self.ask(length)
             codes = {p: e.code() for p, e in self.last.items() if e}
