@@ -1,7 +1,8 @@
 """Judges what the members of one group print, line by line; members/README.md says what the lines mean.
 
 The rules, for a topic that is written all the while:
-- A commit that was answered stands: nobody handles a record below it, and the broker never tells a lower one.
+- A commit that was answered stands: nobody handles a record below it, and the broker never tells a lower one. But who was given
+  up in something rough has records left, and handles them until its own commit is refused.
 - A record is handled twice only across something rough: a member or the broker killed, or the broker restarted.
 - While nothing rough goes on, a partition has one owner, and nobody loses a partition without being asked to give it back.
 - In the end every acknowledged record was handled.
@@ -14,6 +15,7 @@ class Judge:
         self.violations = []
         self.line_count = 0
         self.owned = {}  # member: set of partitions
+        self.assigned_at = {}  # (member, partition): number of the line that assigned it
         self.handled = {}  # (partition, offset): number of the line where it was handled last
         self.values = set()
         self.record_counts = {}  # member: records handled
@@ -73,6 +75,8 @@ class Judge:
             both = owned & partitions
             if other != member and both and other not in self.leaving and self.rough_since is None:
                 self.violations.append(f"{sorted(both)} assigned to {member} while {other} owns them")
+        for partition in partitions - self.owned.get(member, set()):
+            self.assigned_at[member, partition] = self.line_count
         self.owned[member] = partitions
 
     def _on_revoked(self, member, text):
@@ -86,7 +90,7 @@ class Judge:
     def _on_record(self, member, text):
         partition, offset, value = (int(word) for word in text.split(" "))
         key = (partition, offset)
-        if offset < self.committed.get(partition, -1):
+        if offset < self.committed.get(partition, -1) and not self._is_given_up(member, partition):
             self.violations.append(f"stepped back: {member} handles {key}, committed is {self.committed[partition]}")
         last = self.handled.get(key)
         if last is not None:
@@ -96,6 +100,17 @@ class Judge:
         self.handled[key] = self.line_count
         self.values.add(value)
         self.record_counts[member] = self.record_counts.get(member, 0) + 1
+
+    def _is_given_up(self, member, partition):
+        """Whether in something rough another was assigned what this member believes to own."""
+        def owns(one):
+            return partition in self.owned.get(one, ())
+
+        def since(one):
+            return self.assigned_at.get((one, partition), -1)
+
+        later = [other for other in self.owned if other != member and owns(other) and since(other) > since(member)]
+        return self.rough_since is not None and owns(member) and bool(later)
 
     def _on_committed(self, member, text):
         partition, offset = (int(word) for word in text.split(" "))

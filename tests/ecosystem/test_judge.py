@@ -36,6 +36,12 @@ class JudgeTest(unittest.TestCase):
     def test_a_record_below_a_commit_is_a_step_back_even_after_a_crash(self):
         self.assert_complaint("stepped back", "a record 0 0 7", "a committed 0 1", rough, "b record 0 0 7")
 
+    def test_who_was_given_up_in_something_rough_may_end_what_it_has(self):
+        lines = ["a assigned 0", Judge.begin_rough, "b assigned 0", "b record 0 0 7", "b committed 0 1", "a record 0 0 7"]
+        self.assertEqual(judged(*lines).violations, [])
+        self.assert_complaint("stepped back", *lines[:-1], "b record 0 0 7")
+        self.assert_complaint("stepped back", *lines[:-1], "a revoked 0", "a record 0 0 7")
+
     def test_a_record_handled_twice_needs_something_rough_between(self):
         self.assert_complaint("again", "a record 0 0 7", "b record 0 0 7")
         self.assert_complaint("again", "a record 0 0 7", rough, "b record 0 0 7", "a record 0 0 7")
