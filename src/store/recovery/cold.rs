@@ -27,7 +27,8 @@ pub(super) struct Cold<F> {
     pub(super) damaged: Option<SegmentNumber>,
     /// What follows is told of cold segments: their rows are told one by one.
     is_hot_read: bool,
-    /// What the log holds of each log's offsets, kept while something is damaged or unfinished.
+    /// Something is damaged or unfinished, so that it counts what the log holds of each log's offsets.
+    keeps_ranges: bool,
     ranges: HashMap<LogId, Vec<(Offset, Offset)>>,
     /// Of each log the rows that were not replayed yet: segment and row, by offset. Empty with a checkpoint.
     unreplayed: HashMap<LogId, Vec<(usize, DirectoryRow)>>,
@@ -51,6 +52,7 @@ impl<F> Default for Cold<F> {
             segments: Vec::new(),
             damaged: None,
             is_hot_read: false,
+            keeps_ranges: false,
             ranges: HashMap::new(),
             unreplayed: HashMap::new(),
         }
@@ -81,6 +83,8 @@ impl<R: Runtime> Recovery<'_, R> {
             self.cold.segments.push(ColdSegment { header, end, is_whole, rows, extents, file });
             kept.push(ReadLink { file: link.file, header: link.header, end });
         }
+        self.cold.keeps_ranges =
+            self.cold.damaged.is_some() || self.cold.segments.iter().any(|segment| !segment.is_whole);
         if !self.complete {
             let segments = self.cold.segments.iter().enumerate();
             for (index, row) in segments.flat_map(|(index, segment)| segment.rows.iter().map(move |row| (index, *row)))
@@ -208,7 +212,7 @@ impl<R: Runtime> Recovery<'_, R> {
 
     /// The log holds offsets from `base` to `end` of a log.
     pub(super) fn note_range(&mut self, log: LogId, base: Offset, end: Offset) {
-        if self.cold.damaged.is_none() && self.cold.segments.iter().all(|segment| segment.is_whole) {
+        if !self.cold.keeps_ranges {
             return;
         }
         let ranges = self.cold.ranges.entry(log).or_default();
