@@ -10,8 +10,8 @@ use std::ops::RangeInclusive;
 use crate::limits::{IO_ALIGNMENT, SCAN_DOUBT_FACTOR, SCAN_READ_BYTES};
 use crate::runtime::{Buffer, File};
 use crate::store::format::{
-    ENTRY_HEADER_BYTES, ENTRY_KIND_AT, ENTRY_KIND_MAX, ENTRY_PREVIOUS_END_AT, ENTRY_SEGMENT_AT, Entry, EntryHeader,
-    MovePrefix, SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit, usize_of,
+    DirectoryRow, ENTRY_HEADER_BYTES, ENTRY_KIND_AT, ENTRY_KIND_MAX, ENTRY_PREVIOUS_END_AT, ENTRY_SEGMENT_AT, Entry,
+    EntryHeader, Extent, MovePrefix, SEGMENT_HEADER_BYTES, UNIT_BYTES, entry_position, next_unit, usize_of,
 };
 use crate::store::index::{IndexedEntry, u32_of};
 use crate::types::{Incarnation, Offset, SegmentNumber, TimestampMs};
@@ -211,6 +211,33 @@ pub(in crate::store) fn indexed_entry(position: u32, entry: &Entry<'_>) -> Optio
         so_far.timestamp_max = so_far.timestamp_max.max(timestamp_max);
     }
     indexed
+}
+
+/// The entry at the start of `rest`, which is the end of an extent of a row: whole but for the crc of its batches, and the row's.
+///
+/// Errors: in words, where the segment is damaged and how.
+pub(in crate::store) fn entry_of_row<'a>(
+    number: SegmentNumber,
+    row: &DirectoryRow,
+    extent: &Extent,
+    rest: &'a [u8],
+) -> Result<(Entry<'a>, IndexedEntry), String> {
+    let position = extent.end() - u32_of(rest.len());
+    let entry = Entry::decode(rest).map_err(|error| damaged_at(number, position, &error.to_string()))?;
+    let damaged = |what: &str| damaged_at(number, position, what);
+    if entry.header.log != row.log || entry.header.segment != number {
+        return Err(damaged("the entry is another log's or of another life of the file"));
+    }
+    let Some(indexed) = indexed_entry(position, &entry) else { return Err(damaged("its offsets do not ascend")) };
+    if indexed.base_offset < row.base_offset || indexed.last_offset >= row.end_offset {
+        return Err(damaged("its offsets are not those of its row"));
+    }
+    Ok((entry, indexed))
+}
+
+/// What is told of damage.
+pub(in crate::store) fn damaged_at(number: SegmentNumber, position: u32, what: &str) -> String {
+    format!("segment {number} is damaged at byte {position}: {what}")
 }
 
 /// The same for a move, whose range says what it stands for, whatever is left in it.

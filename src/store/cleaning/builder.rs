@@ -360,14 +360,3 @@ impl<R: Runtime> Sink for Mover<'_, R> {
         self.0.put(live, end).await.map_err(rows::Error::Write)
     }
 }
-
-/// What an entry stands for: its range if it was moved, else from its first batch to its last.
-pub(super) fn range_of(entry: &Entry<'_>) -> Option<(Offset, Offset)> {
-    if let Some(moved) = entry.move_prefix() {
-        let moved = moved.ok()?;
-        return Some((moved.base_offset, moved.end_offset));
-    }
-    let first = entry.batches().next()?.base_offset();
-    let last = entry.batches().last()?.last_offset();
-    (first <= last).then(|| (first, last.advance(1)))
-}

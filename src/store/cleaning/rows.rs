@@ -5,13 +5,14 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::Victim;
-use super::builder::range_of;
 use crate::limits::{CLEAN_READ_BYTES, CLEAN_ROW_AHEAD_BYTES, CLEAN_ROWS_AHEAD};
 use crate::runtime::Runtime;
 use crate::runtime::block::Block;
-use crate::store::format::{DirectoryRow, Entry, Extent, UNIT_BYTES, next_unit, usize_of};
+use crate::store::format::{DirectoryRow, Entry, Extent, usize_of};
 use crate::store::index::{Place, PlaceExtents};
+use crate::store::scan::{damaged_at, entry_of_row};
 use crate::store::windows::disk_reads::Pending;
+use crate::store::windows::runs::{Run, runs};
 use crate::store::windows::{ColdCache, ColdError};
 use crate::types::{Offset, SegmentNumber};
 
@@ -76,27 +77,9 @@ pub(super) struct Rows<'a, R: Runtime> {
     ahead: VecDeque<Ahead<R::Buffer>>,
 }
 
-/// Extents that are read as one: they lie near each other.
-struct Run {
-    start: u32,
-    end: u32,
-    extents: std::ops::Range<usize>,
-}
-
-/// Splits extents (ascending) into runs.
-fn runs(extents: &[Extent]) -> Vec<Run> {
-    let mut runs: Vec<Run> = Vec::new();
-    for (index, extent) in extents.iter().enumerate() {
-        let (start, end) = (extent.position - extent.position % UNIT_BYTES, next_unit(extent.end()));
-        match runs.last_mut() {
-            Some(run) if start <= run.end + CLEAN_READ_BYTES / 8 && end - run.start <= CLEAN_READ_BYTES => {
-                run.end = end;
-                run.extents.end = index + 1;
-            }
-            _ => runs.push(Run { start, end, extents: index..index + 1 }),
-        }
-    }
-    runs
+/// The runs of a row's extents.
+fn runs_of(extents: &[Extent]) -> Vec<Run> {
+    runs(extents, CLEAN_READ_BYTES / 8, CLEAN_READ_BYTES)
 }
 
 impl<'a, R: Runtime> Rows<'a, R> {
@@ -135,7 +118,7 @@ impl<'a, R: Runtime> Rows<'a, R> {
                         0 => cache.extents(&file, segment_bytes, &hold, row.log, &place).await?,
                         _ => cache.extents_of_row(&file, segment_bytes, &hold, &row, &place).await?,
                     };
-                    let runs = runs(&extents);
+                    let runs = runs_of(&extents);
                     let bytes: u32 = runs.iter().map(|run| run.end - run.start).sum();
                     if bytes > CLEAN_ROW_AHEAD_BYTES {
                         return Ok(Read { extents, runs: None });
@@ -162,7 +145,7 @@ impl<'a, R: Runtime> Rows<'a, R> {
         let ahead = self.ahead.pop_front().expect("it was started");
         let damaged = |error: ColdError| Error::Damaged(error.to_string());
         let read = ahead.wait().await.map_err(damaged)?;
-        for (index, run) in runs(&read.extents).into_iter().enumerate() {
+        for (index, run) in runs_of(&read.extents).into_iter().enumerate() {
             let block = match &read.runs {
                 Some(blocks) => Rc::clone(&blocks[index]),
                 None => self.cache.read_units(&victim.file, &victim.hold, run.start, run.end).await.map_err(damaged)?,
@@ -190,21 +173,12 @@ async fn give_extent<F>(
 ) -> Result<(), Error> {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let position = extent.end() - u32::try_from(rest.len()).expect("within an extent");
-        let damaged = |what: &str| {
-            let number = victim.number;
-            Error::Damaged(format!("segment {number} is damaged at byte {position}: {what}"))
-        };
-        let entry = Entry::decode(rest).map_err(|error| damaged(&error.to_string()))?;
-        rest = &rest[usize::try_from(entry.header.entry_bytes()).expect("it lies in memory")..];
-        let header = &entry.header;
-        if header.log != copy.row.log || header.segment != victim.number || !header.kind.has_batches() {
-            return Err(damaged("the entry is another log's or of another life of the file"));
-        }
-        let range = range_of(&entry).filter(|(base, end)| *base >= copy.row.base_offset && *end <= copy.row.end_offset);
-        let Some((_, end)) = range else { return Err(damaged("its offsets are not those of its row")) };
-        match sink.take(&entry, log_start, end).await {
-            Err(Error::Damaged(what)) => return Err(damaged(&what)),
+        let (entry, indexed) = entry_of_row(victim.number, &copy.row, extent, rest).map_err(Error::Damaged)?;
+        rest = &rest[usize_of(indexed.bytes)..];
+        match sink.take(&entry, log_start, indexed.last_offset.advance(1)).await {
+            Err(Error::Damaged(what)) => {
+                return Err(Error::Damaged(damaged_at(victim.number, indexed.position, &what)));
+            }
             taken => taken?,
         }
         if sink.is_done() {

@@ -14,16 +14,17 @@ mod row;
 use std::rc::Rc;
 use std::time::Duration;
 
-use self::row::{Part, Run, check_extent, runs};
-use crate::limits::{COLD_READ_DEPTH, SCRUB_EXTENTS_MAX};
+use self::row::{Part, check_extent};
+use crate::limits::{COLD_READ_DEPTH, SCRUB_EXTENTS_MAX, SCRUB_READ_BYTES};
 use crate::runtime::Runtime;
 use crate::runtime::block::Block;
 use crate::store::ScrubOptions;
-use crate::store::format::{DirectoryRow, Extent, usize_of};
+use crate::store::format::{DirectoryRow, Extent, UNIT_BYTES, usize_of};
 use crate::store::index::{Place, PlaceExtents};
 use crate::store::state::{Core, State};
 use crate::store::windows::ColdError;
 use crate::store::windows::holds::SegmentHold;
+use crate::store::windows::runs::{Run, runs};
 use crate::types::SegmentNumber;
 
 /// The store stops.
@@ -182,9 +183,9 @@ impl<R: Runtime> Core<R> {
         budget: &mut Budget,
     ) -> Result<(), Stopped> {
         parts.sort_by_key(|part| part.extent.position);
-        for run in runs(&parts) {
+        for run in runs(parts.iter().map(|part| &part.extent), UNIT_BYTES, SCRUB_READ_BYTES) {
             self.take(budget, run.end - run.start).await?;
-            let wanted = &parts[run.parts.clone()];
+            let wanted = &parts[run.extents.clone()];
             let is_wanted = |part: &Part| self.is_scrubbed(target, part.row, &rows[usize_of(part.row)]);
             if !wanted.iter().any(is_wanted) {
                 continue;
@@ -208,7 +209,7 @@ impl<R: Runtime> Core<R> {
         hold: &SegmentHold,
     ) {
         for part in parts {
-            let run = Run::of(part);
+            let run = Run::of(&part.extent);
             match self.cold.read_units(&target.file, hold, run.start, run.end).await {
                 Ok(block) => self.check_run(target, rows, std::slice::from_ref(part), (&run, &block)),
                 Err(error) => {

@@ -17,6 +17,7 @@ mod extents;
 pub mod holds;
 mod lru;
 pub(in crate::store) mod pace;
+pub(in crate::store) mod runs;
 mod walk;
 
 use std::cell::RefCell;
