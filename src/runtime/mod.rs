@@ -19,10 +19,14 @@ mod streamed_copy;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
+
+use rustix::fs::SeekFrom;
+use rustix::io::Errno;
 
 use crate::types::{MonotonicUs, TimestampMs};
 
@@ -154,6 +158,18 @@ pub trait File: Clone + 'static {
 
     /// fdatasync: every write that completed before the call is durable when it ends with success.
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static;
+}
+
+/// What [`File::written_from`] says of a file of the system. Moves the file's own position, which reads and writes that name
+/// theirs do not go by.
+fn written_from(file: impl AsFd, position: u64) -> io::Result<Option<u64>> {
+    match rustix::fs::seek(file, SeekFrom::Data(position)) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NXIO) => Ok(None),
+        // The filesystem does not tell.
+        Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(position)),
+        Err(errno) => Err(errno.into()),
+    }
 }
 
 /// Whether an error says that the device, or this process's share of it, has no space left.

@@ -20,11 +20,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::SeekFrom;
-use rustix::io::Errno;
-
 use super::meter::Meter;
-use super::{Buffer, File, Runtime};
+use super::{Buffer, File, Runtime, written_from};
 use crate::limits::IO_ALIGNMENT;
 use crate::types::{MonotonicUs, TimestampMs};
 
@@ -177,14 +174,7 @@ impl File for ReadOnlyFile {
     }
 
     fn written_from(&self, position: u64) -> io::Result<Option<u64>> {
-        // Reads go by positions of their own, never by the one that this moves.
-        match rustix::fs::seek(&self.inner.file, SeekFrom::Data(position)) {
-            Ok(found) => Ok(Some(found)),
-            Err(Errno::NXIO) => Ok(None),
-            // The filesystem does not tell.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(position)),
-            Err(errno) => Err(errno.into()),
-        }
+        written_from(&self.inner.file, position)
     }
 
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static {

@@ -17,13 +17,13 @@ use std::time::Duration;
 use glommio::GlommioError;
 use glommio::io::{DmaFile, OpenOptions};
 use glommio::timer::Timer;
-use rustix::fs::{FlockOperation, SeekFrom};
+use rustix::fs::FlockOperation;
 use rustix::io::Errno;
 
 use super::blocking;
 use super::buffer::{GlommioBuffer, Spares};
 use crate::limits::{FILE_LOCK_WAIT_MS_MAX, IO_ALIGNMENT, IO_RESUBMITS_MAX};
-use crate::runtime::{Buffer, File, unfinished_name};
+use crate::runtime::{Buffer, File, unfinished_name, written_from};
 
 /// How long to wait before an operation that the kernel had no memory for is submitted again.
 const RESUBMIT_PAUSE: Duration = Duration::from_millis(1);
@@ -126,14 +126,7 @@ impl File for GlommioFile {
     }
 
     fn written_from(&self, position: u64) -> io::Result<Option<u64>> {
-        // Direct I/O goes by positions of its own, never by the one that this moves.
-        match rustix::fs::seek(&self.inner.file, SeekFrom::Data(position)) {
-            Ok(found) => Ok(Some(found)),
-            Err(Errno::NXIO) => Ok(None),
-            // The filesystem does not tell.
-            Err(Errno::INVAL | Errno::OPNOTSUPP) => Ok(Some(position)),
-            Err(errno) => Err(errno.into()),
-        }
+        written_from(&self.inner.file, position)
     }
 
     fn flush(&self) -> impl Future<Output = io::Result<()>> + 'static {
