@@ -156,7 +156,7 @@ pub const COMPACTION_WORK_BYTES: u64 = 1024 * 1024;
 
 /// Segments of dirty bytes that wait from which on compaction rests as long as it works, instead of three times as long.
 pub const COMPACTION_BACKLOG_SEGMENTS: u64 = 4;
-/// The same from which on it rests no longer than it must: half of the core is less than what is appended takes of it.
+/// The same from which on it only lets others run.
 pub const COMPACTION_BACKLOG_SEGMENTS_MAX: u64 = 16;
 
 /// Rows whose segments are held at once by compaction.
@@ -174,6 +174,9 @@ pub const COMPACTION_SEAL_BACKOFFS: u32 = 4;
 pub const COMPACTION_SEAL_BYTES: u64 = 1024 * 1024;
 /// See [`COMPACTION_SEAL_BACKOFFS`].
 pub const COMPACTION_SEAL_BACKOFFS_MAX: u32 = 40;
+
+/// Partitions that a look for logs to compact goes over before it lets others run.
+pub const COMPACTION_PARTITIONS_PER_YIELD: usize = 64;
 
 /// Least time between two looks for logs to compact, in milliseconds, whatever `log.cleaner.backoff.ms` says: an idle core
 /// should be idle.

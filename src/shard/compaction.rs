@@ -19,13 +19,13 @@ use crate::compaction::{Candidate, CompactionRules, VirtualSegments};
 use crate::config::broker::{LOG_CLEANER_BACKOFF_MS, LOG_CLEANER_IO_MAX_BYTES_PER_SECOND};
 use crate::config::topic::TopicConfig;
 use crate::limits::{
-    COMPACTION_BACKOFF_MS_MIN, COMPACTION_SEAL_BACKOFFS, COMPACTION_SEAL_BACKOFFS_MAX, COMPACTION_SEAL_BYTES,
-    GROUP_SEGMENT_BYTES_MAX,
+    COMPACTION_BACKOFF_MS_MIN, COMPACTION_PARTITIONS_PER_YIELD, COMPACTION_SEAL_BACKOFFS, COMPACTION_SEAL_BACKOFFS_MAX,
+    COMPACTION_SEAL_BYTES, GROUP_SEGMENT_BYTES_MAX,
 };
 use crate::protocol::record_batch::BatchHeader;
 use crate::runtime::Runtime;
 use crate::store::DueLog;
-use crate::types::{LogId, MonotonicUs, NodeId, Offset, TimestampMs};
+use crate::types::{LogId, MonotonicUs, Offset, TimestampMs};
 
 /// Segments that are as short as this show that a topic wants to be compacted soon.
 const SHORT_SEGMENT_MS: i64 = 60 * 60 * 1000;
@@ -77,7 +77,7 @@ async fn look<R: Runtime>(shard: &Rc<Shard<R>>, backoff_ms: u64, sealed_at: &mut
     let now = shard.runtime.wall_clock();
     let (mut due, mut waiting) = (Vec::new(), None::<Waiting>);
     for (index, partition) in shard.all_partitions().into_iter().enumerate() {
-        if (index + 1) % PARTITIONS_PER_YIELD == 0 {
+        if (index + 1) % COMPACTION_PARTITIONS_PER_YIELD == 0 {
             shard.runtime.yield_now().await;
         }
         let Some(rules) = partition.compaction().filter(|_| partition.is_served()) else { continue };
@@ -106,9 +106,6 @@ async fn look<R: Runtime>(shard: &Rc<Shard<R>>, backoff_ms: u64, sealed_at: &mut
         *sealed_at = shard.runtime.now();
     }
 }
-
-/// Partitions that are looked at before others run.
-const PARTITIONS_PER_YIELD: usize = 64;
 
 impl<R: Runtime> Shard<R> {
     /// Takes in whether and how a partition's topic is compacted. What it holds already is dirty.
@@ -168,13 +165,6 @@ impl<R: Runtime> Shard<R> {
             .unwrap_or(self.config.log_cleaner_io_max_bytes_per_second);
         // The key is one for all cleaners of a Kafka broker: here each core has its own.
         all.max(1.0)
-    }
-
-    /// A broker key as set while the broker runs.
-    pub(super) fn dynamic<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
-        let (image, node) = (self.image(), NodeId::of_shard(self.id));
-        let layers = [image.broker_configs(node), image.cluster_configs()];
-        layers.into_iter().find_map(|layer| layer.get(name))?.parse().ok()
     }
 }
 

@@ -196,6 +196,13 @@ impl<R: Runtime> Shard<R> {
         Arc::clone(&self.image.borrow())
     }
 
+    /// A broker key as set while the broker runs.
+    pub(super) fn dynamic<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
+        let (image, node) = (self.image(), NodeId::of_shard(self.id));
+        let layers = [image.broker_configs(node), image.cluster_configs()];
+        layers.into_iter().find_map(|layer| layer.get(name))?.parse().ok()
+    }
+
     /// A partition that this shard owns and serves.
     pub fn partition(&self, topic: TopicId, index: i32) -> Option<Rc<Partition>> {
         let partitions = self.partitions.borrow();

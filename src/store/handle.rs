@@ -174,6 +174,7 @@ impl<R: Runtime> Store<R> {
         let mut state = self.core.state.borrow_mut();
         state.partitions.remove(&log);
         state.index.delete(log);
+        state.cleaning.uncompactable.remove(&log);
         drop(state);
         self.core.on_less_live();
         Ok(end)
@@ -313,6 +314,7 @@ impl<R: Runtime> Store<R> {
             live_bytes: state.live_bytes(),
             used_bytes: state.segments.used_bytes(),
             segments_live: u64::try_from(state.segments.live.len()).expect("a count fits 64 bits"),
+            uncompactable_logs: u64::try_from(state.cleaning.uncompactable.len()).expect("a count fits 64 bits"),
             segments_free: u64::try_from(state.segments.free.len()).expect("a count fits 64 bits"),
             segments_scanned: self.core.cold.stats().segments_scanned,
             memory_bytes: self.core.runtime.buffer_bytes()

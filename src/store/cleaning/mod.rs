@@ -270,20 +270,18 @@ impl<R: Runtime> Core<R> {
     /// Leaves the disk and the core to others for a while: longer while the log's flushes are slow, not at all when space is
     /// short.
     async fn rest(&self, worked_us: u64, is_in_a_hurry: bool) {
-        let rest_us = {
-            let state = self.state.borrow();
-            let is_short = is_in_a_hurry || state.space.is_full();
-            let slowdown = u64::from(COLD_READ_DEPTH / state.pace.depth());
-            if is_short {
-                0
-            } else {
-                worked_us.saturating_mul(CLEAN_REST_FACTOR * slowdown).min(CLEAN_REST_MS_MAX * 1000)
-            }
-        };
+        let is_short = is_in_a_hurry || self.state.borrow().space.is_full();
+        let rest_us = if is_short { 0 } else { self.rest_us(worked_us, CLEAN_REST_FACTOR) };
         match rest_us {
             0 => self.runtime.yield_now().await,
             _ => self.runtime.sleep(Duration::from_micros(rest_us)).await,
         }
+    }
+
+    /// How long a job rests that worked so long, in microseconds: `factor` times as long, longer while flushes are slow.
+    fn rest_us(&self, worked_us: u64, factor: u64) -> u64 {
+        let slowdown = u64::from(COLD_READ_DEPTH / self.state.borrow().pace.depth());
+        worked_us.saturating_mul(factor * slowdown).min(CLEAN_REST_MS_MAX * 1000)
     }
 }
 

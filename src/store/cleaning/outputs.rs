@@ -28,7 +28,7 @@ impl<R: Runtime> Core<R> {
             let options = &self.options;
             let usual = state.segments.bytes_of_next(options.segment_bytes, options.segments_before_growth);
             let needed = file_bytes(wanted, options.block_bytes);
-            let least = if at_least == 0 { 0 } else { file_bytes(at_least, options.block_bytes) };
+            let least = file_bytes(at_least, options.block_bytes);
             let room = match gives {
                 Gives::Space => u64::MAX,
                 Gives::Compaction if state.space.is_full() => 0,

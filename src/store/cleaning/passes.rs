@@ -31,9 +31,9 @@ use super::rows::{Error, LiveRow, Rows, Sink};
 use super::{Ended, Victim};
 use crate::compaction::{CollectStep, Collecting, DamagedBatch, FilterStep, Filtering, KeyMap, Outcome, Pass, Tools};
 use crate::limits::{
-    CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, COLD_READ_DEPTH, COMPACTION_BACKLOG_SEGMENTS,
-    COMPACTION_BACKLOG_SEGMENTS_MAX, COMPACTION_KEYS_BYTES, COMPACTION_ROW_GROWTH_MAX, COMPACTION_ROWS_HELD,
-    COMPACTION_TURN_STEPS_MAX, COMPACTION_TURN_US, COMPACTION_WORK_BYTES, COMPACTION_WORK_US, EXTENT_BYTES_MAX,
+    CLEAN_REST_FACTOR, COMPACTION_BACKLOG_SEGMENTS, COMPACTION_BACKLOG_SEGMENTS_MAX, COMPACTION_KEYS_BYTES,
+    COMPACTION_ROW_GROWTH_MAX, COMPACTION_ROWS_HELD, COMPACTION_TURN_STEPS_MAX, COMPACTION_TURN_US,
+    COMPACTION_WORK_BYTES, COMPACTION_WORK_US, EXTENT_BYTES_MAX,
 };
 use crate::protocol::record_batch::BatchView;
 use crate::runtime::Runtime;
@@ -132,8 +132,7 @@ impl Turn {
     /// Leaves the core and the disk to others, as other jobs do, and for as long as `log.cleaner.io.max.bytes.per.second`
     /// wants it.
     async fn rest<R: Runtime>(&mut self, core: &Core<R>) {
-        let slowdown = u64::from(COLD_READ_DEPTH / core.state.borrow().pace.depth());
-        let usual_us = self.worked_us.saturating_mul(self.rest_factor * slowdown).min(CLEAN_REST_MS_MAX * 1000);
+        let usual_us = core.rest_us(self.worked_us, self.rest_factor);
         #[expect(clippy::cast_precision_loss, reason = "a rate is no exact number")]
         let at_rate = Duration::try_from_secs_f64(self.bytes as f64 / self.bytes_per_second);
         let rest = Duration::from_micros(usual_us).max(at_rate.unwrap_or(Duration::ZERO));
@@ -212,10 +211,7 @@ impl<R: Runtime> Core<R> {
 
     /// In this life the log is not tried again.
     fn give_up_on(&self, owner: &Rc<dyn Owner>, log: LogId, why: &str) {
-        let mut state = self.state.borrow_mut();
-        state.cleaning.uncompactable.insert(log);
-        state.stats.uncompactable_logs += 1;
-        drop(state);
+        self.state.borrow_mut().cleaning.uncompactable.insert(log);
         owner.on_not_compacted(log, why);
     }
 
