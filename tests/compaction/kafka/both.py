@@ -15,7 +15,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "..", "clients"))
 
 import brokers
-from capture import Capture
+from capture import Logs
 
 SETTINGS = ["log.cleaner.backoff.ms=100"]
 TOPICS = ["plain", "idempotent", "stamped", "aged", "ends"]
@@ -45,8 +45,7 @@ class Both:
         self.batches = batches
         self.kafka = brokers.Kafka([*SETTINGS, "log.segment.delete.delay.ms=60000"])
         self.ours = brokers.Corelane(settings=SETTINGS)
-        self.capture = Capture.__new__(Capture)
-        self.capture.broker = self.kafka
+        self.logs = Logs(self.kafka)
 
     def run(self):
         try:
@@ -71,7 +70,7 @@ class Both:
             stream(broker, "produce", str(number), str(self.batches))
         for broker in (self.kafka, self.ours):
             stream(broker, "clean", "0")
-        bases = {topic: self.capture.segments(topic)[-1][0] for topic in TOPICS}
+        bases = {topic: self.logs.segments(topic)[-1][0] for topic in TOPICS}
         self.wait_for_kafka(bases)
         self.wait_for_ours()
         # Horizons of a second are over at the next round.
@@ -83,9 +82,9 @@ class Both:
     def wait_for_kafka(self, bases, seconds=60):
         deadline = time.monotonic() + seconds
         # Of a log with one segment nothing is cleaned.
-        while any(self.capture.clean_ends().get(topic, 0) != bases[topic] for topic in TOPICS):
+        while any(self.logs.clean_ends().get(topic, 0) != bases[topic] for topic in TOPICS):
             if time.monotonic() > deadline:
-                raise SystemExit(f"Kafka is not clean: {self.capture.clean_ends()} of {bases}\n{self.kafka.log_tail()}")
+                raise SystemExit(f"Kafka is not clean: {self.logs.clean_ends()} of {bases}\n{self.kafka.log_tail()}")
             time.sleep(0.2)
 
     def wait_for_ours(self, seconds=60):
