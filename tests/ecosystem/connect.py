@@ -6,7 +6,7 @@ import urllib.error
 import urllib.request
 
 import brokers
-from world import SESSION_MS, Failed, expect, expect_equal, java, wait_until
+from world import SESSION_MS, Failed, expect, java, wait_until
 
 
 def scenarios(_full):
@@ -159,8 +159,9 @@ def distributed(world):
         return told
 
     files.arrive("the first lines", exactly=False)
-    wait_until(lambda: len(owners(ports[0])) == 2, lambda: f"both run: {owners(ports[0])}", 60)
-    expect_equal(len(set(owners(ports[0]).values())), 2, f"the two tasks are shared: {owners(ports[0])}")
+    # A worker answers before it is a member, and gets its part in a rebalance after that.
+    shared = lambda: len(set(owners(ports[0]).values())) == 2
+    wait_until(shared, lambda: f"both run, one at each worker: {owners(ports[0])}", 60)
     files.grow(1000)
     files.arrive("two workers", exactly=False)
     workers[1].kill()
