@@ -126,7 +126,7 @@ pub const RECOMPRESS_SMALL_BYTES_MAX: u64 = 64 * 1024;
 
 /// Memory for the keys of one compaction pass, in bytes per shard: at 24 bytes a key and nine tenths full some 629,000 keys.
 /// What does not fit waits for the next pass. Kafka's default for `log.cleaner.dedupe.buffer.size` is 128 MiB a broker.
-pub const COMPACTION_KEYS_BYTES: usize = 16 * 1024 * 1024;
+pub const COMPACTION_KEYS_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Most bytes that a batch may decompress to for compaction to look into it: its records are held in memory whole. What is
 /// larger stays as it is. Below it lies whatever a topic with Kafka's default `max.message.bytes` holds of real data.
@@ -345,6 +345,12 @@ pub const CLEAN_ROWS_AHEAD: usize = 8;
 /// See [`CLEAN_ROWS_AHEAD`].
 pub const CLEAN_ROW_AHEAD_BYTES: u32 = 128 * 1024;
 
+/// Of a row with more: reads in flight, and their bytes, unless a single one has more. Where a segment was written as batches of a
+/// thousand partitions came, each is of one batch.
+pub const CLEAN_RUNS_AT_ONCE: usize = 8;
+/// See [`CLEAN_RUNS_AT_ONCE`].
+pub const CLEAN_AHEAD_BYTES: u32 = 1024 * 1024;
+
 /// After moving a row the cleaner rests so many times as long as that took, longer while flushes are slow, but not for
 /// longer than so many milliseconds: a quarter of the disk's time, and of the core's, at the most. It does not rest where
 /// space is short.
@@ -498,8 +504,30 @@ pub const COLD_WINDOW_WEIGHT: u32 = 8;
 /// Bytes that one cold read starts ahead of what it has looked at: two windows, or sixteen small reads.
 pub const COLD_BYTES_AHEAD_MAX: u32 = 2 * COLD_WINDOW_BYTES;
 
-/// Answers of one core that are read from disk at once, at most: each has up to a window that it looks at and
-/// [`COLD_BYTES_AHEAD_MAX`]. Two keep [`COLD_READ_DEPTH`] full where windows are read.
+/// Segments in which one read of a partition looks at once, at most, where each holds little of it: every one costs two small reads
+/// before its own. So many of those that were written as batches came, each with a window that it looks at and
+/// [`COLD_BYTES_AHEAD_MAX`], are what a reader may hold ([`COLD_READER_BYTES`]).
+pub const COLD_PLACES_AT_ONCE: usize = (COLD_READER_BYTES / (COLD_BYTES_AHEAD_MAX + COLD_WINDOW_BYTES) as u64) as usize;
+
+/// The same where all of them are sorted by partition: what lies together touches two windows at most.
+pub const COLD_SORTED_PLACES_AT_ONCE: usize = (COLD_READER_BYTES / (2 * COLD_WINDOW_BYTES) as u64) as usize;
+
+/// Places whose extents are looked up at once: a unit or two each.
+pub const COLD_EXTENTS_AT_ONCE: usize = 8;
+
+/// Places that are found, and held, before the first of them is read.
+pub const COLD_PLACES_FOUND_MAX: usize = 32;
+
+/// What a place may hold of a partition to be read at the same time as others, in bytes.
+pub const COLD_THIN_BYTES: u32 = COLD_WINDOW_BYTES / 4;
+
+/// A window of a segment that is sorted by partition is read whole once others wanted so much of it, in bytes: they go over all
+/// partitions. One reader alone gets what is its own and no more, since that lies together.
+pub const COLD_SORTED_DENSE_BYTES: u32 = COLD_WINDOW_BYTES / 4;
+
+/// Answers of one core that are read from disk at once, at most: each has a window that it looks at and
+/// [`COLD_BYTES_AHEAD_MAX`], of as many places as [`COLD_PLACES_AT_ONCE`] says. Two keep [`COLD_READ_DEPTH`] full where windows
+/// are read.
 pub const COLD_READERS_MAX: usize = 16;
 
 /// The same, at least, whatever the memory.

@@ -215,6 +215,8 @@ pub struct ShardMetrics {
     pub store_used_bytes: Gauge,
     /// Bytes of entries that the cleaner moved since the start.
     pub store_moved_bytes: Gauge,
+    /// Memory of the store's index.
+    pub store_index_bytes: Gauge,
     /// Parts of partitions that the cleaner or the scrub found damaged since the start, and left where they are.
     pub store_damaged_rows: Gauge,
     /// Compaction passes that came to their end.
@@ -274,6 +276,7 @@ impl ShardMetrics {
             store_live_bytes: Gauge::default(),
             store_used_bytes: Gauge::default(),
             store_moved_bytes: Gauge::default(),
+            store_index_bytes: Gauge::default(),
             store_damaged_rows: Gauge::default(),
             compaction_passes: Gauge::default(),
             compaction_read_bytes: Gauge::default(),
@@ -384,6 +387,7 @@ const METRICS: &[Metric] = &[
     gauge("corelane_store_live_bytes", "Log bytes of records that are kept.", |m| m.store_live_bytes.value()),
     gauge("corelane_store_used_bytes", "Bytes of segments in use: live records and what died beside them.", |m| m.store_used_bytes.value()),
     gauge("corelane_store_moved_bytes", "Log bytes moved to give back the space beside them, since the start.", |m| m.store_moved_bytes.value()),
+    gauge("corelane_store_index_bytes", "Memory of the log's index, which is part of corelane_memory_bytes.", |m| m.store_index_bytes.value()),
     gauge("corelane_store_damaged_rows", "Parts of partitions found damaged since the start, by the check of old data or when they were to be moved.", |m| m.store_damaged_rows.value()),
     gauge("corelane_compaction_passes", "Compaction passes over a partition that came to their end, since the start.", |m| m.compaction_passes.value()),
     gauge("corelane_compaction_read_bytes", "Bytes of batches that compaction went over, since the start.", |m| m.compaction_read_bytes.value()),

@@ -65,6 +65,7 @@ impl<R: Runtime> Shard<R> {
         metrics.store_live_bytes.set(stats.live_bytes);
         metrics.store_used_bytes.set(stats.used_bytes);
         metrics.store_moved_bytes.set(stats.moved_bytes);
+        metrics.store_index_bytes.set(stats.index_bytes);
         metrics.store_damaged_rows.set(stats.damaged_rows);
         metrics.compaction_passes.set(stats.compaction_passes);
         metrics.compaction_read_bytes.set(stats.compaction_read_bytes);

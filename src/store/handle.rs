@@ -309,7 +309,9 @@ impl<R: Runtime> Store<R> {
     /// Counters since the store was opened.
     pub fn stats(&self) -> StoreStats {
         let state = self.core.state.borrow();
+        let index_bytes = state.index.memory_bytes();
         StoreStats {
+            index_bytes,
             written_bytes: state.writer.submitted_bytes(),
             live_bytes: state.live_bytes(),
             used_bytes: state.segments.used_bytes(),
@@ -319,7 +321,8 @@ impl<R: Runtime> Store<R> {
             segments_scanned: self.core.cold.stats().segments_scanned,
             memory_bytes: self.core.runtime.buffer_bytes()
                 + self.core.cold.extents_bytes()
-                + state.index.memory_bytes(),
+                + index_bytes
+                + state.cleaning.keys_bytes,
             ..state.stats
         }
     }

@@ -501,9 +501,11 @@ pub struct StoreStats {
     pub segments_live: u64,
     /// Files ready for reuse.
     pub segments_free: u64,
-    /// Memory of the core's blocks, windows and reads, those that answers still hold and spare ones included, and of the
-    /// index, in bytes.
+    /// Memory of the core's blocks, windows and reads, those that answers still hold and spare ones included, of the
+    /// index, and of a compaction's keys, in bytes.
     pub memory_bytes: u64,
+    /// Of it, that of the index: a row for each partition and segment, and what the tail holds.
+    pub index_bytes: u64,
     /// Files that got another segment number.
     pub segments_recycled: u64,
     /// Checkpoints written.

@@ -130,7 +130,7 @@ fn oracle_and_ours_leave_the_same_batches() {
     let mut seen = BTreeMap::new();
     for case in cases() {
         let name = case.name();
-        let mut compactor = Compactor::new(COMPACTION_KEYS_BYTES, [5, 6]);
+        let mut compactor = Compactor::new(usize::try_from(COMPACTION_KEYS_BYTES).unwrap(), [5, 6]);
         let passed = compactor
             .pass(&case.before, &case.facts(), &case.candidate(), &case.rules, case.now())
             .unwrap_or_else(|error| panic!("{name}: {error}"));

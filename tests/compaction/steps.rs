@@ -73,7 +73,7 @@ fn batch(codec: Codec, bytes: usize) -> Vec<u8> {
 #[test]
 #[ignore = "measures; run by hand"]
 fn steps_of_a_batch_of_a_mebibyte() {
-    let mut keys = KeyMap::new(COMPACTION_KEYS_BYTES, [1, 2]);
+    let mut keys = KeyMap::new(usize::try_from(COMPACTION_KEYS_BYTES).unwrap(), [1, 2]);
     let mut tools = Tools::new();
     for codec in Codec::ALL {
         let bytes = batch(codec, 1024 * 1024);

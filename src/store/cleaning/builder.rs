@@ -7,12 +7,12 @@
 use std::io;
 use std::rc::Rc;
 
-use super::rows::{self, LiveRow, Sink};
+use super::rows::LiveRow;
 use crate::limits::{CLEAN_MERGED_ROW_BYTES_MAX, EXTENT_BYTES_MAX, IO_ALIGNMENT};
 use crate::runtime::{Buffer, File, Runtime};
 use crate::store::StoreOptions;
 use crate::store::format::{
-    Control, Entry, EntryHeader, EntryKind, MovePrefix, SEGMENT_HEADER_BYTES, SegmentHeader, StoredBatch, UNIT_BYTES,
+    Control, EntryHeader, EntryKind, MovePrefix, SEGMENT_HEADER_BYTES, SegmentHeader, StoredBatch, UNIT_BYTES,
     entry_position, next_unit, usize_of,
 };
 use crate::store::index::IndexedEntry;
@@ -341,22 +341,5 @@ impl<R: Runtime> Builder<R> {
     /// The file, when nothing comes of it.
     pub(super) fn into_file(self) -> SegmentFile<R::File> {
         self.file
-    }
-}
-
-/// Moves what lives of a row as it is.
-pub(super) struct Mover<'a, R: Runtime>(pub(super) &'a mut Builder<R>);
-
-impl<R: Runtime> Sink for Mover<'_, R> {
-    async fn take(&mut self, entry: &Entry<'_>, log_start: Offset, end: Offset) -> Result<(), rows::Error> {
-        if !entry.batches().all(|batch| batch.crc_matches()) {
-            return Err(rows::Error::Damaged("the crc of a batch differs".to_owned()));
-        }
-        if end <= log_start {
-            return Ok(());
-        }
-        // Of what lies below the log start only whole batches go.
-        let live = entry.batches().filter(|batch| batch.last_offset() >= log_start);
-        self.0.put(live, end).await.map_err(rows::Error::Write)
     }
 }

@@ -31,9 +31,9 @@ use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
-use self::builder::{Builder, Built, Mover};
+use self::builder::{Builder, Built};
 use self::outputs::Gives;
-use self::rows::{LiveRow, Rows};
+use self::rows::{LiveRow, Rows, Sink};
 use self::victims::{Candidate, Limits};
 use crate::limits::{
     CLEAN_LIVE_SEGMENTS_MAX, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX, CLEAN_ROWS_PER_YIELD,
@@ -41,11 +41,11 @@ use crate::limits::{
 };
 use crate::runtime::Runtime;
 use crate::store::StoreOptions;
-use crate::store::format::Stream;
+use crate::store::format::{Entry, Stream};
 use crate::store::state::segments::SegmentFile;
 use crate::store::state::{Core, State, Step};
 use crate::store::windows::holds::SegmentHold;
-use crate::types::{LogId, LogPosition, SegmentNumber, TimestampMs};
+use crate::types::{LogId, LogPosition, MonotonicUs, Offset, SegmentNumber, TimestampMs};
 
 /// What is to be done.
 enum Work<F> {
@@ -249,7 +249,9 @@ impl<R: Runtime> Core<R> {
             let partition = self.state.borrow().partitions.get(&copy.row.log).copied().expect("a log has a partition");
             let failed = |cause| self.output_failed(&cause);
             builder.begin_row(&copy, victim.number, log_start, partition).await.map_err(failed)?;
-            let given = rows.give_first(victim, &copy, log_start, &mut Mover(builder)).await;
+            let mut mover = Mover { core: self, builder, began, is_in_a_hurry };
+            let given = rows.give_first(victim, &copy, log_start, &mut mover).await;
+            let began = mover.began;
             given.map_err(|error| match error {
                 rows::Error::Damaged(what) | rows::Error::NoRecords(what) => {
                     Ended::Damaged(victim.number, copy.directory_row, what)
@@ -282,6 +284,36 @@ impl<R: Runtime> Core<R> {
     fn rest_us(&self, worked_us: u64, factor: u64) -> u64 {
         let slowdown = u64::from(COLD_READ_DEPTH / self.state.borrow().pace.depth());
         worked_us.saturating_mul(factor * slowdown).min(CLEAN_REST_MS_MAX * 1000)
+    }
+}
+
+/// Moves what lives of a row as it is.
+struct Mover<'a, R: Runtime> {
+    core: &'a Core<R>,
+    builder: &'a mut Builder<R>,
+    /// Since when it has worked without a rest.
+    began: MonotonicUs,
+    is_in_a_hurry: bool,
+}
+
+impl<R: Runtime> Sink for Mover<'_, R> {
+    async fn take(&mut self, entry: &Entry<'_>, log_start: Offset, end: Offset) -> Result<(), rows::Error> {
+        if !entry.batches().all(|batch| batch.crc_matches()) {
+            return Err(rows::Error::Damaged("the crc of a batch differs".to_owned()));
+        }
+        if end <= log_start {
+            return Ok(());
+        }
+        // Of what lies below the log start only whole batches go.
+        let live = entry.batches().filter(|batch| batch.last_offset() >= log_start);
+        self.builder.put(live, end).await.map_err(rows::Error::Write)
+    }
+
+    async fn pause(&mut self) -> Result<(), rows::Error> {
+        self.core.go_on().map_err(|_| rows::Error::GivenUp)?;
+        self.core.rest(self.core.runtime.now().since_us(self.began), self.is_in_a_hurry).await;
+        self.began = self.core.runtime.now();
+        Ok(())
     }
 }
 

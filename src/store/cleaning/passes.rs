@@ -31,15 +31,15 @@ use super::rows::{Error, LiveRow, Rows, Sink};
 use super::{Ended, Victim};
 use crate::compaction::{CollectStep, Collecting, DamagedBatch, FilterStep, Filtering, KeyMap, Outcome, Pass, Tools};
 use crate::limits::{
-    CLEAN_REST_FACTOR, COMPACTION_BACKLOG_SEGMENTS, COMPACTION_BACKLOG_SEGMENTS_MAX, COMPACTION_KEYS_BYTES,
-    COMPACTION_ROW_GROWTH_MAX, COMPACTION_ROWS_HELD, COMPACTION_TURN_STEPS_MAX, COMPACTION_TURN_US,
-    COMPACTION_WORK_BYTES, COMPACTION_WORK_US, EXTENT_BYTES_MAX,
+    CLEAN_REST_FACTOR, COMPACTION_BACKLOG_SEGMENTS, COMPACTION_BACKLOG_SEGMENTS_MAX, COMPACTION_ROW_GROWTH_MAX,
+    COMPACTION_ROWS_HELD, COMPACTION_TURN_STEPS_MAX, COMPACTION_TURN_US, COMPACTION_WORK_BYTES, COMPACTION_WORK_US,
+    EXTENT_BYTES_MAX,
 };
 use crate::protocol::record_batch::BatchView;
 use crate::runtime::Runtime;
 use crate::store::format::{DirectoryRow, Entry, StoredBatch};
-use crate::store::state::{Core, State};
-use crate::store::{DueLog, Owner, StoreOptions};
+use crate::store::state::{Core, State, keys_bytes_max};
+use crate::store::{DueLog, Owner};
 use crate::types::{LogId, MonotonicUs, Offset, SegmentNumber};
 
 /// What a job has in hand.
@@ -81,11 +81,6 @@ impl Stop {
             Error::GivenUp => Stop::Job(Ended::GivenUp),
         }
     }
-}
-
-/// Memory for the keys of a pass, in bytes.
-fn keys_bytes(options: &StoreOptions) -> usize {
-    COMPACTION_KEYS_BYTES.min(usize::try_from(options.memory_bytes / 4).unwrap_or(usize::MAX))
 }
 
 /// How long the job has worked since others had their turn.
@@ -149,26 +144,34 @@ impl<R: Runtime> Core<R> {
     /// Makes the passes that are due, the first ones, until there is enough for a segment.
     pub(super) async fn compact(&self) -> Result<(), Ended> {
         let Some(owner) = self.owner.borrow().clone() else { return Ok(()) };
+        self.state.borrow_mut().cleaning.keys_bytes = keys_bytes_max(&self.options);
+        let ended = self.compact_for(&owner).await;
+        self.state.borrow_mut().cleaning.keys_bytes = 0;
+        ended
+    }
+
+    async fn compact_for(&self, owner: &Rc<dyn Owner>) -> Result<(), Ended> {
         let (bytes_per_second, dirty_segments) = {
             let cleaning = &self.state.borrow().cleaning;
             let dirty_bytes: u64 = cleaning.due.iter().map(|due| due.candidate.dirty_bytes).sum();
             (cleaning.compaction_bytes_per_second, dirty_bytes / u64::from(self.options.segment_bytes))
         };
+        let keys_bytes = usize::try_from(keys_bytes_max(&self.options)).expect("memory fits the address space");
         let mut work = Work {
-            keys: KeyMap::new(keys_bytes(&self.options), [self.runtime.random(), self.runtime.random()]),
+            keys: KeyMap::new(keys_bytes, [self.runtime.random(), self.runtime.random()]),
             tools: Tools::new(),
             output: None,
             completed: Vec::new(),
             turn: Turn::new(self.runtime.now(), bytes_per_second, dirty_segments),
         };
-        let ended = self.compact_due(&owner, &mut work).await;
+        let ended = self.compact_due(owner, &mut work).await;
         if let Err(ended) = ended {
             if let Some(builder) = work.output.take() {
                 self.close_output(builder, Err(ended)).await?;
             }
             return Err(Ended::GivenUp);
         }
-        self.finish_output(&owner, &mut work).await
+        self.finish_output(owner, &mut work).await
     }
 
     async fn compact_due(&self, owner: &Rc<dyn Owner>, work: &mut Work<R>) -> Result<(), Ended> {
@@ -484,6 +487,11 @@ impl<R: Runtime> Sink for Collect<'_, R> {
         Ok(())
     }
 
+    async fn pause(&mut self) -> Result<(), Error> {
+        // It does that batch by batch.
+        Ok(())
+    }
+
     fn is_done(&self) -> bool {
         self.is_done
     }
@@ -549,6 +557,11 @@ impl<R: Runtime> Sink for Filter<'_, R> {
         if end > log_start {
             put(self.builder, None, end).await?;
         }
+        Ok(())
+    }
+
+    async fn pause(&mut self) -> Result<(), Error> {
+        // As above.
         Ok(())
     }
 }

@@ -2,10 +2,13 @@
 //! never copied.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
 
+use futures_util::{StreamExt, stream};
+
 use super::Victim;
-use crate::limits::{CLEAN_READ_BYTES, CLEAN_ROW_AHEAD_BYTES, CLEAN_ROWS_AHEAD};
+use crate::limits::{CLEAN_AHEAD_BYTES, CLEAN_READ_BYTES, CLEAN_ROW_AHEAD_BYTES, CLEAN_ROWS_AHEAD, CLEAN_RUNS_AT_ONCE};
 use crate::runtime::Runtime;
 use crate::runtime::block::Block;
 use crate::store::format::{DirectoryRow, Entry, Extent, usize_of};
@@ -48,6 +51,9 @@ pub(super) trait Sink {
     /// Takes an entry that is its row's and stands for offsets up to `end`; its batches were not looked at. Below `log_start`
     /// everything is dead.
     async fn take(&mut self, entry: &Entry<'_>, log_start: Offset, end: Offset) -> Result<(), Error>;
+
+    /// Some of a row was taken, and more of it follows: lets others have the core and the disk.
+    async fn pause(&mut self) -> Result<(), Error>;
 
     /// Nothing more is wanted.
     fn is_done(&self) -> bool {
@@ -145,11 +151,19 @@ impl<'a, R: Runtime> Rows<'a, R> {
         let ahead = self.ahead.pop_front().expect("it was started");
         let damaged = |error: ColdError| Error::Damaged(error.to_string());
         let read = ahead.wait().await.map_err(damaged)?;
-        for (index, run) in runs_of(&read.extents).into_iter().enumerate() {
-            let block = match &read.runs {
-                Some(blocks) => Rc::clone(&blocks[index]),
-                None => self.cache.read_units(&victim.file, &victim.hold, run.start, run.end).await.map_err(damaged)?,
-            };
+        let runs = runs_of(&read.extents);
+        let largest = runs.iter().map(|run| run.end - run.start).max().unwrap_or(0);
+        let at_once = usize_of(CLEAN_AHEAD_BYTES / largest.max(1)).clamp(1, CLEAN_RUNS_AT_ONCE);
+        let blocks = stream::iter(runs.iter().enumerate()).map(async |(index, run)| match &read.runs {
+            Some(blocks) => Ok(Rc::clone(&blocks[index])),
+            None => self.cache.read_units(&victim.file, &victim.hold, run.start, run.end).await,
+        });
+        let mut blocks = pin!(blocks.buffered(at_once));
+        for (index, run) in runs.iter().enumerate() {
+            if index > 0 {
+                sink.pause().await?;
+            }
+            let block = blocks.next().await.expect("one for each").map_err(damaged)?;
             for extent in &read.extents[run.extents.clone()] {
                 let first = usize_of(extent.position - run.start);
                 let bytes = &block.as_slice()[first..first + usize_of(extent.bytes)];
@@ -158,7 +172,6 @@ impl<'a, R: Runtime> Rows<'a, R> {
                     return Ok(());
                 }
             }
-            self.runtime.yield_now().await;
         }
         Ok(())
     }

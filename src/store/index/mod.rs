@@ -851,6 +851,7 @@ pub(crate) fn u32_of(count: usize) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::SEGMENT_BYTES_MAX;
     use crate::simulation::random::Random;
     use crate::store::format::Stream;
     use crate::types::ShardId;
@@ -995,6 +996,31 @@ mod tests {
         }
         index.evict_tail(LogPosition { segment: segment(2), byte: 0 });
         assert!(index.memory_bytes() < 10_000 * 300, "{} bytes", index.memory_bytes());
+    }
+
+    #[test]
+    fn a_terabyte_of_a_thousand_partitions_costs_less_than_forty_megabytes() {
+        let (logs, segments) = (1000_u64, 1_000_000_000_000 / u64::from(SEGMENT_BYTES_MAX));
+        let mut index = Index::new(segment(1));
+        for log in 1..=logs {
+            index.create(LogId::new(log), Offset::ZERO);
+        }
+        for number in 1..=segments {
+            let base_offset = Offset::new(i64::try_from(number).unwrap() * 100);
+            let row = |log| DirectoryRow {
+                log: LogId::new(log),
+                extent_first: 0,
+                extent_count: 1,
+                base_offset,
+                end_offset: base_offset.advance(100),
+                timestamp_max: TimestampMs::new(0),
+                bytes: SEGMENT_BYTES_MAX / 1000,
+                extents_crc: 0,
+            };
+            let rows: Vec<DirectoryRow> = (1..=logs).map(row).collect();
+            index.add_sealed(segment(number), &rows).unwrap();
+        }
+        assert!(index.memory_bytes() < 40_000_000, "{} bytes", index.memory_bytes());
     }
 
     #[test]

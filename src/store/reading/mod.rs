@@ -3,11 +3,17 @@
 //! An answer may begin on disk and end in memory. Segments are held from the step that finds them in the index until the
 //! read has ended, so none is reused under a read.
 
+use std::pin::pin;
 use std::rc::Rc;
 
+use futures_util::{StreamExt, stream};
+
+use crate::limits::{
+    COLD_EXTENTS_AT_ONCE, COLD_PLACES_AT_ONCE, COLD_PLACES_FOUND_MAX, COLD_SORTED_PLACES_AT_ONCE, COLD_THIN_BYTES,
+};
 use crate::portions::Portion;
 use crate::runtime::Runtime;
-use crate::store::format::{Extent, StoredBatch, Stream};
+use crate::store::format::{Extent, StoredBatch, Stream, usize_of};
 use crate::store::index::{Place, PlaceExtents};
 use crate::store::state::tail::Want;
 use crate::store::state::{State, Store};
@@ -34,8 +40,19 @@ struct Located<F> {
     file: F,
     hold: SegmentHold,
     place: Place,
+    is_sorted: bool,
     segment_bytes: u32,
     readable_end: u32,
+}
+
+/// How a read goes on.
+enum ReadOn {
+    /// With the next place.
+    Further,
+    /// Not at all.
+    Complete,
+    /// The first batch is too large; about so many bytes.
+    TooLarge(usize),
 }
 
 impl<R: Runtime> Store<R> {
@@ -132,32 +149,70 @@ impl<R: Runtime> Store<R> {
             if turn.0.is_none() {
                 turn.0 = Some(self.core.cold.turn().await);
             }
-            let batches = match self.read_cold(log, located, want).await {
-                Ok(batches) => batches,
+            match self.read_places(log, located, &mut want, &mut slices).await {
+                Ok(ReadOn::Further) => {}
+                Ok(ReadOn::Complete) => break,
+                Ok(ReadOn::TooLarge(needed_bytes)) => {
+                    return Ok(Read { slices, next_offset: want.from, needed_bytes });
+                }
                 // What is whole comes first; the next read begins with what is not.
                 Err(_) if !slices.is_empty() => break,
                 Err(error) => return Err(error),
-            };
-            if batches.needed_bytes > 0 {
-                return Ok(Read { slices, next_offset: want.from, needed_bytes: batches.needed_bytes });
-            }
-            if batches.bytes == 0 {
-                // The segment holds nothing from there on, or begins later: behind the hole the log goes on.
-                if batches.next_offset > want.from {
-                    want.from = batches.next_offset;
-                    continue;
-                }
-                break;
-            }
-            slices.extend(batches.slices);
-            want.from = batches.next_offset;
-            want.within.first_bytes_max = 0;
-            want.within.bytes_max = want.within.bytes_max.saturating_sub(batches.bytes);
-            if want.within.bytes_max == 0 {
-                break;
             }
         }
         Ok(Read { slices, next_offset: want.from, needed_bytes: 0 })
+    }
+
+    /// Reads what is wanted of `located`, and of the places that follow it where each holds little, several at once. What came
+    /// is added to `slices` and taken from `want`.
+    async fn read_places(
+        &self,
+        log: LogId,
+        located: Located<R::File>,
+        want: &mut Want,
+        slices: &mut Slices<R::Buffer>,
+    ) -> Result<ReadOn, ReadError> {
+        let first = want.from;
+        let places = self.core.state.borrow().places_from(log, located, want);
+        let are_sorted = places.iter().all(|(located, _)| located.is_sorted);
+        let at_once = if are_sorted { COLD_SORTED_PLACES_AT_ONCE } else { COLD_PLACES_AT_ONCE };
+        let cold = &self.core.cold;
+        // Where the entries stand, in what is small, is looked up further ahead. Whether it was found shows when they are read.
+        let looked_up = stream::iter(places).map(async |(located, want)| {
+            let Located { file, hold, place, segment_bytes, .. } = &located;
+            let _ = cold.extents(file, *segment_bytes, hold, log, place).await;
+            (located, want)
+        });
+        let reads = looked_up
+            .buffered(COLD_EXTENTS_AT_ONCE)
+            .map(async |(located, want)| (want.from, self.read_cold(log, located, want).await));
+        let mut found = pin!(reads.buffered(at_once));
+        while let Some((from, batches)) = found.next().await {
+            // The place before was not read to its end, or held nothing: then the first batch may be any larger, which this read
+            // did not know.
+            if from != want.from || (from != first && slices.is_empty()) {
+                return Ok(ReadOn::Further);
+            }
+            let batches = batches?;
+            if batches.needed_bytes > 0 {
+                return Ok(ReadOn::TooLarge(batches.needed_bytes));
+            }
+            let next_offset = batches.next_offset;
+            if batches.bytes == 0 && next_offset <= want.from {
+                return Ok(ReadOn::Complete);
+            }
+            // Without a batch the segment holds nothing from there on, or begins later: behind the hole the log goes on.
+            want.from = next_offset;
+            if batches.bytes > 0 {
+                slices.extend(batches.slices);
+                want.within.first_bytes_max = 0;
+                want.within.bytes_max = want.within.bytes_max.saturating_sub(batches.bytes);
+                if want.within.bytes_max == 0 {
+                    return Ok(ReadOn::Complete);
+                }
+            }
+        }
+        Ok(ReadOn::Further)
     }
 
     async fn read_cold(
@@ -166,9 +221,9 @@ impl<R: Runtime> Store<R> {
         located: Located<R::File>,
         want: Want,
     ) -> Result<ColdBatches<R::Buffer>, ReadError> {
-        let Located { file, hold, place, segment_bytes, readable_end } = located;
+        let Located { file, hold, place, is_sorted, segment_bytes, readable_end } = located;
         let Want { from, bound, within } = want;
-        let read = ColdRead { file, hold, log, place, segment_bytes, readable_end, from, bound, within };
+        let read = ColdRead { file, hold, log, place, is_sorted, segment_bytes, readable_end, from, bound, within };
         self.core.cold.read(&read).await.map_err(ReadError::from)
     }
 
@@ -261,6 +316,16 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = StoredBatch<'_>> {
     })
 }
 
+impl<F> Located<F> {
+    /// Bytes of the log's entries in the place, when they are few and the footer holds their extents.
+    fn thin_bytes(&self) -> Option<usize> {
+        match &self.place.extents {
+            PlaceExtents::Footer { bytes, .. } if *bytes <= COLD_THIN_BYTES => Some(usize_of(*bytes)),
+            _ => None,
+        }
+    }
+}
+
 impl<R: Runtime> State<R> {
     fn read_tail(&self, log: LogId, want: &Want) -> Option<Read<R::Buffer>> {
         let (log_start, log_end) = (self.index.log_start(log)?, self.index.log_end(log)?);
@@ -283,6 +348,34 @@ impl<R: Runtime> State<R> {
         }
     }
 
+    /// What to read: `first`, and what follows it on disk alone, as long as all of it is wanted and each place holds little.
+    fn places_from(&self, log: LogId, first: Located<R::File>, want: &Want) -> Vec<(Located<R::File>, Want)> {
+        let mut held = first.thin_bytes();
+        let mut next = *want;
+        next.from = first.place.end_offset;
+        let mut places = vec![(first, *want)];
+        while let Some(bytes) = held.filter(|bytes| *bytes < want.within.bytes_max)
+            && next.from < want.bound
+            && places.len() < COLD_PLACES_FOUND_MAX
+        {
+            // Entry headers are not given, so a little more than is counted here may be wanted: the next read gets that.
+            next.within = ReadWithin { bytes_max: want.within.bytes_max - bytes, first_bytes_max: 0 };
+            if self.index.tail(log, next.from).is_some() {
+                break;
+            }
+            let Whereabouts::OnDisk(located) = self.locate(log, &next) else { break };
+            let own = located.thin_bytes();
+            if own.is_none() || located.place.base_offset != next.from {
+                break;
+            }
+            held = own.map(|own| own + bytes);
+            let end_offset = located.place.end_offset;
+            places.push((located, next));
+            next.from = end_offset;
+        }
+        places
+    }
+
     /// Holds the segment of a place; `None` while it has no file, when all of it is in memory.
     fn hold(&self, place: Place) -> Option<Located<R::File>> {
         let live = self.segments.live.get(&place.segment)?;
@@ -295,8 +388,8 @@ impl<R: Runtime> State<R> {
             std::cmp::Ordering::Equal => written.byte,
             std::cmp::Ordering::Greater => 0,
         };
-        let segment_bytes = live.header.bytes;
-        Some(Located { file, hold: self.holds.hold(place.segment), place, segment_bytes, readable_end })
+        let (segment_bytes, is_sorted) = (live.header.bytes, live.header.stream == Stream::Cold);
+        Some(Located { file, hold: self.holds.hold(place.segment), place, is_sorted, segment_bytes, readable_end })
     }
 }
 

@@ -26,6 +26,8 @@ pub(in crate::store) struct Cleaning {
     pub(in crate::store) due: VecDeque<DueLog>,
     /// How fast, in bytes of batches that are read.
     pub(in crate::store) compaction_bytes_per_second: f64,
+    /// Memory that a compaction pass under way has for its keys.
+    pub(in crate::store) keys_bytes: u64,
     /// Logs that cannot be compacted: damaged, or holding what is no records.
     pub(in crate::store) uncompactable: BTreeSet<LogId>,
     /// Segments of which everything was moved that can be: the rest is damaged, or does not fit anywhere else.

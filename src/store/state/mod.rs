@@ -20,7 +20,7 @@ use self::segment_writer::SegmentWriter;
 use self::segments::Segments;
 use self::space::Space;
 use self::tail::Tail;
-use crate::limits::TAIL_MEMORY_QUARTERS;
+use crate::limits::{COMPACTION_KEYS_BYTES, TAIL_MEMORY_QUARTERS};
 use crate::runtime::Runtime;
 use crate::store::checkpoint::files::CheckpointFiles;
 use crate::store::format::Footer;
@@ -157,12 +157,17 @@ impl<R: Runtime> State<R> {
     }
 }
 
-/// Memory that the tail cache may use.
+/// Memory for the keys of compaction while it works, at most a quarter of all.
+pub(in crate::store) fn keys_bytes_max(options: &StoreOptions) -> u64 {
+    COMPACTION_KEYS_BYTES.min(options.memory_bytes / 4)
+}
+
+/// Memory that the tail cache may use. What the keys need is always left: blocks of the tail cannot become keys.
 pub(in crate::store) fn tail_bytes_max(options: &StoreOptions) -> u64 {
-    options.memory_bytes / 4 * TAIL_MEMORY_QUARTERS
+    (options.memory_bytes - keys_bytes_max(options)) / 4 * TAIL_MEMORY_QUARTERS
 }
 
 /// Memory that windows of cold reads may use.
 pub(in crate::store) fn cold_bytes_max(options: &StoreOptions) -> u64 {
-    options.memory_bytes - tail_bytes_max(options)
+    options.memory_bytes - keys_bytes_max(options) - tail_bytes_max(options)
 }

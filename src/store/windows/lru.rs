@@ -30,6 +30,11 @@ impl<K: Copy + Eq + Hash, V> Lru<K, V> {
         Lru { entries: HashMap::default(), by_use: BTreeMap::new(), uses: 0, weight: 0, weight_max }
     }
 
+    /// What it holds at most.
+    pub(crate) fn weight_max(&self) -> u64 {
+        self.weight_max
+    }
+
     /// The value, which counts as used now.
     pub(crate) fn get(&mut self, key: K) -> Option<&mut V> {
         let entry = self.entries.get_mut(&key)?;

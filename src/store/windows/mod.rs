@@ -2,7 +2,9 @@
 //!
 //! When a thousand partitions lag, their batches lie side by side, so one window serves many: it is read whole once a
 //! sixteenth of it was wanted, by one reader or by several, and kept, least recently used first to go. Below that only
-//! the units needed are read, and not kept. Who wants a window that is being read waits for that read.
+//! the units needed are read, and not kept. Who wants a window that is being read waits for that read. Where the cleaner
+//! sorted a segment by partition, what one reader wants lies together: of such a window it gets its own, and the window is read
+//! whole once others wanted a quarter of it.
 //!
 //! Every batch that leaves was checked against its entry header: crc, log id, segment number, and the offsets that the
 //! index expects; and against its own CRC, which covers the rest. What is damaged is told, never given; what stands before
@@ -28,8 +30,8 @@ use self::answer::Answer;
 use self::extents::{CachedExtents, ExtentsOf};
 use self::walk::{Piece, Source, Step, Walk, WindowPlan, io};
 use crate::limits::{
-    COLD_EXTENTS_DIVISOR, COLD_READER_BYTES, COLD_READERS_MAX, COLD_READERS_MIN, COLD_SPARSE_WINDOWS_MAX,
-    COLD_WINDOW_BYTES, COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT,
+    COLD_EXTENTS_DIVISOR, COLD_READER_BYTES, COLD_READERS_MAX, COLD_READERS_MIN, COLD_SORTED_DENSE_BYTES,
+    COLD_SPARSE_WINDOWS_MAX, COLD_WINDOW_BYTES, COLD_WINDOW_DENSE_BYTES, COLD_WINDOW_WEIGHT,
 };
 use crate::portions::{Portion, Portions};
 use crate::runtime::block::{Block, Slice};
@@ -78,6 +80,8 @@ pub struct ColdRead<F> {
     pub log: LogId,
     /// Where the index found it.
     pub place: Place,
+    /// What the segment holds of a log lies together: it was built, not written as the batches came.
+    pub is_sorted: bool,
     /// Size of the segment; the file may be longer, and end behind its footer.
     pub segment_bytes: u32,
     /// Position in the segment up to which entries are on disk for good: the size of a sealed segment, what is written
@@ -125,11 +129,19 @@ type ExtentsKey = (SegmentNumber, ExtentsOf);
 
 type SharedRead<B> = Rc<Pending<ReadResult<B>>>;
 
+/// What readers wanted of a window.
+#[derive(Clone, Copy)]
+struct Wanted {
+    bytes: u32,
+    /// What had been read from disk in all when it was wanted last.
+    bytes_read: u64,
+}
+
 struct State<B> {
     windows: Lru<WindowKey, Rc<Block<B>>>,
     loading: HashMap<WindowKey, SharedRead<B>>,
-    /// Bytes wanted of windows that are not kept.
-    sparse: Lru<WindowKey, u32>,
+    /// What was wanted of windows that are not kept.
+    sparse: Lru<WindowKey, Wanted>,
     extents: Lru<ExtentsKey, CachedExtents>,
     /// Windows that left the cache while an answer held them: memory still.
     pinned: Vec<Weak<Block<B>>>,
@@ -328,9 +340,16 @@ impl<R: Runtime> ColdCache<R> {
             return vec![Piece { start: window_start, end: window_end, source }];
         }
         let wanted: u32 = plan.runs.iter().map(|(start, end)| end - start).sum();
-        let wanted_before = state.sparse.get(key).copied().unwrap_or(0);
+        // Wanted so long ago that it would not have been kept, it says nothing about who else will want it.
+        let (kept_bytes, bytes_read) = (state.windows.weight_max(), state.stats.bytes_read);
+        let earlier = state.sparse.get(key).filter(|wanted| bytes_read - wanted.bytes_read < kept_bytes);
+        let wanted_before = earlier.map_or(0, |wanted| wanted.bytes);
         let is_final = window_end <= read.readable_end;
-        if is_final && wanted.saturating_add(wanted_before) >= COLD_WINDOW_DENSE_BYTES {
+        let is_dense = match read.is_sorted {
+            true => wanted_before >= COLD_SORTED_DENSE_BYTES || wanted >= window_end - window_start,
+            false => wanted.saturating_add(wanted_before) >= COLD_WINDOW_DENSE_BYTES,
+        };
+        if is_final && is_dense {
             state.sparse.remove(key);
             state.stats.windows_read += 1;
             state.stats.bytes_read += u64::from(window_end - window_start);
@@ -339,7 +358,8 @@ impl<R: Runtime> ColdCache<R> {
             return vec![Piece { start: window_start, end: window_end, source }];
         }
         if is_final {
-            state.sparse.insert(key, wanted + wanted_before, 1);
+            let wanted = Wanted { bytes: wanted + wanted_before, bytes_read };
+            state.sparse.insert(key, wanted, 1);
         }
         drop(state);
         let start = |&(start, end): &(u32, u32)| {
@@ -491,6 +511,7 @@ mod tests {
         cache: ColdCache<SimulatedRuntime>,
         file: SimulatedFile,
         holds: SegmentHolds,
+        is_sorted: bool,
         readable_end: u32,
     }
 
@@ -498,7 +519,8 @@ mod tests {
         async fn new(runtime: SimulatedRuntime, cache_bytes: u64) -> Reader {
             let file = runtime.open(&path()).await.unwrap();
             let readable_end = u32::try_from(file.bytes()).unwrap();
-            Reader { cache: ColdCache::new(runtime, cache_bytes), file, holds: SegmentHolds::new(), readable_end }
+            let (cache, holds) = (ColdCache::new(runtime, cache_bytes), SegmentHolds::new());
+            Reader { cache, file, holds, is_sorted: false, readable_end }
         }
 
         fn want(&self, index: &Index, log: LogId, from: i64, bytes_max: usize) -> Option<ColdRead<SimulatedFile>> {
@@ -509,6 +531,7 @@ mod tests {
                 hold: self.holds.hold(place.segment),
                 log,
                 place,
+                is_sorted: self.is_sorted,
                 segment_bytes: u32::try_from(self.file.bytes()).unwrap(),
                 readable_end: self.readable_end,
                 from,
@@ -647,6 +670,58 @@ mod tests {
             let last = reader.cache.stats();
             assert_eq!(last.windows_read, 1);
             assert!(last.window_hits > 0);
+        });
+    }
+
+    #[test]
+    fn wants_that_are_far_apart_do_not_add_up() {
+        let mut random = Random::new(5);
+        let mut image = Image::new(&mut random, 4 << 20, 3, 2_000);
+        image.seal();
+        let mut simulation = Simulation::new(5);
+        simulation.disk().plant(&path(), &image.bytes);
+        simulation.run(|runtime| async move {
+            let reader = Reader::new(runtime, 2 << 20).await;
+            let bytes_read = async |log: usize, from: i64, bytes_max: usize| {
+                let before = reader.cache.stats().bytes_read;
+                let read = reader.want(&image.index, image.logs[log].0, from, bytes_max).unwrap();
+                reader.cache.read(&read).await.unwrap();
+                reader.cache.stats().bytes_read - before
+            };
+            let third = image.logs[1].1.len() / 3;
+            let from = image.logs[1].1[third].0;
+            for _ in 0..40 {
+                // It lies in the first window, and this in the others, of which one is kept.
+                assert!(bytes_read(0, 0, 1).await < 64 << 10);
+                assert!(bytes_read(1, from, 4 << 20).await >= 2 << 20);
+            }
+        });
+    }
+
+    #[test]
+    fn of_a_sorted_segment_one_reader_gets_its_own_and_many_get_windows() {
+        let mut random = Random::new(6);
+        let mut image = Image::new(&mut random, 1 << 20, 8, 2_000);
+        image.seal();
+        let mut simulation = Simulation::new(6);
+        simulation.disk().plant(&path(), &image.bytes);
+        simulation.run(|runtime| async move {
+            let mut reader = Reader::new(runtime, 64 << 20).await;
+            reader.is_sorted = true;
+            let read_all = async |log: LogId| {
+                let found = reader.cache.read(&reader.want(&image.index, log, 0, 4 << 20).unwrap()).await.unwrap();
+                (found.bytes, reader.cache.stats())
+            };
+            let (bytes, first) = read_all(image.logs[0].0).await;
+            // Enough for a window of a segment that is not sorted.
+            assert!(bytes > usize_of(COLD_WINDOW_DENSE_BYTES));
+            assert_eq!(first.windows_read, 0, "{first:?}");
+            for (log, _) in &image.logs[1..] {
+                read_all(*log).await;
+            }
+            let last = reader.cache.stats();
+            assert_eq!(last.windows_read, 1, "{last:?}");
+            assert!(last.window_hits >= 3, "{last:?}");
         });
     }
 
