@@ -1,5 +1,6 @@
 //! The little of a Kafka client that the benchmarks need, blocking.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,9 +10,14 @@ use corelane::protocol::api_key::ApiKey;
 use corelane::protocol::frame::{ResponseHeader, request_frame};
 use corelane::protocol::messages::create_topics::CreateTopicsResponse;
 use corelane::protocol::messages::create_topics::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
+use corelane::protocol::messages::delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
 use corelane::protocol::messages::metadata::{MetadataRequest, MetadataRequestTopic, MetadataResponse};
 use corelane::protocol::wire::{Message, Reader};
 use corelane::types::TopicId;
+
+const DELETE_VERSION: i16 = 4;
+/// How long deleting may take, in milliseconds.
+const DELETE_PATIENCE_MS: i32 = 60_000;
 
 /// What the benchmarks call themselves.
 pub(crate) const CLIENT_ID: &str = "corelane-bench";
@@ -88,6 +94,24 @@ impl Client {
             Some(topic) if topic.error_code == 0 => Ok(()),
             Some(topic) => Err(format!("create {name}: {} {:?}", topic.error_code, topic.error_message).into()),
             None => Err("no answer about the topic".into()),
+        }
+    }
+
+    /// Deletes topics, of which there may be none.
+    ///
+    /// Errors: a topic that is not deleted, with the broker's code.
+    pub(crate) fn delete_topics(&mut self, names: Vec<Cow<'_, str>>) -> Result<(), Box<dyn Error>> {
+        let request = DeleteTopicsRequest {
+            topic_names: names,
+            timeout_ms: DELETE_PATIENCE_MS,
+            ..DeleteTopicsRequest::default()
+        };
+        let answer = self.ask(DELETE_VERSION, &request)?;
+        let body = &mut answer_body(&answer, ApiKey::DeleteTopics, DELETE_VERSION)?;
+        let deleted = DeleteTopicsResponse::decode(body, DELETE_VERSION).map_err(debug)?;
+        match deleted.responses.iter().find(|topic| topic.error_code != 0) {
+            None => Ok(()),
+            Some(topic) => Err(format!("deleting {:?}: error {}", topic.name, topic.error_code).into()),
         }
     }
 

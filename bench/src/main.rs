@@ -11,6 +11,7 @@
 
 mod advertise_modes;
 mod client;
+mod fetch;
 mod floor;
 mod flushed_partitions;
 mod groups;
@@ -24,7 +25,7 @@ mod region;
 mod report;
 mod server;
 mod signals;
-mod space_over_time;
+mod space;
 mod start_time;
 mod tail_fetch;
 
@@ -58,7 +59,9 @@ enum Benchmark {
     /// Time to `ready` with a full store, after a clean stop and after a kill
     StartTime(start_time::Arguments),
     /// Disk that mixed lifetimes take over time, and what is written for each byte, by cause
-    SpaceOverTime(space_over_time::Arguments),
+    SpaceOverTime(space::over_time::Arguments),
+    /// Reading what the cleaner put together: partitions of many beside a log of one, and the memory of the index
+    CleanedReads(space::reads::Arguments),
     /// Fetching the tail beside sending the same bytes from one buffer
     TailFetch(tail_fetch::Arguments),
     /// Sends the same bytes to every request: the floor of tail-fetch; serves until killed
@@ -111,7 +114,8 @@ fn run(benchmark: Benchmark) -> Result<(), Box<dyn Error>> {
         Benchmark::TailFetch(arguments) => tail_fetch::run(&arguments),
         Benchmark::FloorSend(arguments) => tail_fetch::run_floor(&arguments),
         Benchmark::SingleVsPerCore(arguments) => advertise_modes::run(&arguments),
-        Benchmark::SpaceOverTime(arguments) => space_over_time::run(&arguments),
+        Benchmark::SpaceOverTime(arguments) => space::over_time::run(&arguments),
+        Benchmark::CleanedReads(arguments) => space::reads::run(&arguments),
         Benchmark::GroupCommits(arguments) => groups::commits::run(&arguments),
         Benchmark::CompactedOffsets(arguments) => groups::compacted::run(&arguments),
         Benchmark::GroupJoin(arguments) => groups::join::run(&arguments),

@@ -32,13 +32,12 @@ use glommio::net::{TcpListener, TcpStream as GlommioStream};
 use glommio::{LocalExecutorBuilder, Placement};
 
 use crate::client::{CLIENT_ID, Client, answer_body, debug, read_frame};
+use crate::fetch::{FETCH_VERSION, next_offset};
 use crate::load::{OpenLoop, batch, pin, produce_frame};
 use crate::profile::ProfileArguments;
 use crate::report::{float, mb_per_second, median, ns_per_kib};
 use crate::server::{BrokerArguments, Server, metric, raise_locked_memory};
 
-/// Version of Fetch that the consumers speak.
-const FETCH_VERSION: i16 = 12;
 /// Bytes of a fetch answer at most, headers aside, so that all answers are of one order.
 const ANSWER_BYTES_MAX: i32 = 1024 * 1024;
 /// Bytes written before they are read at full speed: well within the tail of a shard with its default memory.
@@ -429,16 +428,9 @@ fn follow(frame: &[u8], offsets: &mut [Option<i64>]) -> Result<u64, Box<dyn Erro
             *offset = Some(partition.high_watermark);
             continue;
         }
-        let Records::Bytes(mut records) = partition.records else { continue };
+        let Records::Bytes(records) = partition.records else { continue };
         bytes += u64::try_from(records.len())?;
-        // Base offset, length, ..., last offset delta: of each batch.
-        while let (Some(base), Some(length)) = (records.first_chunk(), records.get(8..).and_then(|at| at.first_chunk()))
-        {
-            let end = 12 + usize::try_from(i32::from_be_bytes(*length))?;
-            let delta = records.get(23..).and_then(|at| at.first_chunk()).ok_or("half a batch")?;
-            *offset = Some(i64::from_be_bytes(*base) + i64::from(i32::from_be_bytes(*delta)) + 1);
-            records = records.get(end..).ok_or("half a batch")?;
-        }
+        *offset = next_offset(records)?.or(*offset);
     }
     Ok(bytes)
 }

@@ -3,16 +3,12 @@
 use std::error::Error;
 
 use corelane::protocol::api_key::ApiKey;
-use corelane::protocol::messages::delete_topics::{DeleteTopicsRequest, DeleteTopicsResponse};
 use corelane::protocol::messages::metadata::{MetadataRequest, MetadataResponse};
 
 use crate::client::{Client, answer_body, debug};
 use crate::lab::cluster::Cluster;
 
 const METADATA_VERSION: i16 = 7;
-const DELETE_VERSION: i16 = 4;
-/// How long the answer may take, in milliseconds.
-const DELETE_PATIENCE_MS: i32 = 60_000;
 
 /// Deletes all topics whose names begin so. A floor has none.
 ///
@@ -24,13 +20,5 @@ pub(super) fn delete_topics(cluster: Cluster, prefix: &str) -> Result<(), Box<dy
     let body = &mut answer_body(&answer, ApiKey::Metadata, METADATA_VERSION)?;
     let metadata = MetadataResponse::decode(body, METADATA_VERSION).map_err(debug)?;
     let names = metadata.topics.into_iter().filter_map(|topic| topic.name);
-    let topic_names = names.filter(|name| name.starts_with(prefix)).collect();
-    let request = DeleteTopicsRequest { topic_names, timeout_ms: DELETE_PATIENCE_MS, ..DeleteTopicsRequest::default() };
-    let answer = client.ask(DELETE_VERSION, &request)?;
-    let body = &mut answer_body(&answer, ApiKey::DeleteTopics, DELETE_VERSION)?;
-    let deleted = DeleteTopicsResponse::decode(body, DELETE_VERSION).map_err(debug)?;
-    match deleted.responses.iter().find(|topic| topic.error_code != 0) {
-        None => Ok(()),
-        Some(topic) => Err(format!("deleting {:?}: error {}", topic.name, topic.error_code).into()),
-    }
+    client.delete_topics(names.filter(|name| name.starts_with(prefix)).collect())
 }
