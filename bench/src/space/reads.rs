@@ -27,7 +27,7 @@ const ALONE_BYTES: usize = 512 * 1024 * 1024;
 const REQUEST_PARTITIONS: usize = 50;
 /// Requests unanswered while filling.
 const WINDOW: usize = 8;
-/// The cleaner is done when it moved nothing for so long, and wants no segment.
+/// The cleaner is done when it moved nothing for so long.
 const QUIET: Duration = Duration::from_secs(20);
 const LOOKED: Duration = Duration::from_secs(1);
 

@@ -8,11 +8,13 @@ use crate::report::{float, median, quantile_us};
 
 /// What happened in one window.
 pub(crate) struct Window {
-    /// Bytes of batches that were answered, of bytes that were moved, and the server's CPU.
+    /// Bytes of the load's batches that were answered.
     pub(crate) acknowledged: u64,
+    /// Bytes that the store moved.
     pub(crate) moved: f64,
+    /// That the server took.
     pub(crate) cpu: Duration,
-    /// Of the load, written.
+    /// Latencies of the load, written.
     pub(crate) written: Histogram<u64>,
     /// Of the small flushed batches beside it, from when they were due.
     pub(crate) flushed: Option<Histogram<u64>>,
