@@ -36,8 +36,8 @@ use self::outputs::Gives;
 use self::rows::{LiveRow, Rows, Sink};
 use self::victims::{Candidate, Limits};
 use crate::limits::{
-    CLEAN_LIVE_SEGMENTS_MAX, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX, CLEAN_ROWS_PER_YIELD,
-    CLEAN_SLACK_PERCENT, COLD_READ_DEPTH, FILES_RESERVED,
+    CLEAN_LIVE_SEGMENTS_MAX, CLEAN_READ_BYTES, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX,
+    CLEAN_ROWS_PER_YIELD, CLEAN_SLACK_PERCENT, COLD_READ_DEPTH, FILES_RESERVED,
 };
 use crate::runtime::Runtime;
 use crate::store::StoreOptions;
@@ -249,7 +249,7 @@ impl<R: Runtime> Core<R> {
             let partition = self.state.borrow().partitions.get(&copy.row.log).copied().expect("a log has a partition");
             let failed = |cause| self.output_failed(&cause);
             builder.begin_row(&copy, victim.number, log_start, partition).await.map_err(failed)?;
-            let mut mover = Mover { core: self, builder, began, is_in_a_hurry };
+            let mut mover = Mover { core: self, builder, began, bytes: 0, is_in_a_hurry };
             let given = rows.give_first(victim, &copy, log_start, &mut mover).await;
             let began = mover.began;
             given.map_err(|error| match error {
@@ -291,13 +291,15 @@ impl<R: Runtime> Core<R> {
 struct Mover<'a, R: Runtime> {
     core: &'a Core<R>,
     builder: &'a mut Builder<R>,
-    /// Since when it has worked without a rest.
+    /// Since when it has worked without a rest, and on how many bytes.
     began: MonotonicUs,
+    bytes: u64,
     is_in_a_hurry: bool,
 }
 
 impl<R: Runtime> Sink for Mover<'_, R> {
     async fn take(&mut self, entry: &Entry<'_>, log_start: Offset, end: Offset) -> Result<(), rows::Error> {
+        self.bytes += entry.header.entry_bytes();
         if !entry.batches().all(|batch| batch.crc_matches()) {
             return Err(rows::Error::Damaged("the crc of a batch differs".to_owned()));
         }
@@ -311,8 +313,13 @@ impl<R: Runtime> Sink for Mover<'_, R> {
 
     async fn pause(&mut self) -> Result<(), rows::Error> {
         self.core.go_on().map_err(|_| rows::Error::GivenUp)?;
+        // A rest costs a timer: not for each of many small runs.
+        if self.bytes < u64::from(CLEAN_READ_BYTES) {
+            self.core.runtime.yield_now().await;
+            return Ok(());
+        }
         self.core.rest(self.core.runtime.now().since_us(self.began), self.is_in_a_hurry).await;
-        self.began = self.core.runtime.now();
+        (self.began, self.bytes) = (self.core.runtime.now(), 0);
         Ok(())
     }
 }

@@ -488,7 +488,8 @@ impl<R: Runtime> Sink for Collect<'_, R> {
     }
 
     async fn pause(&mut self) -> Result<(), Error> {
-        // It does that batch by batch.
+        // It rests after batches; of a run there may be none that it looks at.
+        self.core.runtime.yield_now().await;
         Ok(())
     }
 
@@ -561,7 +562,7 @@ impl<R: Runtime> Sink for Filter<'_, R> {
     }
 
     async fn pause(&mut self) -> Result<(), Error> {
-        // As above.
+        self.core.runtime.yield_now().await;
         Ok(())
     }
 }

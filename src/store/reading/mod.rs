@@ -176,11 +176,13 @@ impl<R: Runtime> Store<R> {
         let places = self.core.state.borrow().places_from(log, located, want);
         let are_sorted = places.iter().all(|(located, _)| located.is_sorted);
         let at_once = if are_sorted { COLD_SORTED_PLACES_AT_ONCE } else { COLD_PLACES_AT_ONCE };
-        let cold = &self.core.cold;
+        let (cold, are_several) = (&self.core.cold, places.len() > 1);
         // Where the entries stand, in what is small, is looked up further ahead. Whether it was found shows when they are read.
         let looked_up = stream::iter(places).map(async |(located, want)| {
             let Located { file, hold, place, segment_bytes, .. } = &located;
-            let _ = cold.extents(file, *segment_bytes, hold, log, place).await;
+            if are_several {
+                let _ = cold.extents(file, *segment_bytes, hold, log, place).await;
+            }
             (located, want)
         });
         let reads = looked_up

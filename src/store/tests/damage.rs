@@ -7,8 +7,8 @@ use crate::simulation::random::Random;
 use crate::simulation::seeds::Seeds;
 use crate::simulation::{Crash, Simulation};
 use crate::store::format::{
-    Entry, EntryKind, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Trailer, entry_position, next_unit,
-    segment_file_name,
+    ENTRY_HEADER_BYTES, Entry, EntryKind, FormatError, SEGMENT_HEADER_BYTES, SegmentHeader, Trailer, entry_position,
+    next_unit, segment_file_name,
 };
 use crate::types::{FileId, Incarnation, SegmentNumber};
 
@@ -192,12 +192,12 @@ fn check_ends(partitions: &[PartitionRecord], kept: &BTreeMap<LogId, Offset>) {
     assert!(kept.keys().all(|log| partitions.iter().any(|partition| partition.log == *log)));
 }
 
-/// Reads a log from its start: the bytes up to its end, or up to the first damage.
-async fn read_all(store: &Store<SimulatedRuntime>, log: LogId) -> (Vec<u8>, Option<ReadError>) {
+/// Reads a log from its start, so much at once: the bytes up to its end, or up to the first damage.
+async fn read_all(store: &Store<SimulatedRuntime>, log: LogId, bytes_max: usize) -> (Vec<u8>, Option<ReadError>) {
     let end = store.partition(log).unwrap().log_end;
     let (mut next, mut all) = (Offset::ZERO, Vec::new());
     while next < end {
-        match store.read(log, next, end, 20_000, true).await {
+        match store.read(log, next, end, bytes_max, true).await {
             Ok(read) => {
                 assert!(read.next_offset > next);
                 next = read.next_offset;
@@ -223,7 +223,7 @@ fn batches_of_a_segment_with_a_damaged_footer_are_found_by_its_entries() {
                 let logs: Vec<LogId> = store.partitions().iter().map(|partition| partition.log).collect();
                 // The second time it is known.
                 for log in logs.iter().chain(&logs) {
-                    all.insert(*log, read_all(&store, *log).await);
+                    all.insert(*log, read_all(&store, *log, 20_000).await);
                 }
                 (all, store.core.cold.stats().segments_scanned)
             });
@@ -260,6 +260,36 @@ fn batches_of_a_segment_with_a_damaged_footer_are_found_by_its_entries() {
             assert!(error.is_some() || bytes.len() == whole[log].0.len());
         }
         assert!(found.values().any(|(_, error)| matches!(error, Some(ReadError::Damaged { .. }))));
+    });
+}
+
+/// Several segments are read at the same time: what lies behind a damaged batch may be there before that is known.
+#[test]
+fn nothing_behind_a_damaged_batch_is_given_before_it() {
+    Seeds::from_environment(10).each(|seed| {
+        let simulation = fill_with_checkpoint(seed, Some(200));
+        let disk = simulation.disk();
+        let (segments, entries) = entries_of(&disk);
+        let sealed: Vec<&OnDisk> = entries
+            .iter()
+            .filter(|entry| entry.batch.is_some() && entry.start.segment < segments.last().unwrap().0.number)
+            .collect();
+        let hit = Random::new(seed + 5_000_000).pick(&sealed).to_owned().clone();
+        let (log, first, _) = hit.batch.unwrap();
+        flip_in(&disk, &segments, LogPosition { byte: hit.end - 10, ..hit.start });
+        let ended = Simulation::with_disk(seed, disk.fork()).run(move |runtime| async move {
+            let options = StoreOptions { checkpoint_interval_ms: 1_000_000_000, ..options() };
+            let (store, _) = open(&runtime, options).await;
+            read_all(&store, log, 1 << 20).await
+        });
+        let (bytes, error) = ended.finished();
+        assert!(matches!(error, Some(ReadError::Damaged { .. })), "{error:?}");
+        let given: usize = entries
+            .iter()
+            .filter(|entry| entry.batch.is_some_and(|(own, base, _)| own == log && base < first))
+            .map(|entry| usize::try_from(entry.end - entry.start.byte).unwrap() - ENTRY_HEADER_BYTES)
+            .sum();
+        assert_eq!(bytes.len(), given, "all that stands before it, and no more");
     });
 }
 
