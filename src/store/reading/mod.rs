@@ -9,7 +9,8 @@ use std::rc::Rc;
 use futures_util::{StreamExt, stream};
 
 use crate::limits::{
-    COLD_EXTENTS_AT_ONCE, COLD_PLACES_AT_ONCE, COLD_PLACES_FOUND_MAX, COLD_SORTED_PLACES_AT_ONCE, COLD_THIN_BYTES,
+    COLD_EXTENTS_AT_ONCE, COLD_PLACES_AT_ONCE, COLD_PLACES_FOUND_MAX, COLD_SORTED_PLACES_AT_ONCE,
+    COLD_SORTED_THIN_BYTES, COLD_THIN_BYTES,
 };
 use crate::portions::Portion;
 use crate::runtime::Runtime;
@@ -321,8 +322,9 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = StoredBatch<'_>> {
 impl<F> Located<F> {
     /// Bytes of the log's entries in the place, when they are few and the footer holds their extents.
     fn thin_bytes(&self) -> Option<usize> {
+        let thin_bytes = if self.is_sorted { COLD_SORTED_THIN_BYTES } else { COLD_THIN_BYTES };
         match &self.place.extents {
-            PlaceExtents::Footer { bytes, .. } if *bytes <= COLD_THIN_BYTES => Some(usize_of(*bytes)),
+            PlaceExtents::Footer { bytes, .. } if *bytes <= thin_bytes => Some(usize_of(*bytes)),
             _ => None,
         }
     }

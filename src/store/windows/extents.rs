@@ -1,14 +1,16 @@
 //! Where the entries of one log stand in a sealed segment: from its footer, or from its entries where that is damaged.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
-use super::{ColdCache, ColdError, ExtentsKey};
-use crate::limits::SCAN_ENTRIES_PER_YIELD;
+use super::{ColdCache, ColdError, ExtentsKey, SharedRead};
+use crate::limits::{COLD_FOOTER_BYTES, COLD_FOOTERS_MIN, SCAN_ENTRIES_PER_YIELD};
 use crate::runtime::{File, Runtime};
-use crate::store::format::{DirectoryRow, Extent, ROW_BYTES, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES};
+use crate::store::format::{DirectoryRow, Extent, ROW_BYTES, SEGMENT_HEADER_BYTES, Trailer, UNIT_BYTES, usize_of};
 use crate::store::index::open_segment::OpenSegmentIndex;
 use crate::store::index::{Place, PlaceExtents};
 use crate::store::scan::{Scanner, indexed_entry};
+use crate::store::windows::disk_reads::ReadResult;
 use crate::store::windows::holds::SegmentHold;
 use crate::types::{Incarnation, LogId, Offset};
 
@@ -22,12 +24,26 @@ pub(super) enum ExtentsOf {
 
 #[derive(Clone)]
 pub(super) enum CachedExtents {
-    Trailer(Trailer),
+    Trailer(Trailer, Option<Rc<SmallFooter>>),
     Row(Rc<[Extent]>),
     /// Neither the footer nor the entries tell them.
     Gone(ColdError),
     /// That the footer is damaged was said.
     Told,
+}
+
+/// The directory and the extents of a footer that is small, as read.
+pub(super) struct SmallFooter {
+    /// Where in the segment it begins.
+    position: u32,
+    bytes: Vec<u8>,
+}
+
+impl SmallFooter {
+    fn part(&self, position: u32, length: u32) -> Option<&[u8]> {
+        let first = usize_of(position.checked_sub(self.position)?);
+        self.bytes.get(first..first.checked_add(usize_of(length))?)
+    }
 }
 
 impl<R: Runtime> ColdCache<R> {
@@ -83,7 +99,7 @@ impl<R: Runtime> ColdCache<R> {
         place: &Place,
         row: u32,
     ) -> Result<Rc<[Extent]>, ColdError> {
-        let trailer = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
+        let (trailer, footer) = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
         let (segment, next_offset) = (place.segment, place.end_offset);
         let damaged =
             |position: u32, what: &str| ColdError::Damaged { segment, position, what: what.to_owned(), next_offset };
@@ -92,15 +108,15 @@ impl<R: Runtime> ColdCache<R> {
         }
         let row_bytes = u32::try_from(ROW_BYTES).expect("48 fits");
         let row_position = trailer.directory_position + row * row_bytes;
-        let bytes = self.read_bytes(file, hold, row_position, row_bytes).await?;
-        let bytes: &[u8; ROW_BYTES] = bytes.as_slice().try_into().expect("as long as asked");
+        let bytes = self.read_footer(file, hold, footer.as_deref(), row_position, row_bytes).await?;
+        let bytes: &[u8; ROW_BYTES] = bytes.as_ref().try_into().expect("as long as asked");
         let found = trailer.decode_row(bytes).map_err(|error| damaged(row_position, &error.to_string()))?;
         if found.log != log || found.base_offset != place.base_offset {
             return Err(damaged(row_position, "the row is another log's"));
         }
         let range = trailer.extents_range(&found);
         let (position, length) = range.ok_or_else(|| damaged(row_position, "extents beyond the footer"))?;
-        let bytes = self.read_bytes(file, hold, position, length).await?;
+        let bytes = self.read_footer(file, hold, footer.as_deref(), position, length).await?;
         let extents = found.decode_extents(&bytes, trailer.data_end);
         Ok(extents.map_err(|error| damaged(position, &error.to_string()))?.into())
     }
@@ -114,12 +130,12 @@ impl<R: Runtime> ColdCache<R> {
         segment_bytes: u32,
         hold: &SegmentHold,
     ) -> Result<Vec<DirectoryRow>, ColdError> {
-        let trailer = self.trailer(file, segment_bytes, hold, Offset::ZERO).await?;
+        let (trailer, footer) = self.trailer(file, segment_bytes, hold, Offset::ZERO).await?;
         if trailer.rows == 0 {
             return Ok(Vec::new());
         }
         let (position, length) = (trailer.directory_position, trailer.directory_bytes());
-        let bytes = self.read_bytes(file, hold, position, length).await?;
+        let bytes = self.read_footer(file, hold, footer.as_deref(), position, length).await?;
         trailer.decode_directory(&bytes).map_err(|error| ColdError::Damaged {
             segment: hold.segment(),
             position,
@@ -140,12 +156,12 @@ impl<R: Runtime> ColdCache<R> {
         place: &Place,
     ) -> Result<Rc<[Extent]>, ColdError> {
         if matches!(place.extents, PlaceExtents::Footer { .. }) {
-            let trailer = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
-            if let Some((position, length)) = trailer.extents_range(row)
-                && let Ok(extents) =
-                    row.decode_extents(&self.read_bytes(file, hold, position, length).await?, trailer.data_end)
-            {
-                return Ok(extents.into());
+            let (trailer, footer) = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
+            if let Some((position, length)) = trailer.extents_range(row) {
+                let bytes = self.read_footer(file, hold, footer.as_deref(), position, length).await?;
+                if let Ok(extents) = row.decode_extents(&bytes, trailer.data_end) {
+                    return Ok(extents.into());
+                }
             }
         }
         self.extents(file, segment_bytes, hold, row.log, place).await
@@ -210,27 +226,79 @@ impl<R: Runtime> ColdCache<R> {
         }
     }
 
+    /// Reads a part of a footer, from memory if it is there.
+    async fn read_footer<'a>(
+        &self,
+        file: &R::File,
+        hold: &SegmentHold,
+        footer: Option<&'a SmallFooter>,
+        position: u32,
+        length: u32,
+    ) -> Result<Cow<'a, [u8]>, ColdError> {
+        match footer.and_then(|footer| footer.part(position, length)) {
+            Some(bytes) => Ok(Cow::Borrowed(bytes)),
+            None => self.read_bytes(file, hold, position, length).await.map(Cow::Owned),
+        }
+    }
+
+    /// Starts to read the end of a segment, once for all who want it.
+    fn start_footer(&self, file: &R::File, hold: &SegmentHold, start: u32, end: u32) -> SharedRead<R::Buffer> {
+        let mut state = self.state.borrow_mut();
+        let segment = hold.segment();
+        if let Some(loading) = state.footers_loading.get(&segment) {
+            return Rc::clone(loading);
+        }
+        state.stats.sparse_reads += 1;
+        state.stats.bytes_read += u64::from(end - start);
+        drop(state);
+        let shared = Rc::clone(&self.state);
+        let is_here = move |_: &ReadResult<R::Buffer>| drop(shared.borrow_mut().footers_loading.remove(&segment));
+        let pending = self.reads.start(file, hold, (start, usize_of(end - start)), 1, is_here);
+        self.state.borrow_mut().footers_loading.insert(segment, Rc::clone(&pending));
+        pending
+    }
+
+    /// The trailer, and the footer with it where that is small: one read for all rows of the segment instead of two for each.
     async fn trailer(
         &self,
         file: &R::File,
         segment_bytes: u32,
         hold: &SegmentHold,
         next_offset: Offset,
-    ) -> Result<Trailer, ColdError> {
+    ) -> Result<(Trailer, Option<Rc<SmallFooter>>), ColdError> {
         let segment = hold.segment();
         let key = (segment, ExtentsOf::Trailer);
-        if let Some(CachedExtents::Trailer(trailer)) = self.state.borrow_mut().extents.get(key) {
-            return Ok(*trailer);
+        if let Some(CachedExtents::Trailer(trailer, footer)) = self.state.borrow_mut().extents.get(key) {
+            return Ok((*trailer, footer.clone()));
         }
         let position = segment_bytes - UNIT_BYTES;
         let damaged = |what: String| ColdError::Damaged { segment, position, what, next_offset };
-        let bytes = self.read_bytes(file, hold, position, UNIT_BYTES).await?;
-        let trailer = Trailer::decode(&bytes, segment_bytes).map_err(|error| damaged(format!("footer: {error}")))?;
+        // Where little is kept, a footer would drive out the extents of many.
+        let is_worth_it = self.state.borrow().extents.weight_max() >= COLD_FOOTERS_MIN * u64::from(COLD_FOOTER_BYTES);
+        let first = if is_worth_it { segment_bytes.saturating_sub(COLD_FOOTER_BYTES) } else { position };
+        let (first, block) = match self.start_footer(file, hold, first, segment_bytes).wait().await {
+            Ok(block) => (first, block),
+            // What lies before the footer is of no interest here.
+            Err(_) => (position, self.read_units(file, hold, position, segment_bytes).await?),
+        };
+        // Others waited for the same read.
+        if let Some(CachedExtents::Trailer(trailer, footer)) = self.state.borrow_mut().extents.get(key) {
+            return Ok((*trailer, footer.clone()));
+        }
+        let bytes = block.as_slice();
+        let unit = &bytes[usize_of(position - first)..];
+        let trailer = Trailer::decode(unit, segment_bytes).map_err(|error| damaged(format!("footer: {error}")))?;
         if trailer.number != segment {
             return Err(damaged(format!("the footer is of segment {}", trailer.number)));
         }
-        let weight = u64::try_from(size_of::<(ExtentsKey, Trailer)>()).expect("small");
-        self.state.borrow_mut().extents.insert(key, CachedExtents::Trailer(trailer), weight);
-        Ok(trailer)
+        let start = trailer.directory_position.min(trailer.extents_position);
+        let small = start
+            .checked_sub(first)
+            .filter(|_| is_worth_it)
+            .map(|skipped| Rc::new(SmallFooter { position: start, bytes: bytes[usize_of(skipped)..].to_vec() }));
+        let kept = small.as_ref().map_or(0, |footer| footer.bytes.len());
+        let weight = u64::try_from(size_of::<(ExtentsKey, CachedExtents)>() + kept).expect("small");
+        self.state.borrow_mut().extents.insert(key, CachedExtents::Trailer(trailer, small.clone()), weight);
+        Ok((trailer, small))
     }
 }

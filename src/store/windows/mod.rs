@@ -132,7 +132,11 @@ type SharedRead<B> = Rc<Pending<ReadResult<B>>>;
 /// What readers wanted of a window.
 #[derive(Clone, Copy)]
 struct Wanted {
+    /// The log that was read last, and what was wanted of it since another was.
+    log: LogId,
     bytes: u32,
+    /// What was wanted of logs before it.
+    others_bytes: u32,
     /// What had been read from disk in all when it was wanted last.
     bytes_read: u64,
 }
@@ -140,6 +144,7 @@ struct Wanted {
 struct State<B> {
     windows: Lru<WindowKey, Rc<Block<B>>>,
     loading: HashMap<WindowKey, SharedRead<B>>,
+    footers_loading: HashMap<SegmentNumber, SharedRead<B>>,
     /// What was wanted of windows that are not kept.
     sparse: Lru<WindowKey, Wanted>,
     extents: Lru<ExtentsKey, CachedExtents>,
@@ -178,6 +183,7 @@ impl<R: Runtime> ColdCache<R> {
         let state = State {
             windows: Lru::new(bytes_max - extents_max),
             loading: HashMap::new(),
+            footers_loading: HashMap::new(),
             sparse: Lru::new(COLD_SPARSE_WINDOWS_MAX),
             extents: Lru::new(extents_max),
             pinned: Vec::new(),
@@ -343,11 +349,17 @@ impl<R: Runtime> ColdCache<R> {
         // Wanted so long ago that it would not have been kept, it says nothing about who else will want it.
         let (kept_bytes, bytes_read) = (state.windows.weight_max(), state.stats.bytes_read);
         let earlier = state.sparse.get(key).filter(|wanted| bytes_read - wanted.bytes_read < kept_bytes);
-        let wanted_before = earlier.map_or(0, |wanted| wanted.bytes);
+        // A reader that comes again for more of the same is no other.
+        let (own_before, others_before) = match earlier {
+            Some(earlier) if earlier.log == read.log => (earlier.bytes, earlier.others_bytes),
+            Some(earlier) => (0, earlier.others_bytes.saturating_add(earlier.bytes)),
+            None => (0, 0),
+        };
+        let own = wanted.saturating_add(own_before);
         let is_final = window_end <= read.readable_end;
         let is_dense = match read.is_sorted {
-            true => wanted_before >= COLD_SORTED_DENSE_BYTES || wanted >= window_end - window_start,
-            false => wanted.saturating_add(wanted_before) >= COLD_WINDOW_DENSE_BYTES,
+            true => others_before >= COLD_SORTED_DENSE_BYTES || wanted >= window_end - window_start,
+            false => own.saturating_add(others_before) >= COLD_WINDOW_DENSE_BYTES,
         };
         if is_final && is_dense {
             state.sparse.remove(key);
@@ -358,7 +370,7 @@ impl<R: Runtime> ColdCache<R> {
             return vec![Piece { start: window_start, end: window_end, source }];
         }
         if is_final {
-            let wanted = Wanted { bytes: wanted + wanted_before, bytes_read };
+            let wanted = Wanted { log: read.log, bytes: own, others_bytes: others_before, bytes_read };
             state.sparse.insert(key, wanted, 1);
         }
         drop(state);
@@ -413,6 +425,7 @@ mod tests {
 
     use super::walk::plan;
     use super::*;
+    use crate::limits::COLD_FOOTER_BYTES;
     use crate::simulation::disk::Operation;
     use crate::simulation::random::Random;
     use crate::simulation::seeds::Seeds;
@@ -663,7 +676,7 @@ mod tests {
             reader.cache.read(&read).await.unwrap();
             let first = reader.cache.stats();
             assert_eq!(first.windows_read, 0);
-            assert!(first.bytes_read < 64 * 1024, "{first:?}");
+            assert!(first.bytes_read < u64::from(COLD_FOOTER_BYTES) + 64 * 1024, "{first:?}");
             for _ in 0..20 {
                 reader.cache.read(&read).await.unwrap();
             }
@@ -692,7 +705,7 @@ mod tests {
             let from = image.logs[1].1[third].0;
             for _ in 0..40 {
                 // It lies in the first window, and this in the others, of which one is kept.
-                assert!(bytes_read(0, 0, 1).await < 64 << 10);
+                assert!(bytes_read(0, 0, 1).await < u64::from(COLD_FOOTER_BYTES) + (64 << 10));
                 assert!(bytes_read(1, from, 4 << 20).await >= 2 << 20);
             }
         });
@@ -716,12 +729,41 @@ mod tests {
             // Enough for a window of a segment that is not sorted.
             assert!(bytes > usize_of(COLD_WINDOW_DENSE_BYTES));
             assert_eq!(first.windows_read, 0, "{first:?}");
+            // However often it comes, as a consumer does whose answers end within what lies together.
+            for _ in 0..4 {
+                let again = read_all(image.logs[0].0).await.1;
+                assert_eq!(again.windows_read, 0, "{again:?}");
+            }
             for (log, _) in &image.logs[1..] {
                 read_all(*log).await;
             }
             let last = reader.cache.stats();
             assert_eq!(last.windows_read, 1, "{last:?}");
             assert!(last.window_hits >= 3, "{last:?}");
+        });
+    }
+
+    #[test]
+    fn small_footer_is_read_once_for_all_logs() {
+        let mut random = Random::new(7);
+        let mut image = Image::new(&mut random, 1 << 20, 30, 2_000);
+        image.seal();
+        let mut simulation = Simulation::new(7);
+        simulation.disk().plant(&path(), &image.bytes);
+        simulation.run(|runtime| async move {
+            let reader = Reader::new(runtime.clone(), 64 << 20).await;
+            for (log, _) in &image.logs {
+                let ColdRead { file, hold, place, segment_bytes, .. } = reader.want(&image.index, *log, 0, 1).unwrap();
+                let extents = reader.cache.extents(&file, segment_bytes, &hold, *log, &place).await.unwrap();
+                assert!(!extents.is_empty());
+            }
+            assert_eq!(reader.cache.stats().sparse_reads, 1);
+            // What stands before the footer cannot be read: of no interest here.
+            runtime.disk().fail(Operation::Read, "segment", 0);
+            let reader = Reader::new(runtime, 64 << 20).await;
+            let log = image.logs[3].0;
+            let ColdRead { file, hold, place, segment_bytes, .. } = reader.want(&image.index, log, 0, 1).unwrap();
+            assert!(reader.cache.extents(&file, segment_bytes, &hold, log, &place).await.is_ok());
         });
     }
 
