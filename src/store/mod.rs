@@ -275,6 +275,9 @@ pub struct StoreOptions {
     pub segments_before_growth: u64,
     /// Segments that may be in use beside live data and its slack: `limits::CLEAN_SLACK_SEGMENTS`, fewer in tests.
     pub clean_slack_segments: u64,
+    /// What a log has in a segment at least, on average, in bytes, if the segment is not thin: `limits::CLEAN_THIN_ROW_BYTES`, less in
+    /// tests.
+    pub clean_thin_row_bytes: u64,
     /// Size of a block, in bytes: `limits::BLOCK_BYTES`, smaller in tests.
     pub block_bytes: usize,
     /// This shard's share of the device, in bytes.
@@ -303,6 +306,7 @@ impl StoreOptions {
             segment_bytes: crate::limits::SEGMENT_BYTES_MIN,
             segments_before_growth: crate::limits::SEGMENTS_BEFORE_GROWTH,
             clean_slack_segments: crate::limits::CLEAN_SLACK_SEGMENTS,
+            clean_thin_row_bytes: crate::limits::CLEAN_THIN_ROW_BYTES,
             block_bytes: crate::limits::BLOCK_BYTES,
             budget_bytes,
             written_flush_interval_ms: 50,

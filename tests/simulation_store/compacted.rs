@@ -363,7 +363,15 @@ impl Life {
         }
         let logs = self.model.borrow().logs.clone();
         // Where space is short, clients and the cleaner go first.
-        let is_short = self.store.is_full() || self.store.stats().used_bytes > self.plan.budget_bytes / 2;
+        let stats = self.store.stats();
+        // Free files of a store that grew may be too large for what is compacted, and take the room of a smaller one.
+        let mut largest = u64::from(self.plan.segment_bytes);
+        while largest * 2 * self.plan.segments_before_growth <= stats.used_bytes {
+            largest *= 2;
+        }
+        let taken = stats.used_bytes + (stats.segments_free + 2) * largest;
+        let is_short =
+            self.store.is_full() || stats.used_bytes > self.plan.budget_bytes / 2 || taken > self.plan.budget_bytes;
         for (id, log) in logs.iter().filter(|_| !is_short) {
             let settled = self.store.settled_end(*id);
             let is_clean = settled.is_none_or(|end| log.clean_end >= end.max(offset(log.log_start)));

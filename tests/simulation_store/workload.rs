@@ -41,6 +41,8 @@ pub(crate) struct Plan {
     pub(crate) segments_before_growth: u64,
     /// Segments in use beside live data and its slack: with none the cleaner works whenever it can.
     pub(crate) clean_slack_segments: u64,
+    /// Above 0 it puts thin segments in order.
+    pub(crate) clean_thin_row_bytes: u64,
     /// How much old data is read again, in bytes per second; 0 for none.
     pub(crate) scrub_bytes_per_second: u64,
     /// How often the administrator deletes, of all it does.
@@ -81,6 +83,7 @@ impl Plan {
             flushed_percent: *random.pick(&[0, 50, 100]),
             segments_before_growth: *random.pick(&[1, 2, 4, 64]),
             clean_slack_segments: *random.pick(&[0, 1, 6]),
+            clean_thin_row_bytes: *random.pick(&[0, 0, 2000, 100_000]),
             scrub_bytes_per_second: *random.pick(&[0, 8 << 20, 256 << 20]),
             delete_percent: *random.pick(&[0, 10, 60]),
             pause_us_max: *random.pick(&[1, 100, 3000]),
@@ -133,6 +136,7 @@ impl Plan {
         options.segment_bytes = self.segment_bytes;
         options.segments_before_growth = self.segments_before_growth;
         options.clean_slack_segments = self.clean_slack_segments;
+        options.clean_thin_row_bytes = self.clean_thin_row_bytes;
         options.block_bytes = self.block_bytes;
         options.checkpoint_interval_ms = self.checkpoint_interval_ms;
         options.checkpoint_appended_bytes = 4 * u64::from(self.segment_bytes);

@@ -16,7 +16,8 @@
 //!
 //! Invariants: one job at a time, so that of two cold segments with the same offsets the later one is right; a row moves as
 //! one, so that no row of a segment is ever live in part; what is read was checked before it is written again, and what is
-//! damaged stays where it is; every job frees more than it takes, or makes many small segments one, so the cleaner ends.
+//! damaged stays where it is; every job frees more than it takes, or makes many small segments one, so the cleaner ends. What is only
+//! put in order (thin segments, while it is quiet) is moved once, since cold segments are not, and frees a quarter or more, too.
 //!
 //! Compaction (`passes`) is done by the same task, with the same builder and switch, when no space is to be given back.
 
@@ -37,7 +38,7 @@ use self::rows::{LiveRow, Rows, Sink};
 use self::victims::{Candidate, Limits};
 use crate::limits::{
     CLEAN_LIVE_SEGMENTS_MAX, CLEAN_READ_BYTES, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX,
-    CLEAN_ROWS_PER_YIELD, CLEAN_SLACK_PERCENT, COLD_READ_DEPTH, FILES_RESERVED,
+    CLEAN_ROWS_PER_YIELD, CLEAN_SLACK_PERCENT, CLEAN_THIN_STAYS_MS, COLD_READ_DEPTH, FILES_RESERVED,
 };
 use crate::runtime::Runtime;
 use crate::store::StoreOptions;
@@ -85,9 +86,9 @@ impl<R: Runtime> Core<R> {
             let step = self.bells.clean.until(|| self.state.borrow_mut().next_job(&self)).await;
             let Step::Do(work) = step else { return };
             let (victims, ended) = match work {
-                Work::Space(job) => {
-                    let victims: Vec<SegmentNumber> = job.victims.iter().map(|victim| victim.number).collect();
-                    (victims, self.clean(job).await)
+                Work::Space(mut job) => {
+                    let ended = self.clean(&mut job).await;
+                    (job.victims.iter().map(|victim| victim.number).collect(), ended)
                 }
                 Work::Compaction => (Vec::new(), self.compact().await),
             };
@@ -122,14 +123,14 @@ impl<R: Runtime> Core<R> {
         }
     }
 
-    async fn clean(&self, job: Job<R::File>) -> Result<(), Ended> {
-        let mut copies = self.plan(&job).await?;
+    async fn clean(&self, job: &mut Job<R::File>) -> Result<(), Ended> {
+        let mut copies = self.plan(job).await?;
         // The next output is as large as what is left, so that little of it stays unused.
         while !copies.is_empty() {
             self.go_on()?;
             let wanted: u64 = copies.iter().map(LiveRow::bytes_max).sum();
             let Some(file) = self.output_file(wanted, 0, Gives::Space).await else { return Err(Ended::GivenUp) };
-            let built = self.build(&job, file, &mut copies).await?;
+            let built = self.build(job, file, &mut copies).await?;
             if let Some(built) = built {
                 self.go_on()?;
                 self.switch_to(built);
@@ -144,10 +145,12 @@ impl<R: Runtime> Core<R> {
         if state.failure.is_some() || state.cleaning.is_closing { Err(Ended::GivenUp) } else { Ok(()) }
     }
 
-    /// The live rows of the victims, in the order in which they are written: by remaining life, log and offset.
-    async fn plan(&self, job: &Job<R::File>) -> Result<VecDeque<LiveRow>, Ended> {
+    /// The live rows of the victims, in the order in which they are written: by remaining life, log and offset. Those for which
+    /// there is no room are no victims any more.
+    async fn plan(&self, job: &mut Job<R::File>) -> Result<VecDeque<LiveRow>, Ended> {
         let mut copies = Vec::new();
         let mut left = job.live_bytes_max;
+        let mut planned = job.victims.len();
         for (index, victim) in job.victims.iter().enumerate() {
             let unwritten = self.state.borrow().index.unwritten_rows(victim.number);
             let rows = match unwritten {
@@ -177,12 +180,14 @@ impl<R: Runtime> Core<R> {
             let bytes: u64 = of_victim.iter().map(LiveRow::bytes_max).sum();
             let is_first = copies.is_empty();
             if !is_first && (bytes > left || copies.len() + of_victim.len() > CLEAN_ROWS_MAX) {
+                planned = index;
                 break;
             }
             left = left.saturating_sub(bytes);
             copies.append(&mut of_victim);
             self.go_on()?;
         }
+        job.victims.truncate(planned);
         let now = self.runtime.wall_clock();
         for copy in &mut copies {
             copy.life = self.life_class(copy.row.log, copy.row.timestamp_max, now);
@@ -345,7 +350,8 @@ impl<R: Runtime> State<R> {
     fn next_space_job(&mut self, core: &Core<R>) -> Option<Job<R::File>> {
         // What was looked at in vain looks the same until something is appended, dies, or is freed.
         let is_full = self.space.is_full();
-        let seen = (self.stats.appended_bytes, self.live_bytes(), self.checkpoint_sequence, is_full);
+        let seen =
+            (self.stats.appended_bytes, self.live_bytes(), self.checkpoint_sequence, is_full, self.cleaning.is_quiet);
         if self.cleaning.seen_in_vain == Some(seen) {
             return None;
         }
@@ -358,6 +364,10 @@ impl<R: Runtime> State<R> {
         if victims::may_be_any(&candidates, &limits) {
             let soon = self.dying_soon(core);
             candidates.iter_mut().for_each(|candidate| candidate.dies_soon = soon.contains(&candidate.number));
+            if limits.thin_row_bytes > 0 {
+                let today = self.dying_within(core, CLEAN_THIN_STAYS_MS);
+                candidates.iter_mut().for_each(|candidate| candidate.stays = !today.contains(&candidate.number));
+            }
         } else {
             candidates.clear();
         }
@@ -378,6 +388,7 @@ impl<R: Runtime> State<R> {
             live_bytes_max: self.movable_bytes(options)?,
             excess_bytes: self.excess_bytes(options),
             is_short: self.space.is_full(),
+            thin_row_bytes: if self.cleaning.is_quiet { options.clean_thin_row_bytes } else { 0 },
         })
     }
 
@@ -405,10 +416,12 @@ impl<R: Runtime> State<R> {
                 number: *number,
                 bytes: file.allocated_bytes(),
                 live_bytes: self.index.live_bytes(*number),
+                live_rows: self.index.live_rows(*number),
                 built_bytes: self.cleaning.built.get(number).copied(),
                 age: open.value().saturating_sub(number.value()) + 1,
                 is_cold: live.header.stream == Stream::Cold,
                 dies_soon: false,
+                stays: true,
             }
         });
         // What is dead is freed without a job.
@@ -424,12 +437,16 @@ impl<R: Runtime> State<R> {
 
     /// Segments of which all that lives will be dead before the store grows by a tenth: to wait costs nothing.
     fn dying_soon(&self, core: &Core<R>) -> BTreeSet<SegmentNumber> {
-        let Some(owner) = core.owner.borrow().clone() else { return BTreeSet::new() };
-        let now = core.runtime.wall_clock();
         let growth = self.live_bytes() / 10 + u64::from(core.options.segment_bytes);
         let rate = self.preparation.bytes_per_second(core.runtime.now());
         let soon_ms = growth.saturating_mul(1000).checked_div(rate).unwrap_or(u64::MAX).min(600_000);
-        let until = now.value().saturating_add(i64::try_from(soon_ms).expect("ten minutes"));
+        self.dying_within(core, i64::try_from(soon_ms).expect("ten minutes"))
+    }
+
+    /// Segments of which all that lives will be dead in so many milliseconds.
+    fn dying_within(&self, core: &Core<R>, ms: i64) -> BTreeSet<SegmentNumber> {
+        let Some(owner) = core.owner.borrow().clone() else { return BTreeSet::new() };
+        let until = core.runtime.wall_clock().value().saturating_add(ms);
         self.index.segments_dead_by(TimestampMs::new(until), |log| owner.retention_ms(log))
     }
 

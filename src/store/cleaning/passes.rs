@@ -189,7 +189,8 @@ impl<R: Runtime> Core<R> {
                 Err(Stop::Gone) => {}
                 Err(Stop::NoFile) => {
                     self.state.borrow_mut().cleaning.due.clear();
-                    return Ok(());
+                    // Nothing was done.
+                    return if work.output.is_some() { Ok(()) } else { Err(Ended::GivenUp) };
                 }
                 Err(Stop::Damaged(segment, row, what)) => {
                     let mut state = self.state.borrow_mut();

@@ -2,10 +2,13 @@
 //!
 //! A segment is worth the more the more of it is dead, the longer it has been so, and the less is to be moved: cost and
 //! benefit as in log-structured file systems. Those whose rest dies by itself before it matters are left alone.
+//!
+//! Where no space is wanted and hardly anything is appended, segments that hold a little of each of many logs beside what is dead are
+//! emptied, too, each once: what is moved lies together by log, and is read so.
 
 use std::collections::BTreeMap;
 
-use crate::limits::{CLEAN_MERGED_SEGMENTS_MIN, CLEAN_VICTIMS_MAX};
+use crate::limits::{CLEAN_MERGED_SEGMENTS_MIN, CLEAN_THIN_DEAD_DIVISOR, CLEAN_VICTIMS_MAX};
 use crate::types::SegmentNumber;
 
 /// A sealed segment in which something lives.
@@ -16,6 +19,8 @@ pub(in crate::store) struct Candidate {
     pub(in crate::store) bytes: u64,
     /// Bytes of entries that live.
     pub(in crate::store) live_bytes: u64,
+    /// Rows of its directory that live.
+    pub(in crate::store) live_rows: u64,
     /// As many as there were when a job wrote it, if that was in this life.
     pub(in crate::store) built_bytes: Option<u64>,
     /// How many segments were begun since it was.
@@ -23,6 +28,8 @@ pub(in crate::store) struct Candidate {
     pub(in crate::store) is_cold: bool,
     /// All that lives in it will be dead soon.
     pub(in crate::store) dies_soon: bool,
+    /// Some of what lives in it stays long enough to be worth putting in order.
+    pub(in crate::store) stays: bool,
 }
 
 /// What a job may take, and what it must give.
@@ -37,6 +44,9 @@ pub(in crate::store) struct Limits {
     pub(in crate::store) excess_bytes: u64,
     /// Nobody can append: what is gained at all counts.
     pub(in crate::store) is_short: bool,
+    /// A segment that holds less of each log on average, in bytes, is thin. 0 while more than hardly anything is appended: then
+    /// none is put in order.
+    pub(in crate::store) thin_row_bytes: u64,
 }
 
 impl Candidate {
@@ -55,6 +65,13 @@ impl Candidate {
         self.is_cold && self.bytes <= limits.segment_bytes / 2
     }
 
+    /// A hot segment that holds a little of many logs, and dead bytes between: what one of them has there is read piece by
+    /// piece.
+    fn is_thin(&self, limits: &Limits) -> bool {
+        let is_of_many = self.live_bytes < self.live_rows.saturating_mul(limits.thin_row_bytes);
+        !self.is_cold && is_of_many && self.gain() >= self.bytes / CLEAN_THIN_DEAD_DIVISOR
+    }
+
     /// Cheap enough to come along whatever the reason.
     fn is_nearly_dead(&self) -> bool {
         self.live_bytes <= self.bytes / 10
@@ -65,6 +82,7 @@ impl Candidate {
 pub(in crate::store) fn may_be_any(candidates: &[Candidate], limits: &Limits) -> bool {
     let is_too_large = limits.excess_bytes > 0 || limits.is_short;
     is_too_large
+        || candidates.iter().any(|candidate| candidate.is_thin(limits))
         || candidates.iter().filter(|candidate| candidate.is_small(limits)).count() >= CLEAN_MERGED_SEGMENTS_MIN
 }
 
@@ -72,7 +90,7 @@ pub(in crate::store) fn may_be_any(candidates: &[Candidate], limits: &Limits) ->
 pub(in crate::store) fn choose(candidates: Vec<Candidate>, limits: &Limits) -> Vec<SegmentNumber> {
     let merged = choose_small(&candidates, limits);
     if limits.excess_bytes == 0 && !limits.is_short {
-        return merged;
+        return if merged.is_empty() { choose_thin(candidates, limits) } else { merged };
     }
     let mut worth: Vec<Candidate> = candidates;
     worth.retain(|candidate| {
@@ -101,6 +119,23 @@ pub(in crate::store) fn choose(candidates: Vec<Candidate>, limits: &Limits) -> V
     // What is moved takes a file of whole blocks, and its header and footer.
     let overhead = 2 * limits.block_bytes;
     if gain >= limits.segment_bytes / 2 + overhead { chosen } else { merged }
+}
+
+/// Thin segments, the oldest first: what a log has in those that follow each other becomes one piece.
+fn choose_thin(mut candidates: Vec<Candidate>, limits: &Limits) -> Vec<SegmentNumber> {
+    candidates.retain(|candidate| candidate.is_thin(limits) && candidate.stays);
+    candidates.sort_by_key(|candidate| candidate.number);
+    let (mut live, mut gain) = (0, 0);
+    let mut chosen = Vec::new();
+    for candidate in candidates.into_iter().take(CLEAN_VICTIMS_MAX) {
+        live += candidate.live_bytes;
+        if live > limits.live_bytes_max {
+            break;
+        }
+        gain += candidate.gain();
+        chosen.push(candidate.number);
+    }
+    if gain >= limits.segment_bytes / 2 + 2 * limits.block_bytes { chosen } else { Vec::new() }
 }
 
 /// Small cold segments of about one size, when there are many: each job for space leaves one.
@@ -138,15 +173,24 @@ mod tests {
             number: SegmentNumber::new(number),
             bytes: 64 * MIB,
             live_bytes,
+            live_rows: 1,
             built_bytes: None,
             age: 100 - number,
             is_cold: false,
             dies_soon: false,
+            stays: true,
         }
     }
 
     fn limits(excess_bytes: u64) -> Limits {
-        Limits { segment_bytes: 64 * MIB, block_bytes: MIB, live_bytes_max: 256 * MIB, excess_bytes, is_short: false }
+        Limits {
+            segment_bytes: 64 * MIB,
+            block_bytes: MIB,
+            live_bytes_max: 256 * MIB,
+            excess_bytes,
+            is_short: false,
+            thin_row_bytes: 0,
+        }
     }
 
     fn numbers(chosen: Vec<SegmentNumber>) -> Vec<u64> {
@@ -183,6 +227,27 @@ mod tests {
         let all = (1..9).map(|number| candidate(number, 20 * MIB)).collect();
         let chosen = choose(all, &Limits { live_bytes_max: 56 * MIB, is_short: true, ..limits(0) });
         assert_eq!(numbers(chosen), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_thin_and_stays_is_put_in_order_while_nothing_else_is_to_be_done() {
+        let thin = |number| Candidate { live_rows: 1000, ..candidate(number, 30 * MIB) };
+        let quiet = Limits { thin_row_bytes: MIB / 8, ..limits(0) };
+        let all = || vec![thin(3), thin(1), thin(2)];
+        assert!(may_be_any(&all(), &quiet));
+        assert_eq!(numbers(choose(all(), &quiet)), [1, 2, 3]);
+        assert!(!may_be_any(&all(), &limits(0)) && choose(all(), &limits(0)).is_empty(), "not while others append");
+        let few = Limits { live_bytes_max: 70 * MIB, ..quiet };
+        assert_eq!(numbers(choose(all(), &few)), [1, 2], "the oldest first");
+        let dying = all().into_iter().map(|candidate| Candidate { stays: false, ..candidate }).collect();
+        assert!(choose(dying, &quiet).is_empty());
+        let left = [
+            Candidate { live_bytes: 50 * MIB, ..thin(1) },
+            Candidate { live_rows: 100, ..thin(2) },
+            Candidate { is_cold: true, ..thin(3) },
+        ];
+        assert!(!may_be_any(&left, &quiet), "little is dead, much of each log, in order");
+        assert!(choose(vec![thin(1)], &quiet).is_empty(), "it would give nothing back");
     }
 
     #[test]

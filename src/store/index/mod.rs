@@ -535,6 +535,12 @@ impl Index {
         slot.and_then(|slot| self.slots[slot].as_ref()).map_or(0, |state| state.live_bytes)
     }
 
+    /// Rows that are live in a sealed segment; 0 for an unknown one.
+    pub fn live_rows(&self, number: SegmentNumber) -> u64 {
+        let slot = self.slot_by_number.get(&number).map(|slot| format::usize_of(*slot));
+        slot.and_then(|slot| self.slots[slot].as_ref()).map_or(0, |state| u64::from(state.live_rows))
+    }
+
     /// Bytes of entries that are live, those of the open segment with them.
     pub fn all_live_bytes(&self) -> u64 {
         self.live_bytes + self.open.bytes()

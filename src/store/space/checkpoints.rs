@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::limits::{
     CHECKPOINT_BYTES_MAX, CHECKPOINT_PARTITIONS_PER_YIELD, CHECKPOINT_PAUSE_DIVISOR, CHECKPOINT_RETRY_MS,
+    CLEAN_QUIET_BYTES_PER_SECOND,
 };
 use crate::runtime::Runtime;
 use crate::store::StorageError;
@@ -49,6 +50,7 @@ impl<R: Runtime> Core<R> {
     /// Makes a checkpoint due once per interval if the log moved, and frees what reads held until now.
     pub(in crate::store) async fn run_checkpoint_timer(self: Rc<Self>) {
         let mut covered = LogPosition::default();
+        let mut appended_bytes = self.state.borrow().stats.appended_bytes;
         loop {
             self.runtime.sleep(Duration::from_millis(self.options.checkpoint_interval_ms)).await;
             let mut state = self.state.borrow_mut();
@@ -60,6 +62,9 @@ impl<R: Runtime> Core<R> {
             let appended = state.writer.appended();
             state.checkpoint_wanted |= appended != covered;
             covered = appended;
+            let before = std::mem::replace(&mut appended_bytes, state.stats.appended_bytes);
+            let bytes_per_second = (appended_bytes - before) * 1000 / self.options.checkpoint_interval_ms.max(1);
+            state.cleaning.is_quiet = bytes_per_second <= CLEAN_QUIET_BYTES_PER_SECOND;
             drop(state);
             self.on_more_space();
             self.want_cleaning();

@@ -10,8 +10,10 @@ use crate::types::{LogId, SegmentNumber};
 pub(in crate::store) struct Cleaning {
     /// Something changed since it was last looked whether there is anything to do.
     pub(in crate::store) is_wanted: bool,
-    /// Bytes appended, live bytes, checkpoint, and whether there was no room, when there was nothing to do.
-    pub(in crate::store) seen_in_vain: Option<(u64, u64, u64, bool)>,
+    /// Bytes appended, live bytes, checkpoint, whether there was no room, and whether it was quiet, when there was nothing to do.
+    pub(in crate::store) seen_in_vain: Option<(u64, u64, u64, bool, bool)>,
+    /// Hardly anything was appended in the last interval of checkpoints.
+    pub(in crate::store) is_quiet: bool,
     /// The job that is under way let the index point to something new: what was emptied waits for a checkpoint.
     pub(in crate::store) has_switched: bool,
     /// A job is under way.

@@ -277,3 +277,61 @@ fn a_cold_segment_that_is_gone_is_damage_and_names_what_is_lost() {
         })
         .finished();
 }
+
+/// Many logs that stay beside many that go, a batch of each in turn: nobody wants space, and half of every segment is dead.
+#[test]
+fn what_lies_scattered_is_put_in_order_while_it_is_quiet() {
+    let scattered = || StoreOptions {
+        clean_slack_segments: 1000,
+        clean_thin_row_bytes: 100_000,
+        budget_bytes: 1 << 30,
+        ..options()
+    };
+    // What lives of a segment is the more: how much fits into a job, and its last victim, differ.
+    for stays in 5..11 {
+        let is_kept = move |log: LogId| log.value() % 16 < stays;
+        Simulation::new(stays)
+            .run(move |runtime| async move {
+                let (store, _) = open(&runtime, scattered()).await;
+                let logs: Vec<LogId> = (0..16)
+                    .map(|index| store.create(TopicId::new([1; 16]), PartitionIndex::new(index)).unwrap().0)
+                    .collect();
+                let mut kept: BTreeMap<LogId, Vec<u8>> = BTreeMap::new();
+                let mut rounds = 0;
+                while store.stats().appended_bytes < 40 * u64::from(SEGMENT_BYTES) {
+                    for log in &logs {
+                        let batch = batch_bytes(rounds, 1, LIVING, u64::try_from(rounds).unwrap() * 16 + log.value());
+                        store.reserve(batch.len()).await.unwrap();
+                        let end = append(&store, *log, &batch, Durability::Flushed).unwrap();
+                        until_durable(&store, &runtime, end).await;
+                        if is_kept(*log) {
+                            kept.entry(*log).or_default().extend_from_slice(&batch);
+                        }
+                    }
+                    rounds += 1;
+                }
+                for log in logs.iter().filter(|log| !is_kept(**log)) {
+                    store.set_log_start(*log, Offset::new(rounds)).unwrap();
+                }
+                runtime.sleep(Duration::from_secs(120)).await;
+                let stats = store.stats();
+                let state = store.core.state.borrow();
+                let hot = state.segments.live.iter().filter(|(_, live)| live.header.stream == Stream::Hot);
+                let left =
+                    hot.filter(|(number, live)| live.sealed_end.is_some() && state.index.live_bytes(**number) > 0);
+                let left = left.count();
+                drop(state);
+                // One alone would give nothing back.
+                assert!(left <= 1, "{left} segments are as they were: {stats:?}");
+                let kept_bytes: usize = kept.values().map(Vec::len).sum();
+                assert!(stats.moved_bytes <= 2 * u64::try_from(kept_bytes).unwrap(), "each is moved once: {stats:?}");
+                runtime.sleep(Duration::from_secs(600)).await;
+                assert_eq!(store.stats().cleaning_jobs, stats.cleaning_jobs, "it ends");
+                for (log, wanted) in &kept {
+                    let read = store.read(*log, Offset::ZERO, Offset::new(rounds), usize::MAX, true).await.unwrap();
+                    assert!(joined(&read.slices) == *wanted && read.next_offset == Offset::new(rounds));
+                }
+            })
+            .finished();
+    }
+}

@@ -34,6 +34,7 @@ fn options() -> StoreOptions {
         segment_bytes: SEGMENT_BYTES,
         segments_before_growth: 64,
         clean_slack_segments: 6,
+        clean_thin_row_bytes: 0,
         block_bytes: BLOCK_BYTES,
         budget_bytes: 64 * u64::from(SEGMENT_BYTES),
         written_flush_interval_ms: 50,
