@@ -4,6 +4,7 @@ use super::*;
 use crate::simulation::Crash;
 use crate::simulation::disk::{Disk, Moment, Operation};
 use crate::store::format::{SegmentHeader, Stream};
+use crate::types::SegmentNumber;
 
 const LIVING: usize = 400;
 
@@ -315,12 +316,13 @@ fn what_lies_scattered_is_put_in_order_while_it_is_quiet() {
                 }
                 runtime.sleep(Duration::from_secs(120)).await;
                 let stats = store.stats();
-                let state = store.core.state.borrow();
-                let hot = state.segments.live.iter().filter(|(_, live)| live.header.stream == Stream::Hot);
-                let left =
-                    hot.filter(|(number, live)| live.sealed_end.is_some() && state.index.live_bytes(**number) > 0);
-                let left = left.count();
-                drop(state);
+                let left = {
+                    let state = store.core.state.borrow();
+                    let is_left = |number: &SegmentNumber| state.index.live_bytes(*number) > 0;
+                    let live = state.segments.live.iter();
+                    let hot = live.filter(|(_, live)| live.header.stream == Stream::Hot && live.sealed_end.is_some());
+                    hot.filter(|(number, _)| is_left(number)).count()
+                };
                 // One alone would give nothing back.
                 assert!(left <= 1, "{left} segments are as they were: {stats:?}");
                 let kept_bytes: usize = kept.values().map(Vec::len).sum();
