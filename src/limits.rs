@@ -345,6 +345,8 @@ pub const CLEAN_THIN_ROW_BYTES: u64 = 128 * 1024;
 pub const CLEAN_THIN_DEAD_DIVISOR: u64 = 4;
 /// See [`CLEAN_QUIET_BYTES_PER_SECOND`].
 pub const CLEAN_THIN_STAYS_MS: i64 = 24 * 60 * 60 * 1000;
+/// The same only while files take no more than this of what they may, in percent: a job takes room before it gives any back.
+pub const CLEAN_THIN_USED_PERCENT_MAX: u64 = 80;
 
 /// Rows of a directory that the cleaner looks at before it lets others run.
 pub const CLEAN_ROWS_PER_YIELD: usize = 256;

@@ -38,14 +38,15 @@ use self::rows::{LiveRow, Rows, Sink};
 use self::victims::{Candidate, Limits};
 use crate::limits::{
     CLEAN_LIVE_SEGMENTS_MAX, CLEAN_READ_BYTES, CLEAN_REST_FACTOR, CLEAN_REST_MS_MAX, CLEAN_ROWS_MAX,
-    CLEAN_ROWS_PER_YIELD, CLEAN_SLACK_PERCENT, CLEAN_THIN_STAYS_MS, COLD_READ_DEPTH, FILES_RESERVED,
+    CLEAN_ROWS_PER_YIELD, CLEAN_SLACK_PERCENT, CLEAN_THIN_STAYS_MS, CLEAN_THIN_USED_PERCENT_MAX, COLD_READ_DEPTH,
+    FILES_RESERVED,
 };
 use crate::runtime::Runtime;
-use crate::store::StoreOptions;
 use crate::store::format::{Entry, Stream};
 use crate::store::state::segments::SegmentFile;
 use crate::store::state::{Core, State, Step};
 use crate::store::windows::holds::SegmentHold;
+use crate::store::{Purpose, StoreOptions};
 use crate::types::{LogId, LogPosition, MonotonicUs, Offset, SegmentNumber, TimestampMs};
 
 /// What is to be done.
@@ -382,13 +383,16 @@ impl<R: Runtime> State<R> {
 
     /// What the next job may take, and what it must give; `None` when there is no file for anything that is moved.
     pub(in crate::store) fn limits(&self, options: &StoreOptions) -> Option<Limits> {
+        // What only puts things in order takes no room that clients may need before it gives it back.
+        let room = self.space.limit_bytes(options, Purpose::Client) / 100 * CLEAN_THIN_USED_PERCENT_MAX;
+        let puts_in_order = self.cleaning.is_quiet && self.segments.disk_bytes() <= room;
         Some(Limits {
             segment_bytes: u64::from(options.segment_bytes),
             block_bytes: u64::try_from(options.block_bytes).expect("a block size fits 64 bits"),
             live_bytes_max: self.movable_bytes(options)?,
             excess_bytes: self.excess_bytes(options),
             is_short: self.space.is_full(),
-            thin_row_bytes: if self.cleaning.is_quiet { options.clean_thin_row_bytes } else { 0 },
+            thin_row_bytes: if puts_in_order { options.clean_thin_row_bytes } else { 0 },
         })
     }
 
