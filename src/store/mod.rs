@@ -275,8 +275,8 @@ pub struct StoreOptions {
     pub segments_before_growth: u64,
     /// Segments that may be in use beside live data and its slack: `limits::CLEAN_SLACK_SEGMENTS`, fewer in tests.
     pub clean_slack_segments: u64,
-    /// What a log has in a segment at least, on average, in bytes, if the segment is not thin: `limits::CLEAN_THIN_ROW_BYTES`, less in
-    /// tests.
+    /// What a log has at least in a segment that is not thin, on average, in bytes: `limits::CLEAN_THIN_ROW_BYTES`, less in
+    /// tests, and 0 where no segment is.
     pub clean_thin_row_bytes: u64,
     /// Size of a block, in bytes: `limits::BLOCK_BYTES`, smaller in tests.
     pub block_bytes: usize,

@@ -369,9 +369,9 @@ impl Life {
         while largest * 2 * self.plan.segments_before_growth <= stats.used_bytes {
             largest *= 2;
         }
-        let taken = stats.used_bytes + (stats.segments_free + 2) * largest;
-        let is_short =
-            self.store.is_full() || stats.used_bytes > self.plan.budget_bytes / 2 || taken > self.plan.budget_bytes;
+        let is_crowded = largest > u64::from(self.plan.segment_bytes)
+            && stats.used_bytes + (stats.segments_free + 2) * largest > self.plan.budget_bytes;
+        let is_short = self.store.is_full() || stats.used_bytes > self.plan.budget_bytes / 2 || is_crowded;
         for (id, log) in logs.iter().filter(|_| !is_short) {
             let settled = self.store.settled_end(*id);
             let is_clean = settled.is_none_or(|end| log.clean_end >= end.max(offset(log.log_start)));

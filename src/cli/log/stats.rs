@@ -116,7 +116,7 @@ fn cleaner_text(report: &CleanerReport) -> String {
         CleanerReport::Empties { segments, moved_bytes, gained_bytes, excess_bytes } => {
             let (moved, gained) = (bytes::text(*moved_bytes), bytes::text(*gained_bytes));
             let why = match excess_bytes {
-                0 => "what lies scattered comes together".to_owned(),
+                0 => "many small segments become one".to_owned(),
                 _ => format!("{} are in use beyond what should be", bytes::text(*excess_bytes)),
             };
             format!("would move {moved} out of segments {} and gain {gained}: {why}", list(segments))

@@ -16,8 +16,9 @@
 //!
 //! Invariants: one job at a time, so that of two cold segments with the same offsets the later one is right; a row moves as
 //! one, so that no row of a segment is ever live in part; what is read was checked before it is written again, and what is
-//! damaged stays where it is; every job frees more than it takes, or makes many small segments one, so the cleaner ends. What is only
-//! put in order (thin segments, while it is quiet) is moved once, since cold segments are not, and frees a quarter or more, too.
+//! damaged stays where it is; every job frees more than it takes, or makes many small segments one, so the cleaner ends.
+//! What is only put in order (thin segments, while it is quiet) is moved once, since cold segments never are thin, and
+//! frees a quarter of their bytes or more, too.
 //!
 //! Compaction (`passes`) is done by the same task, with the same builder and switch, when no space is to be given back.
 
@@ -28,7 +29,7 @@ mod rows;
 mod switch;
 pub(in crate::store) mod victims;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -363,12 +364,7 @@ impl<R: Runtime> State<R> {
         let limits = self.limits(options)?;
         let mut candidates = self.candidates();
         if victims::may_be_any(&candidates, &limits) {
-            let soon = self.dying_soon(core);
-            candidates.iter_mut().for_each(|candidate| candidate.dies_soon = soon.contains(&candidate.number));
-            if limits.thin_row_bytes > 0 {
-                let today = self.dying_within(core, CLEAN_THIN_STAYS_MS);
-                candidates.iter_mut().for_each(|candidate| candidate.stays = !today.contains(&candidate.number));
-            }
+            self.foresee(core, &mut candidates);
         } else {
             candidates.clear();
         }
@@ -439,19 +435,26 @@ impl<R: Runtime> State<R> {
         live.sealed_end.is_some_and(|end| live.header.stream == Stream::Cold || is_durable(end))
     }
 
-    /// Segments of which all that lives will be dead before the store grows by a tenth: to wait costs nothing.
-    fn dying_soon(&self, core: &Core<R>) -> BTreeSet<SegmentNumber> {
+    /// Says of each candidate how soon all that lives in it is dead. Goes over all rows.
+    fn foresee(&self, core: &Core<R>, candidates: &mut [Candidate]) {
+        let Some(owner) = core.owner.borrow().clone() else { return };
+        let dead_at = self.index.segments_dead_at(|log| owner.retention_ms(log));
+        let now = core.runtime.wall_clock().value();
+        let soon = now.saturating_add(self.soon_ms(core));
+        let lasting = now.saturating_add(CLEAN_THIN_STAYS_MS);
+        for candidate in candidates {
+            let dead_at = dead_at.get(&candidate.number).map(|at| at.value());
+            candidate.dies_soon = dead_at.is_some_and(|at| at <= soon);
+            candidate.stays = dead_at.is_none_or(|at| at > lasting);
+        }
+    }
+
+    /// In how many milliseconds the store grows by a tenth: to wait so long costs nothing.
+    fn soon_ms(&self, core: &Core<R>) -> i64 {
         let growth = self.live_bytes() / 10 + u64::from(core.options.segment_bytes);
         let rate = self.preparation.bytes_per_second(core.runtime.now());
         let soon_ms = growth.saturating_mul(1000).checked_div(rate).unwrap_or(u64::MAX).min(600_000);
-        self.dying_within(core, i64::try_from(soon_ms).expect("ten minutes"))
-    }
-
-    /// Segments of which all that lives will be dead in so many milliseconds.
-    fn dying_within(&self, core: &Core<R>, ms: i64) -> BTreeSet<SegmentNumber> {
-        let Some(owner) = core.owner.borrow().clone() else { return BTreeSet::new() };
-        let until = core.runtime.wall_clock().value().saturating_add(ms);
-        self.index.segments_dead_by(TimestampMs::new(until), |log| owner.retention_ms(log))
+        i64::try_from(soon_ms).expect("ten minutes")
     }
 
     /// Bytes of entries that are live, those of the open segment with them.

@@ -3,8 +3,8 @@
 //! A segment is worth the more the more of it is dead, the longer it has been so, and the less is to be moved: cost and
 //! benefit as in log-structured file systems. Those whose rest dies by itself before it matters are left alone.
 //!
-//! Where no space is wanted and hardly anything is appended, segments that hold a little of each of many logs beside what is dead are
-//! emptied, too, each once: what is moved lies together by log, and is read so.
+//! Where no space is wanted and hardly anything is appended, segments that hold a little of each of many logs beside what
+//! is dead are emptied, too, each once: what is moved lies together by log, and is read so.
 
 use std::collections::BTreeMap;
 
@@ -78,6 +78,14 @@ impl Candidate {
     }
 }
 
+impl Limits {
+    /// Whether so many bytes are enough for a job to give something back.
+    fn is_worth_a_job(&self, gain: u64) -> bool {
+        // What is moved takes a file of whole blocks, and its header and footer.
+        gain >= self.segment_bytes / 2 + 2 * self.block_bytes
+    }
+}
+
 /// Whether there is any reason for a job: cheap to ask, unlike which segments die soon.
 pub(in crate::store) fn may_be_any(candidates: &[Candidate], limits: &Limits) -> bool {
     let is_too_large = limits.excess_bytes > 0 || limits.is_short;
@@ -116,26 +124,16 @@ pub(in crate::store) fn choose(candidates: Vec<Candidate>, limits: &Limits) -> V
         gain += candidate.gain();
         chosen.push(candidate.number);
     }
-    // What is moved takes a file of whole blocks, and its header and footer.
-    let overhead = 2 * limits.block_bytes;
-    if gain >= limits.segment_bytes / 2 + overhead { chosen } else { merged }
+    if limits.is_worth_a_job(gain) { chosen } else { merged }
 }
 
 /// Thin segments, the oldest first: what a log has in those that follow each other becomes one piece.
 fn choose_thin(mut candidates: Vec<Candidate>, limits: &Limits) -> Vec<SegmentNumber> {
     candidates.retain(|candidate| candidate.is_thin(limits) && candidate.stays);
     candidates.sort_by_key(|candidate| candidate.number);
-    let (mut live, mut gain) = (0, 0);
-    let mut chosen = Vec::new();
-    for candidate in candidates.into_iter().take(CLEAN_VICTIMS_MAX) {
-        live += candidate.live_bytes;
-        if live > limits.live_bytes_max {
-            break;
-        }
-        gain += candidate.gain();
-        chosen.push(candidate.number);
-    }
-    if gain >= limits.segment_bytes / 2 + 2 * limits.block_bytes { chosen } else { Vec::new() }
+    let chosen = those_that_fit(&candidates, limits);
+    let gain = chosen.iter().map(|candidate| candidate.gain()).sum();
+    if limits.is_worth_a_job(gain) { numbers(chosen) } else { Vec::new() }
 }
 
 /// Small cold segments of about one size, when there are many: each job for space leaves one.
@@ -150,16 +148,21 @@ fn choose_small(candidates: &[Candidate], limits: &Limits) -> Vec<SegmentNumber>
     let Some(class) = classes.into_values().find(|class| class.len() >= CLEAN_MERGED_SEGMENTS_MIN) else {
         return Vec::new();
     };
+    numbers(those_that_fit(class, limits))
+}
+
+/// The first of them, as many as one job may move.
+fn those_that_fit<'a>(candidates: impl IntoIterator<Item = &'a Candidate>, limits: &Limits) -> Vec<&'a Candidate> {
     let mut live = 0;
-    let mut chosen = Vec::new();
-    for candidate in class.into_iter().take(CLEAN_VICTIMS_MAX) {
+    let fits = |candidate: &&Candidate| {
         live += candidate.live_bytes;
-        if live > limits.live_bytes_max {
-            break;
-        }
-        chosen.push(candidate.number);
-    }
-    chosen
+        live <= limits.live_bytes_max
+    };
+    candidates.into_iter().take(CLEAN_VICTIMS_MAX).take_while(fits).collect()
+}
+
+fn numbers(candidates: Vec<&Candidate>) -> Vec<SegmentNumber> {
+    candidates.into_iter().map(|candidate| candidate.number).collect()
 }
 
 #[cfg(test)]
@@ -193,7 +196,7 @@ mod tests {
         }
     }
 
-    fn numbers(chosen: Vec<SegmentNumber>) -> Vec<u64> {
+    fn sorted(chosen: Vec<SegmentNumber>) -> Vec<u64> {
         let mut numbers: Vec<u64> = chosen.into_iter().map(SegmentNumber::value).collect();
         numbers.sort_unstable();
         numbers
@@ -209,9 +212,9 @@ mod tests {
     #[test]
     fn the_emptiest_and_oldest_go_first_and_what_is_nearly_dead_comes_along() {
         let all = vec![candidate(1, 40 * MIB), candidate(2, MIB), candidate(3, 20 * MIB), candidate(4, 2 * MIB)];
-        assert_eq!(numbers(choose(all, &limits(MIB))), [2, 4]);
+        assert_eq!(sorted(choose(all, &limits(MIB))), [2, 4]);
         let all = vec![candidate(1, 40 * MIB), candidate(2, 30 * MIB), candidate(3, 20 * MIB), candidate(4, 2 * MIB)];
-        assert_eq!(numbers(choose(all, &limits(MIB))), [3, 4], "until a segment and what is too much are gained");
+        assert_eq!(sorted(choose(all, &limits(MIB))), [3, 4], "until a segment and what is too much are gained");
     }
 
     #[test]
@@ -226,7 +229,7 @@ mod tests {
     fn no_more_is_moved_than_there_is_room_for() {
         let all = (1..9).map(|number| candidate(number, 20 * MIB)).collect();
         let chosen = choose(all, &Limits { live_bytes_max: 56 * MIB, is_short: true, ..limits(0) });
-        assert_eq!(numbers(chosen), [1, 2]);
+        assert_eq!(sorted(chosen), [1, 2]);
     }
 
     #[test]
@@ -235,10 +238,10 @@ mod tests {
         let quiet = Limits { thin_row_bytes: MIB / 8, ..limits(0) };
         let all = || vec![thin(3), thin(1), thin(2)];
         assert!(may_be_any(&all(), &quiet));
-        assert_eq!(numbers(choose(all(), &quiet)), [1, 2, 3]);
+        assert_eq!(sorted(choose(all(), &quiet)), [1, 2, 3]);
         assert!(!may_be_any(&all(), &limits(0)) && choose(all(), &limits(0)).is_empty(), "not while others append");
         let few = Limits { live_bytes_max: 70 * MIB, ..quiet };
-        assert_eq!(numbers(choose(all(), &few)), [1, 2], "the oldest first");
+        assert_eq!(sorted(choose(all(), &few)), [1, 2], "the oldest first");
         let dying = all().into_iter().map(|candidate| Candidate { stays: false, ..candidate }).collect();
         assert!(choose(dying, &quiet).is_empty());
         let left = [
@@ -256,6 +259,6 @@ mod tests {
         let few: Vec<Candidate> = (1..8).map(|number| small(number, 2 * MIB)).collect();
         assert!(choose(few.clone(), &limits(0)).is_empty());
         let many = few.into_iter().chain([small(8, 3 * MIB), small(9, 32 * MIB), small(10, 5 * MIB)]).collect();
-        assert_eq!(numbers(choose(many, &limits(0))), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(sorted(choose(many, &limits(0))), [1, 2, 3, 4, 5, 6, 7, 8]);
     }
 }

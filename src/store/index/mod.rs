@@ -14,7 +14,7 @@ pub mod cold_segment;
 pub mod open_segment;
 mod shares;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use crate::store::format::{self, DirectoryRow, Extent, Footer, SegmentHeader};
@@ -531,14 +531,17 @@ impl Index {
 
     /// Bytes of entries that are live in a sealed segment; 0 for an unknown one.
     pub fn live_bytes(&self, number: SegmentNumber) -> u64 {
-        let slot = self.slot_by_number.get(&number).map(|slot| format::usize_of(*slot));
-        slot.and_then(|slot| self.slots[slot].as_ref()).map_or(0, |state| state.live_bytes)
+        self.sealed(number).map_or(0, |state| state.live_bytes)
     }
 
     /// Rows that are live in a sealed segment; 0 for an unknown one.
     pub fn live_rows(&self, number: SegmentNumber) -> u64 {
-        let slot = self.slot_by_number.get(&number).map(|slot| format::usize_of(*slot));
-        slot.and_then(|slot| self.slots[slot].as_ref()).map_or(0, |state| u64::from(state.live_rows))
+        self.sealed(number).map_or(0, |state| u64::from(state.live_rows))
+    }
+
+    fn sealed(&self, number: SegmentNumber) -> Option<&SegmentState> {
+        let slot = self.slot_by_number.get(&number)?;
+        self.slots[format::usize_of(*slot)].as_ref()
     }
 
     /// Bytes of entries that are live, those of the open segment with them.
@@ -546,42 +549,39 @@ impl Index {
         self.live_bytes + self.open.bytes()
     }
 
-    /// Sealed segments all of whose live rows are older than their log keeps records, in milliseconds, at the time `until`; none
-    /// of those without any. Each log is asked once.
-    pub fn segments_dead_by(
+    /// Sealed segments of which no live row stays for ever, and when the last of them is older than its log keeps records, in
+    /// milliseconds; none of those without any. Each log is asked once.
+    pub fn segments_dead_at(
         &self,
-        until: TimestampMs,
         retention_ms: impl Fn(LogId) -> Option<i64>,
-    ) -> BTreeSet<SegmentNumber> {
-        let mut live = vec![false; self.slots.len()];
+    ) -> BTreeMap<SegmentNumber, TimestampMs> {
+        const NEVER: i64 = i64::MAX;
+        let mut dead_at: Vec<Option<i64>> = vec![None; self.slots.len()];
         for (log, state) in self.logs.iter().filter(|(_, state)| !state.rows.is_empty()) {
             let retention_ms = retention_ms(*log);
-            let dies = |row: &Row| {
+            for row in &state.rows {
                 let timestamp = { row.timestamp_max }.value();
-                retention_ms.is_some_and(|ms| timestamp.saturating_add(ms) <= until.value())
-            };
-            for row in state.rows.iter().filter(|row| !dies(row)) {
-                live[format::usize_of(row.slot)] = true;
+                let dies_at = retention_ms.map_or(NEVER, |ms| timestamp.saturating_add(ms));
+                let of_segment = &mut dead_at[format::usize_of(row.slot)];
+                *of_segment = (*of_segment).max(Some(dies_at));
             }
         }
-        let all = self.slot_by_number.iter().filter(|(_, slot)| {
-            let slot = format::usize_of(**slot);
-            !live[slot] && self.slots[slot].as_ref().is_some_and(|state| state.live_rows > 0)
+        let all = self.slot_by_number.iter().filter_map(|(number, slot)| {
+            let dead_at = dead_at[format::usize_of(*slot)].filter(|dead_at| *dead_at < NEVER)?;
+            Some((*number, TimestampMs::new(dead_at)))
         });
-        all.map(|(number, _)| *number).collect()
+        all.collect()
     }
 
     /// The extents of a row of a sealed segment whose footer is not on disk yet.
     pub fn unwritten_extents(&self, number: SegmentNumber, directory_row: u32) -> Option<Vec<Extent>> {
-        let slot = format::usize_of(*self.slot_by_number.get(&number)?);
-        let sealed = self.slots[slot].as_ref()?.unwritten.as_ref()?;
+        let sealed = self.sealed(number)?.unwritten.as_ref()?;
         Some(sealed.extents[sealed.rows[format::usize_of(directory_row)].own_extents()].to_vec())
     }
 
     /// The rows of a sealed segment whose footer is not on disk yet, and their extents.
     pub fn unwritten_rows(&self, number: SegmentNumber) -> Option<Vec<DirectoryRow>> {
-        let slot = format::usize_of(*self.slot_by_number.get(&number)?);
-        let sealed = self.slots[slot].as_ref()?.unwritten.as_ref()?;
+        let sealed = self.sealed(number)?.unwritten.as_ref()?;
         Some(sealed.rows.clone())
     }
 

@@ -279,7 +279,7 @@ fn a_cold_segment_that_is_gone_is_damage_and_names_what_is_lost() {
         .finished();
 }
 
-/// Many logs that stay beside many that go, a batch of each in turn: nobody wants space, and half of every segment is dead.
+/// Many logs that stay beside many that go, a batch of each in turn: nobody wants space, and a part of every segment is dead.
 #[test]
 fn what_lies_scattered_is_put_in_order_while_it_is_quiet() {
     let scattered = || StoreOptions {

@@ -12,11 +12,12 @@ use crate::store::index::{Place, PlaceExtents};
 use crate::store::scan::{Scanner, indexed_entry};
 use crate::store::windows::disk_reads::ReadResult;
 use crate::store::windows::holds::SegmentHold;
-use crate::types::{Incarnation, LogId, Offset};
+use crate::types::{Incarnation, LogId, Offset, SegmentNumber};
 
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum ExtentsOf {
     Trailer,
+    SmallFooter,
     Row(u32),
     /// The footer as a whole, when it is damaged.
     Footer,
@@ -24,7 +25,8 @@ pub(super) enum ExtentsOf {
 
 #[derive(Clone)]
 pub(super) enum CachedExtents {
-    Trailer(Trailer, Option<Rc<SmallFooter>>),
+    Trailer(Trailer),
+    SmallFooter(Rc<SmallFooter>),
     Row(Rc<[Extent]>),
     /// Neither the footer nor the entries tell them.
     Gone(ColdError),
@@ -32,7 +34,7 @@ pub(super) enum CachedExtents {
     Told,
 }
 
-/// The directory and the extents of a footer that is small, as read.
+/// A footer that is small, as read: the directory, and what stands behind it.
 pub(super) struct SmallFooter {
     /// Where in the segment it begins.
     position: u32,
@@ -99,7 +101,8 @@ impl<R: Runtime> ColdCache<R> {
         place: &Place,
         row: u32,
     ) -> Result<Rc<[Extent]>, ColdError> {
-        let (trailer, footer) = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
+        let footer = self.small_footer(file, segment_bytes, hold, place.end_offset).await?;
+        let trailer = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
         let (segment, next_offset) = (place.segment, place.end_offset);
         let damaged =
             |position: u32, what: &str| ColdError::Damaged { segment, position, what: what.to_owned(), next_offset };
@@ -121,7 +124,7 @@ impl<R: Runtime> ColdCache<R> {
         Ok(extents.map_err(|error| damaged(position, &error.to_string()))?.into())
     }
 
-    /// The directory of a sealed segment, as its footer has it.
+    /// The directory of a sealed segment, as its footer has it on disk; not kept.
     ///
     /// Errors: `Io`; `Damaged`.
     pub(in crate::store) async fn directory(
@@ -130,12 +133,12 @@ impl<R: Runtime> ColdCache<R> {
         segment_bytes: u32,
         hold: &SegmentHold,
     ) -> Result<Vec<DirectoryRow>, ColdError> {
-        let (trailer, footer) = self.trailer(file, segment_bytes, hold, Offset::ZERO).await?;
+        let trailer = self.trailer(file, segment_bytes, hold, Offset::ZERO).await?;
         if trailer.rows == 0 {
             return Ok(Vec::new());
         }
         let (position, length) = (trailer.directory_position, trailer.directory_bytes());
-        let bytes = self.read_footer(file, hold, footer.as_deref(), position, length).await?;
+        let bytes = self.read_bytes(file, hold, position, length).await?;
         trailer.decode_directory(&bytes).map_err(|error| ColdError::Damaged {
             segment: hold.segment(),
             position,
@@ -156,12 +159,12 @@ impl<R: Runtime> ColdCache<R> {
         place: &Place,
     ) -> Result<Rc<[Extent]>, ColdError> {
         if matches!(place.extents, PlaceExtents::Footer { .. }) {
-            let (trailer, footer) = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
-            if let Some((position, length)) = trailer.extents_range(row) {
-                let bytes = self.read_footer(file, hold, footer.as_deref(), position, length).await?;
-                if let Ok(extents) = row.decode_extents(&bytes, trailer.data_end) {
-                    return Ok(extents.into());
-                }
+            let trailer = self.trailer(file, segment_bytes, hold, place.end_offset).await?;
+            if let Some((position, length)) = trailer.extents_range(row)
+                && let Ok(extents) =
+                    row.decode_extents(&self.read_bytes(file, hold, position, length).await?, trailer.data_end)
+            {
+                return Ok(extents.into());
             }
         }
         self.extents(file, segment_bytes, hold, row.log, place).await
@@ -258,47 +261,87 @@ impl<R: Runtime> ColdCache<R> {
         pending
     }
 
-    /// The trailer, and the footer with it where that is small: one read for all rows of the segment instead of two for each.
+    /// The footer, where it is small and there is memory to keep it: one read for all rows of the segment instead of two for each.
+    /// For readers alone: whoever goes over segments reads what is on disk, and drives nothing out.
+    ///
+    /// Errors: `Damaged`.
+    async fn small_footer(
+        &self,
+        file: &R::File,
+        segment_bytes: u32,
+        hold: &SegmentHold,
+        next_offset: Offset,
+    ) -> Result<Option<Rc<SmallFooter>>, ColdError> {
+        let segment = hold.segment();
+        let key = (segment, ExtentsOf::SmallFooter);
+        let first = segment_bytes.saturating_sub(COLD_FOOTER_BYTES);
+        {
+            let extents = &mut self.state.borrow_mut().extents;
+            if let Some(CachedExtents::SmallFooter(footer)) = extents.get(key) {
+                return Ok(Some(Rc::clone(footer)));
+            }
+            // Where little is kept, a footer would drive out the extents of many.
+            let is_kept = extents.weight_max() >= COLD_FOOTERS_MIN * u64::from(COLD_FOOTER_BYTES);
+            let trailer = extents.get((segment, ExtentsOf::Trailer));
+            let is_large =
+                matches!(trailer, Some(CachedExtents::Trailer(trailer)) if trailer.directory_position < first);
+            if !is_kept || is_large {
+                return Ok(None);
+            }
+        }
+        // What lies before the footer is of no interest here: without it the parts that are needed are read.
+        let Ok(block) = self.start_footer(file, hold, first, segment_bytes).wait().await else { return Ok(None) };
+        if let Some(CachedExtents::SmallFooter(footer)) = self.state.borrow_mut().extents.get(key) {
+            // Others waited for the same read.
+            return Ok(Some(Rc::clone(footer)));
+        }
+        let bytes = block.as_slice();
+        let trailer =
+            self.keep_trailer(&bytes[bytes.len() - usize_of(UNIT_BYTES)..], segment_bytes, segment, next_offset)?;
+        let Some(skipped) = trailer.directory_position.checked_sub(first) else { return Ok(None) };
+        let bytes = bytes[usize_of(skipped)..].to_vec();
+        let weight = u64::try_from(size_of::<(ExtentsKey, CachedExtents)>() + bytes.len()).expect("small");
+        let footer = Rc::new(SmallFooter { position: trailer.directory_position, bytes });
+        self.state.borrow_mut().extents.insert(key, CachedExtents::SmallFooter(Rc::clone(&footer)), weight);
+        Ok(Some(footer))
+    }
+
     async fn trailer(
         &self,
         file: &R::File,
         segment_bytes: u32,
         hold: &SegmentHold,
         next_offset: Offset,
-    ) -> Result<(Trailer, Option<Rc<SmallFooter>>), ColdError> {
+    ) -> Result<Trailer, ColdError> {
         let segment = hold.segment();
-        let key = (segment, ExtentsOf::Trailer);
-        if let Some(CachedExtents::Trailer(trailer, footer)) = self.state.borrow_mut().extents.get(key) {
-            return Ok((*trailer, footer.clone()));
+        if let Some(CachedExtents::Trailer(trailer)) =
+            self.state.borrow_mut().extents.get((segment, ExtentsOf::Trailer))
+        {
+            return Ok(*trailer);
         }
+        let unit = self.read_bytes(file, hold, segment_bytes - UNIT_BYTES, UNIT_BYTES).await?;
+        self.keep_trailer(&unit, segment_bytes, segment, next_offset)
+    }
+
+    /// Decodes the trailer from the last unit of a segment, and keeps it.
+    ///
+    /// Errors: `Damaged`.
+    fn keep_trailer(
+        &self,
+        unit: &[u8],
+        segment_bytes: u32,
+        segment: SegmentNumber,
+        next_offset: Offset,
+    ) -> Result<Trailer, ColdError> {
         let position = segment_bytes - UNIT_BYTES;
         let damaged = |what: String| ColdError::Damaged { segment, position, what, next_offset };
-        // Where little is kept, a footer would drive out the extents of many.
-        let is_worth_it = self.state.borrow().extents.weight_max() >= COLD_FOOTERS_MIN * u64::from(COLD_FOOTER_BYTES);
-        let first = if is_worth_it { segment_bytes.saturating_sub(COLD_FOOTER_BYTES) } else { position };
-        let (first, block) = match self.start_footer(file, hold, first, segment_bytes).wait().await {
-            Ok(block) => (first, block),
-            // What lies before the footer is of no interest here.
-            Err(_) => (position, self.read_units(file, hold, position, segment_bytes).await?),
-        };
-        // Others waited for the same read.
-        if let Some(CachedExtents::Trailer(trailer, footer)) = self.state.borrow_mut().extents.get(key) {
-            return Ok((*trailer, footer.clone()));
-        }
-        let bytes = block.as_slice();
-        let unit = &bytes[usize_of(position - first)..];
         let trailer = Trailer::decode(unit, segment_bytes).map_err(|error| damaged(format!("footer: {error}")))?;
         if trailer.number != segment {
             return Err(damaged(format!("the footer is of segment {}", trailer.number)));
         }
-        let start = trailer.directory_position.min(trailer.extents_position);
-        let small = start
-            .checked_sub(first)
-            .filter(|_| is_worth_it)
-            .map(|skipped| Rc::new(SmallFooter { position: start, bytes: bytes[usize_of(skipped)..].to_vec() }));
-        let kept = small.as_ref().map_or(0, |footer| footer.bytes.len());
-        let weight = u64::try_from(size_of::<(ExtentsKey, CachedExtents)>() + kept).expect("small");
-        self.state.borrow_mut().extents.insert(key, CachedExtents::Trailer(trailer, small.clone()), weight);
-        Ok((trailer, small))
+        let weight = u64::try_from(size_of::<(ExtentsKey, Trailer)>()).expect("small");
+        let key = (segment, ExtentsOf::Trailer);
+        self.state.borrow_mut().extents.insert(key, CachedExtents::Trailer(trailer), weight);
+        Ok(trailer)
     }
 }
